@@ -1,0 +1,19 @@
+"""droid2api: one small gateway on localhost between LLM tools and LLM services that speak different API formats.
+
+The map, lowest floor first; a module imports from lower floors only:
+
+    0  errors          named by whose fault they are
+    1  events, turn    what an answer is, and the keeper of its grammar
+       conversation    what a request is; history (its order), tools (names and kinds), reasoning (levels and budgets)
+       fields, sse     JSON fields with exact errors; server-sent events
+       stops           stop sequences for upstreams that have none
+    2  formats/*.py    chat, responses, anthropic: JSON of one format to and from the floor below
+    3  formats         FORMATS: what each format is called and can do
+    4  config          settings from config.json and the environment
+    5  auth, upstream  where the credential comes from; the one client session
+    6  relay           the two pumps: relay and translate
+    7  app             routes and lifecycle
+    8  __main__, demo  command line; the embedded upstream
+"""
+
+__version__ = "0.1.0"

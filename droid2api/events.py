@@ -1,0 +1,116 @@
+"""What a model's answer is, in any format.
+
+    turn  := Start block* (Finish | [BlockStart Delta*] Failed)
+    block := BlockStart Delta* BlockEnd        # never nested, never interleaved
+
+Decoders produce this grammar and encoders rely on it. A failure may leave the last block open: its end is then not
+announced, so that nobody acts on half a tool call.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+from droid2api.errors import GatewayError
+
+PACKED_STATE = "droid2api."
+"""How a packed State begins; a body without these bytes holds none."""
+
+BlockKind: TypeAlias = Literal["text", "reasoning", "tool_call", "refusal"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+@dataclass(slots=True, frozen=True)
+class State:
+    """Opaque provider state of a reasoning block: worthless to all but the `format` and model `family` that made it."""
+
+    format: str
+    family: str
+    data: dict[str, Any]
+
+    def pack(self) -> str:
+        """As one string, for the place that another format has for such state. `unpack` reads it back."""
+        packed = orjson.dumps([self.format, self.family, self.data])
+        return PACKED_STATE + base64.urlsafe_b64encode(packed).decode()
+
+    @staticmethod
+    def unpack(text: str) -> State | None:
+        """None for a string that `pack` did not make."""
+        if not text.startswith(PACKED_STATE):
+            return None
+        try:
+            format, family, data = orjson.loads(base64.urlsafe_b64decode(text.removeprefix(PACKED_STATE)))
+        except ValueError:
+            return None
+        if type(format) is not str or type(family) is not str or type(data) is not dict:
+            return None
+        return State(format, family, data)
+
+
+@dataclass(slots=True, frozen=True)
+class Citation:
+    url: str
+    title: str = ""
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens. `input` includes what was read from and written to a cache; `output` includes reasoning."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+
+@dataclass(slots=True)
+class Start:
+    id: str
+    model: str
+
+
+@dataclass(slots=True)
+class BlockStart:
+    """A tool call has `id`, `name` and `namespace`; `custom` marks one whose input is free text, not a JSON object."""
+
+    kind: BlockKind
+    id: str = ""
+    name: str = ""
+    custom: bool = False
+    namespace: str = ""
+
+
+@dataclass(slots=True)
+class Delta:
+    text: str
+
+
+@dataclass(slots=True)
+class BlockEnd:
+    state: State | None = None
+    citations: list[Citation] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Finish:
+    """`raw` is the upstream's own word for the reason; `stop_sequence` the one that was met, if it says so."""
+
+    reason: FinishReason
+    raw: str = ""
+    usage: Usage = field(default_factory=Usage)
+    stop_sequence: str | None = None
+
+
+@dataclass(slots=True)
+class Failed:
+    error: GatewayError
+
+
+Event: TypeAlias = Start | BlockStart | Delta | BlockEnd | Finish | Failed

@@ -1,0 +1,70 @@
+"""Reads fields of a client's JSON and says exactly which one is wrong."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias, TypeVar, cast
+
+import orjson
+
+from droid2api.errors import RequestError
+
+Json: TypeAlias = dict[str, Any]
+T = TypeVar("T")
+
+_NAMES: dict[type, str] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def wrong(where: str, expected: str, value: object) -> RequestError:
+    found = _NAMES.get(type(value), type(value).__name__)
+    return RequestError(f"{where}: must be {expected}, not {found}.", param=where)
+
+
+def optional(body: Json, name: str, kind: type[T], where: str = "") -> T | None:
+    """`body[name]`, None when absent or null. Raises RequestError when it is of another type."""
+    value = body.get(name)
+    if value is None:
+        return None
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise wrong(where + name, _NAMES[kind], value)
+    return cast(T, value)
+
+
+def required(body: Json, name: str, kind: type[T], where: str = "") -> T:
+    value = optional(body, name, kind, where)
+    if value is None:
+        raise RequestError(f"{where}{name}: is required and must be {_NAMES[kind]}.", param=where + name)
+    return value
+
+
+def objects(value: object, where: str) -> list[tuple[str, Json]]:
+    """The objects of a list, each with its own path; null is an empty list."""
+    if value is None:
+        return []
+    if type(value) is not list:
+        raise wrong(where, "a list", value)
+    pairs = []
+    for index, item in enumerate(value):
+        path = f"{where}[{index}]"
+        if type(item) is not dict:
+            raise wrong(path, "an object", item)
+        pairs.append((path, item))
+    return pairs
+
+
+def parse_arguments(arguments: str, where: str) -> Json:
+    """A tool call's arguments as an object; an empty string is an empty object."""
+    try:
+        value = orjson.loads(arguments) if arguments.strip() else {}
+    except orjson.JSONDecodeError:
+        raise RequestError(f"{where}: the arguments are not valid JSON.", param=where) from None
+    if type(value) is not dict:
+        raise wrong(where, "a JSON object", value)
+    return value

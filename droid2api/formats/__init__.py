@@ -1,0 +1,93 @@
+"""The formats by name: what each is called where, and what it can do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from droid2api.conversation import Request, Target
+from droid2api.errors import GatewayError
+from droid2api.events import Event
+from droid2api.fields import Json
+from droid2api.formats import anthropic, chat, responses
+from droid2api.turn import TurnDecoder
+
+Clock: TypeAlias = Callable[[], float]
+NewId: TypeAlias = Callable[[], str]
+
+
+class StreamEncoder(Protocol):
+    def encode(self, events: list[Event]) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One API format: `type` is its name in config.json, `path` where clients speak it to this gateway.
+
+    `end` finds in a stream's last event that the stream is whole: its regular end, or an error of its own.
+    """
+
+    name: str
+    type: str
+    path: str
+    end: re.Pattern[bytes]
+    decode_request: Callable[[Json], Request]
+    encode_request: Callable[[Request, Target], Json]
+    adapt: Callable[[Json, dict[str, str], Target, str], None]
+    decode_response: Callable[[Json, Target], list[Event]]
+    encode_response: Callable[[list[Event], Request, Clock, NewId], Json]
+    stream_decoder: Callable[[Target], TurnDecoder]
+    stream_encoder: Callable[[Request, Clock, NewId], StreamEncoder]
+    encode_error: Callable[[GatewayError], Json]
+
+
+CHAT = Format(
+    name="chat",
+    type="common",
+    path="/v1/chat/completions",
+    # not every upstream of this format sends [DONE]; then a finish reason or the usage is the end
+    end=re.compile(rb'\[DONE\]|"finish_reason":\s*"|"usage":\s*\{|"error":\s*["{]'),
+    decode_request=chat.decode_request,
+    encode_request=chat.encode_request,
+    adapt=chat.adapt,
+    decode_response=chat.decode_response,
+    encode_response=chat.encode_response,
+    stream_decoder=chat.StreamDecoder,
+    stream_encoder=chat.StreamEncoder,
+    encode_error=chat.encode_error,
+)
+
+RESPONSES = Format(
+    name="responses",
+    type="openai",
+    path="/v1/responses",
+    end=re.compile(rb'"type":\s*"(response\.(completed|incomplete|failed|cancelled)|error)"|\[DONE\]'),
+    decode_request=responses.decode_request,
+    encode_request=responses.encode_request,
+    adapt=responses.adapt,
+    decode_response=responses.decode_response,
+    encode_response=responses.encode_response,
+    stream_decoder=responses.StreamDecoder,
+    stream_encoder=responses.StreamEncoder,
+    encode_error=responses.encode_error,
+)
+
+ANTHROPIC = Format(
+    name="anthropic",
+    type="anthropic",
+    path="/v1/messages",
+    end=re.compile(rb'"type":\s*"(message_stop|error)"'),
+    decode_request=anthropic.decode_request,
+    encode_request=anthropic.encode_request,
+    adapt=anthropic.adapt,
+    decode_response=anthropic.decode_response,
+    encode_response=anthropic.encode_response,
+    stream_decoder=anthropic.StreamDecoder,
+    stream_encoder=anthropic.StreamEncoder,
+    encode_error=anthropic.encode_error,
+)
+
+FORMATS = {format.name: format for format in (CHAT, RESPONSES, ANTHROPIC)}
+BY_TYPE = {format.type: format for format in FORMATS.values()}

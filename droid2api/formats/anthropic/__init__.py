@@ -1,0 +1,26 @@
+"""Anthropic Messages (https://docs.claude.com/en/api/messages).
+
+The stream is named events, message_start to message_stop, strictly nested. Token counts of `usage` leave the cached
+ones out of input_tokens, and those of message_delta replace the earlier ones.
+"""
+
+from droid2api.formats.anthropic.answer import (
+    StreamDecoder,
+    StreamEncoder,
+    decode_response,
+    encode_error,
+    encode_response,
+)
+from droid2api.formats.anthropic.request import NAME, adapt, decode_request, encode_request
+
+__all__ = [
+    "NAME",
+    "StreamDecoder",
+    "StreamEncoder",
+    "adapt",
+    "decode_request",
+    "decode_response",
+    "encode_error",
+    "encode_request",
+    "encode_response",
+]

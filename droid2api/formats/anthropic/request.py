@@ -1,0 +1,509 @@
+"""Requests of the Anthropic Messages format."""
+
+from __future__ import annotations
+
+import orjson
+
+from droid2api.conversation import (
+    Document,
+    Foreign,
+    Image,
+    Message,
+    OutputFormat,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Target,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    unsupported,
+)
+from droid2api.errors import RequestError
+from droid2api.events import (
+    PACKED_STATE,
+    State,
+)
+from droid2api.fields import Json, objects, optional, parse_arguments, required
+from droid2api.reasoning import BUDGETS, INTERLEAVED_THINKING, SMALLEST_BUDGET, budget_of, effort_of
+from droid2api.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
+
+NAME = "anthropic"
+ATTRIBUTION = "x-anthropic-billing-header"
+"""How Claude Code's attribution block begins: it must stay first in `system`, and it changes with every run."""
+
+DEFAULT_MAX_TOKENS = 32000
+"""Anthropic requires max_tokens; all models since Claude 4 take this many."""
+
+
+_HANDLED = frozenset(
+    "model messages system stream tools tool_choice max_tokens stop_sequences thinking output_config output_format "
+    "metadata".split()
+)
+_OPTIONS = frozenset(["temperature", "top_p", "top_k"])
+_SERVICE_TIERS = {"auto": "auto", "default": "standard_only"}
+
+
+def decode_request(body: Json) -> Request:
+    """A client's body as a Request. Raises RequestError that names the wrong field."""
+    request = Request(
+        model=required(body, "model", str),
+        messages=_decode_system(body.get("system")),
+        stream=optional(body, "stream", bool),
+        max_tokens=optional(body, "max_tokens", int),
+        stop=optional(body, "stop_sequences", list) or [],
+        effort=_decode_effort(body),
+        output=_decode_output(body),
+        user=optional(optional(body, "metadata", dict) or {}, "user_id", str, "metadata."),
+        options={name: value for name, value in body.items() if name not in _HANDLED and value is not None},
+        body=body,
+    )
+    for name in ("temperature", "top_p"):
+        optional(body, name, float)
+    for where, message in objects(body.get("messages"), "messages"):
+        request.messages.append(_decode_message(request, where, message))
+    if not body.get("messages"):
+        raise RequestError("messages: is required and must not be empty.", param="messages")
+    for where, tool in objects(body.get("tools"), "tools"):
+        _decode_tool(request, where, tool)
+    if choice := optional(body, "tool_choice", dict):
+        request.tool_choice = _decode_tool_choice(choice)
+        if optional(choice, "disable_parallel_tool_use", bool, "tool_choice.") is not None:
+            request.parallel_tool_calls = not choice["disable_parallel_tool_use"]
+    if tier := request.options.pop("service_tier", None):
+        request.options["service_tier"] = "default" if tier == "standard_only" else tier
+    return request
+
+
+def _decode_system(system: object) -> list[Message]:
+    if system is None or system == "" or system == []:
+        return []
+    if type(system) is str:
+        return [Message("system", [Text(system)])]
+    blocks = objects(system, "system")
+    parts: list[Part] = [_decode_text(where, block) for where, block in blocks if not is_attribution(block)]
+    return [Message("system", parts)] if parts else []
+
+
+def is_attribution(block: object) -> bool:
+    return type(block) is dict and str(block.get("text")).startswith(ATTRIBUTION)
+
+
+def _decode_effort(body: Json) -> str | None:
+    thinking = optional(body, "thinking", dict) or {}
+    effort = optional(optional(body, "output_config", dict) or {}, "effort", str, "output_config.")
+    match thinking.get("type"):
+        case "disabled":
+            return "none"
+        case "enabled":
+            return effort or effort_of(optional(thinking, "budget_tokens", int, "thinking.") or 0)
+        case "adaptive" | "between_tools":
+            return effort or "medium"
+    return effort
+
+
+def _decode_output(body: Json) -> OutputFormat | None:
+    config = optional(body, "output_config", dict) or {}
+    format = optional(config, "format", dict, "output_config.") or optional(body, "output_format", dict)
+    if not format:
+        return None
+    return OutputFormat(required(format, "schema", dict, "output_config.format."), strict=True)
+
+
+def _decode_message(request: Request, where: str, message: Json) -> Message:
+    role = required(message, "role", str, f"{where}.")
+    if role not in ("user", "assistant", "system"):
+        raise RequestError(f"{where}.role: {role[:40]!r} is no role of a message.", param=f"{where}.role")
+    content = message.get("content")
+    if type(content) is str:
+        parts: list[Part] = [Text(content, where=f"{where}.content")]
+    else:
+        blocks = objects(content, f"{where}.content")
+        parts = [part for path, block in blocks if (part := _decode_block(request, path, block))]
+    return Message("user" if role == "user" else "assistant" if role == "assistant" else "system", parts)
+
+
+def _decode_text(where: str, block: Json) -> Text:
+    return Text(required(block, "text", str, f"{where}."), _decode_cache(block), where)
+
+
+def _decode_cache(block: Json) -> str | None:
+    mark = block.get("cache_control")
+    return str(mark.get("ttl") or "") if type(mark) is dict else None
+
+
+def _decode_block(request: Request, where: str, block: Json) -> Part | None:
+    kind = required(block, "type", str, f"{where}.")
+    match kind:
+        case "text":
+            return _decode_text(where, block)
+        case "image" | "document":
+            return _decode_media(kind, where, block)
+        case "thinking":
+            return Reasoning(optional(block, "thinking", str, f"{where}.") or "", _decode_state(block, "signature"))
+        case "redacted_thinking":
+            return Reasoning("", _decode_state(block, "data"))
+        case "tool_use":
+            arguments = orjson.dumps(optional(block, "input", dict, f"{where}.") or {}).decode()
+            id, name = required(block, "id", str, f"{where}."), required(block, "name", str, f"{where}.")
+            return ToolCall(id, name, arguments, where=where)
+        case "tool_result":
+            content = block.get("content")
+            if type(content) is str:
+                parts: list[Part] = [Text(content, where=f"{where}.content")]
+            else:
+                blocks = objects(content, f"{where}.content")
+                parts = [part for path, item in blocks if (part := _decode_block(request, path, item))]
+            id, is_error = required(block, "tool_use_id", str, f"{where}."), bool(block.get("is_error"))
+            return ToolResult(id, parts, is_error, cache=_decode_cache(block), where=where)
+        case "tool_reference":
+            return Text(f"The tool {block.get('tool_name')} can be called now.", where=where)
+        case "search_result":
+            texts = [str(item.get("text") or "") for _, item in objects(block.get("content"), f"{where}.content")]
+            return Text("\n".join([str(block.get("title") or ""), str(block.get("source") or ""), *texts]), where=where)
+        case "server_tool_use" | "mcp_tool_use" | "fallback" | "compaction":
+            request.drop(kind)
+            return None
+    if kind.endswith("_tool_result"):
+        request.drop(kind)
+        return None
+    return Foreign(kind, where)
+
+
+def _decode_state(block: Json, field: str) -> State | None:
+    """A signature that this gateway gave out holds the state of another provider; any other is Anthropic's own."""
+    text = optional(block, field, str)
+    return (State.unpack(text) or State(NAME, "", {field: text})) if text else None
+
+
+def _decode_media(kind: str, where: str, block: Json) -> Part:
+    source, path = required(block, "source", dict, f"{where}."), f"{where}.source."
+    cache = _decode_cache(block)
+    match source.get("type"):
+        case "base64":
+            media_type, data = required(source, "media_type", str, path), required(source, "data", str, path)
+            url = ""
+        case "url":
+            media_type, data, url = "", "", required(source, "url", str, path)
+        case "text" if kind == "document":
+            return Text(required(source, "data", str, path), cache, where)
+        case other:
+            return Foreign(f"{kind} {other}", where)
+    if kind == "image":
+        return Image(media_type, data, url, cache, where)
+    return Document(media_type, data, url, cache, where, optional(block, "title", str, f"{where}.") or "")
+
+
+def _decode_tool(request: Request, where: str, tool: Json) -> None:
+    kind = optional(tool, "type", str, f"{where}.") or "custom"
+    if kind == "custom":
+        name, schema = required(tool, "name", str, f"{where}."), optional(tool, "input_schema", dict, f"{where}.") or {}
+        if tool.get("defer_loading") and not schema.get("properties"):
+            return  # Claude Code's placeholder for tools that it has not loaded; there is nothing to call
+        description, strict = optional(tool, "description", str, f"{where}.") or "", tool.get("strict")
+        parameters = {key: value for key, value in schema.items() if key != "$schema"}
+        strict = strict if type(strict) is bool else None
+        request.tools.append(Tool(name, description, parameters, strict, cache=_decode_cache(tool)))
+    elif kind.startswith("web_search_"):
+        request.tools.append(Tool("web_search", kind="web_search"))
+    else:
+        request.drop(f"tools.{kind}")
+
+
+def _decode_tool_choice(choice: Json) -> ToolChoice:
+    match choice.get("type"):
+        case "auto" | "none" as mode:
+            return ToolChoice(mode)
+        case "any":
+            return ToolChoice("required")
+        case "tool":
+            return ToolChoice("required", required(choice, "name", str, "tool_choice."))
+    raise RequestError("tool_choice.type: must be auto, any, none or tool.", param="tool_choice.type")
+
+
+def encode_request(request: Request, target: Target) -> Json:
+    """The body for an Anthropic upstream. Raises RequestError for content that it cannot express."""
+    adaptive = target.thinking == "adaptive"
+    limit = target.max_tokens or DEFAULT_MAX_TOKENS
+    body: Json = {"model": target.id, "max_tokens": min(request.max_tokens or limit, target.max_tokens or 1 << 30)}
+    system: list[Json] = []
+    messages: list[Json] = []
+    for message in request.messages:
+        if message.role in ("user", "assistant"):
+            blocks = [block for part in message.parts for block in _encode_part(request, part, target)]
+            _append(messages, message.role, blocks)
+        elif messages and adaptive:
+            messages.append({"role": "system", "content": [_encode_text(part) for part in message.parts]})
+        else:
+            if messages:
+                request.repaired["system message moved"] += 1
+            system += [_encode_text(part) for part in message.parts]
+    body["messages"] = messages
+    if request.output and request.output.schema is None:
+        system.append({"type": "text", "text": "Answer with one JSON object and nothing else."})
+    elif request.output:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": request.output.schema}}
+    _encode_tools(request, body, system, adaptive)
+    if system:
+        body["system"] = system
+    if request.stop:
+        body["stop_sequences"] = request.stop
+    if request.user:
+        body["metadata"] = {"user_id": request.user[:256]}
+    if request.stream:
+        body["stream"] = True
+    _encode_options(request, body, adaptive)
+    if request.effort:
+        _encode_effort(body, request.effort, target)
+        for name in _mend_thinking(body, target):
+            request.repaired[name] += 1
+    return body
+
+
+def _encode_options(request: Request, body: Json, adaptive: bool) -> None:
+    for name, value in request.options.items():
+        if name in _OPTIONS and not adaptive:
+            body[name] = value
+        elif name == "service_tier" and value in _SERVICE_TIERS:
+            body[name] = _SERVICE_TIERS[value]
+        else:
+            request.drop(name)
+    if body.get("temperature", 0) > 1:
+        body["temperature"] = 1
+        request.repaired["temperature"] += 1
+    if "temperature" in body and "top_p" in body:  # models since Claude 4.1 take only one of the two
+        del body["top_p"]
+        request.drop("top_p")
+
+
+def _append(messages: list[Json], role: str, blocks: list[Json]) -> None:
+    """Leaving out foreign reasoning can empty a turn or put two turns of one role side by side."""
+    if messages and messages[-1]["role"] == role:
+        messages[-1]["content"] += blocks
+    elif blocks:
+        messages.append({"role": role, "content": blocks})
+
+
+def _encode_tools(request: Request, body: Json, system: list[Json], adaptive: bool) -> None:
+    choice = request.tool_choice
+    tools = []
+    for name, tool in register_tools(request):
+        if choice and choice.allowed is not None and tool.name not in choice.allowed:
+            continue
+        if tool.kind == "web_search":
+            tools.append({"type": "web_search_20250305", "name": "web_search"})
+            continue
+        tool = wrapped_tool(tool)
+        schema = {"type": "object", "properties": {}} | (tool.parameters or {})
+        encoded = {"name": name, "description": tool.description, "input_schema": schema}
+        tools.append(_with_cache(encoded, tool.cache))
+    if not tools:
+        return
+    body["tools"] = tools
+    encoded_choice: Json = {"type": "auto"}
+    if choice and choice.mode == "required":
+        name = wire_name(request, choice.name) if choice.name else ""
+        if adaptive:  # the newest of these models refuse to be forced, thinking or not
+            request.repaired["tool_choice"] += 1
+            system.append({"type": "text", "text": f"Call {f'the tool {name}' if name else 'one of the tools'} now."})
+        else:
+            encoded_choice = {"type": "tool", "name": name} if name else {"type": "any"}
+    elif choice and choice.mode == "none":
+        encoded_choice = {"type": "none"}
+    if request.parallel_tool_calls is False and encoded_choice["type"] != "none":
+        encoded_choice["disable_parallel_tool_use"] = True
+    if choice or len(encoded_choice) > 1:
+        body["tool_choice"] = encoded_choice
+
+
+def _encode_text(part: Part) -> Json:
+    if not isinstance(part, Text | Refusal):
+        raise unsupported(part, NAME)
+    return _with_cache({"type": "text", "text": part.text}, part.cache if isinstance(part, Text) else None)
+
+
+def _with_cache(block: Json, cache: str | None) -> Json:
+    """Other providers' times to live are half an hour and longer: the long one here."""
+    if cache is not None:
+        block["cache_control"] = {"type": "ephemeral"} | ({"ttl": "5m" if cache == "5m" else "1h"} if cache else {})
+    return block
+
+
+def _encode_part(request: Request, part: Part, target: Target) -> list[Json]:
+    """The blocks of one part; reasoning of another provider has none."""
+    match part:
+        case Text() | Refusal():
+            return [_encode_text(part)]
+        case Image() | Document():
+            source = {"type": "base64", "media_type": part.media_type, "data": part.data}
+            if part.url:
+                source = {"type": "url", "url": part.url}
+            block: Json = {"type": "image" if isinstance(part, Image) else "document", "source": source}
+            if isinstance(part, Document) and part.media_type.startswith("text/"):
+                raise unsupported(part, NAME)
+            if isinstance(part, Document) and part.name:
+                block["title"] = part.name
+            return [_with_cache(block, part.cache)]
+        case Reasoning():
+            data = part.data_for(NAME, target)
+            if not data:
+                return []
+            if "data" in data:
+                return [{"type": "redacted_thinking", "data": data["data"]}]
+            return [{"type": "thinking", "thinking": part.text, "signature": data["signature"]}]
+        case ToolCall():
+            arguments = parse_arguments(wrapped_arguments(part), part.where)
+            name = wire_name(request, part.name, part.namespace)
+            return [{"type": "tool_use", "id": safe_name(part.id), "name": name, "input": arguments}]
+        case ToolResult():
+            content = [block for item in part.content for block in _encode_part(request, item, target)]
+            result: Json = {"type": "tool_result", "tool_use_id": safe_name(part.call_id), "content": content}
+            return [_with_cache(result | ({"is_error": True} if part.is_error else {}), part.cache)]
+        case _:
+            raise unsupported(part, NAME)
+
+
+def _encode_effort(body: Json, effort: str, target: Target) -> None:
+    if target.thinking == "adaptive":
+        if effort != "none":
+            body["thinking"] = {"type": "adaptive"} | _display(body)
+            effort = "low" if effort == "minimal" else effort
+            body["output_config"] = (body.get("output_config") or {}) | {"effort": effort}
+    elif budget := budget_of(effort):
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget} | _display(body)
+
+
+def _display(body: Json) -> Json:
+    thinking = body.get("thinking")
+    return {"display": thinking["display"]} if type(thinking) is dict and "display" in thinking else {}
+
+
+def _mend_thinking(body: Json, target: Target) -> list[str]:
+    """Take out or raise what is refused together with thinking; the names of the fields that were changed."""
+    thinking = body.get("thinking")
+    if not thinking:
+        return []
+    mended = [name for name in ("temperature", "top_p", "top_k") if body.pop(name, None) is not None]
+    choice = body.get("tool_choice")
+    if type(choice) is dict and choice.get("type") in ("any", "tool"):
+        parallel = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
+        body["tool_choice"] = {"type": "auto"} | parallel
+        mended.append("tool_choice")
+    if thinking["type"] != "enabled":
+        return mended
+    if not _may_think(body.get("messages")):
+        del body["thinking"]
+        return ["thinking"]
+    wanted, budget = body.get("max_tokens"), thinking["budget_tokens"]
+    if type(wanted) is not int or wanted <= budget:
+        room = wanted if type(wanted) is int else DEFAULT_MAX_TOKENS
+        body["max_tokens"] = min(budget + room, target.max_tokens or 1 << 30)
+        thinking["budget_tokens"] = max(SMALLEST_BUDGET, min(budget, body["max_tokens"] - SMALLEST_BUDGET))
+        mended.append("max_tokens")
+    return mended
+
+
+def _may_think(messages: object) -> bool:
+    """With a budget, a tool loop must go on from the thinking that began it, and a prefilled answer cannot begin so.
+
+    https://docs.claude.com/en/docs/build-with-claude/extended-thinking#preserving-thinking-blocks
+    """
+    if type(messages) is not list or not messages:
+        return True
+    answers = [m for m in messages if type(m) is dict and m.get("role") == "assistant"]
+    if not answers:
+        return True
+    content = answers[-1].get("content")
+    if answers[-1] is messages[-1]:
+        return False
+    blocks = [block.get("type") for block in content if type(block) is dict] if type(content) is list else []
+    return "tool_use" not in blocks or blocks[0] in ("thinking", "redacted_thinking")
+
+
+def adapt(body: Json, headers: dict[str, str], target: Target, system_prompt: str) -> None:
+    """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
+
+    Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature.
+    """
+    body["model"] = target.id
+    if system_prompt:
+        body["system"] = _prepend_system(body.get("system"), system_prompt)
+    if type(body.get("messages")) is list:
+        body["messages"] = [_without_foreign_reasoning(message) for message in body["messages"]]
+    if target.reasoning == "off":
+        _remove_reasoning(body)
+        _set_beta(headers, INTERLEAVED_THINKING, False)
+    elif target.reasoning != "auto":
+        _set_level(body, headers, target)
+    if target.fast and "speed" not in body and "fast-mode" not in headers.get("anthropic-beta", ""):
+        body["speed"] = "fast"
+        _set_beta(headers, "fast-mode-2026-02-01", True)
+
+
+def _set_level(body: Json, headers: dict[str, str], target: Target) -> None:
+    config = body.get("output_config")
+    config = {name: value for name, value in config.items() if name != "effort"} if type(config) is dict else {}
+    if target.thinking == "adaptive":
+        body["thinking"] = {"type": "adaptive"} | _display(body)
+        config["effort"] = target.reasoning
+    else:
+        body["thinking"] = {"type": "enabled", "budget_tokens": BUDGETS[target.reasoning]} | _display(body)
+        _set_beta(headers, INTERLEAVED_THINKING, True)
+    body.pop("output_config", None)
+    if config:
+        body["output_config"] = config
+    _mend_thinking(body, target)
+
+
+def _remove_reasoning(body: Json) -> None:
+    body.pop("thinking", None)
+    config = body.get("output_config")
+    if type(config) is dict and config.pop("effort", None) and not config:
+        del body["output_config"]
+    management = body.get("context_management")
+    edits = management.get("edits") if type(management) is dict else None
+    if type(management) is dict and type(edits) is list:  # clear_thinking is refused where nothing thinks
+        edits = [edit for edit in edits if not str(edit.get("type")).startswith("clear_thinking")]
+        body["context_management"] = management | {"edits": edits}
+        if not edits:
+            del body["context_management"]
+
+
+def _prepend_system(system: object, prompt: str) -> object:
+    block = {"type": "text", "text": prompt}
+    if not system:
+        return [block]
+    if type(system) is str:
+        return [block, {"type": "text", "text": system}]
+    if type(system) is not list:
+        return system
+    first = 1 if is_attribution(system[0]) else 0
+    return [*system[:first], block, *system[first:]]
+
+
+def _without_foreign_reasoning(message: object) -> object:
+    if type(message) is not dict:
+        return message
+    content = message.get("content")
+    if type(content) is not list or not any(_is_foreign(block) for block in content):
+        return message
+    return {**message, "content": [block for block in content if not _is_foreign(block)]}
+
+
+def _is_foreign(block: object) -> bool:
+    if type(block) is not dict:
+        return False
+    if block.get("type") == "redacted_thinking":
+        return str(block.get("data")).startswith(PACKED_STATE)
+    signature = block.get("signature")
+    return block.get("type") == "thinking" and (not signature or str(signature).startswith(PACKED_STATE))
+
+
+def _set_beta(headers: dict[str, str], beta: str, wanted: bool) -> None:
+    betas = [name.strip() for name in headers.pop("anthropic-beta", "").split(",") if name.strip()]
+    betas = [name for name in betas if name != beta] + [beta] * wanted
+    if betas:
+        headers["anthropic-beta"] = ",".join(betas)

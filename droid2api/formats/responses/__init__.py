@@ -1,0 +1,21 @@
+"""OpenAI Responses (https://platform.openai.com/docs/api-reference/responses).
+
+The stream is named events with a sequence number, response.created to response.completed, incomplete or failed. Items
+are told apart by their output_index: one upstream changes item_id on every event.
+"""
+
+from droid2api.formats.openai_error import encode_error
+from droid2api.formats.responses.answer import StreamDecoder, StreamEncoder, decode_response, encode_response
+from droid2api.formats.responses.request import NAME, adapt, decode_request, encode_request
+
+__all__ = [
+    "NAME",
+    "StreamDecoder",
+    "StreamEncoder",
+    "adapt",
+    "decode_request",
+    "decode_response",
+    "encode_error",
+    "encode_request",
+    "encode_response",
+]

@@ -1,0 +1,382 @@
+"""Requests of the Responses format."""
+
+from __future__ import annotations
+
+from droid2api.conversation import (
+    Document,
+    Foreign,
+    Image,
+    Message,
+    OutputFormat,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Target,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    split_data_url,
+    unsupported,
+)
+from droid2api.errors import RequestError
+from droid2api.events import PACKED_STATE, State
+from droid2api.fields import Json, objects, optional, required, wrong
+from droid2api.reasoning import never_reasons, openai_effort, refuses_sampling
+from droid2api.tools import register_tools, safe_name, wire_name
+
+NAME = "responses"
+ENCRYPTED_REASONING = "reasoning.encrypted_content"
+SMALLEST_LIMIT = 16
+"""OpenAI refuses a smaller max_output_tokens."""
+
+_HANDLED = frozenset(
+    "model input instructions stream stream_options tools tool_choice parallel_tool_calls max_output_tokens reasoning "
+    "text user safety_identifier include previous_response_id conversation prompt background".split()
+)
+_OPTIONS = frozenset("temperature top_p service_tier store metadata prompt_cache_key".split())
+_STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
+
+
+def decode_request(body: Json) -> Request:
+    """A client's body as a Request. Raises RequestError that names the wrong field."""
+    for name in _STATEFUL:
+        if body.get(name):
+            raise RequestError(
+                f"{name}: needs an upstream that keeps state; send the whole conversation as input.", param=name
+            )
+    text = optional(body, "text", dict) or {}
+    instructions = optional(body, "instructions", str)
+    request = Request(
+        model=required(body, "model", str),
+        messages=[Message("system", [Text(instructions)])] if instructions else [],
+        stream=optional(body, "stream", bool),
+        parallel_tool_calls=optional(body, "parallel_tool_calls", bool),
+        max_tokens=optional(body, "max_output_tokens", int),
+        effort=optional(optional(body, "reasoning", dict) or {}, "effort", str, "reasoning."),
+        output=_decode_output(optional(text, "format", dict, "text.")),
+        user=optional(body, "safety_identifier", str) or optional(body, "user", str),
+        options={name: value for name, value in body.items() if name not in _HANDLED and value is not None},
+        body=body,
+    )
+    for name in ("temperature", "top_p"):
+        optional(body, name, float)
+    if verbosity := text.get("verbosity"):
+        request.options["verbosity"] = verbosity
+    for name in optional(body, "include", list) or ():
+        if name != ENCRYPTED_REASONING:  # that one every answer has
+            request.drop(f"include {name}")
+    items = body.get("input")
+    if not items:
+        raise RequestError("input: is required and must not be empty.", param="input")
+    if type(items) is str:
+        request.messages.append(Message("user", [Text(items, where="input")]))
+    else:
+        for where, item in objects(items, "input"):
+            _decode_item(request, where, item)
+    _decode_tools(request, "tools", body.get("tools"))
+    request.tool_choice = _decode_tool_choice(request, body.get("tool_choice"))
+    return request
+
+
+def _decode_item(request: Request, where: str, item: Json) -> None:
+    kind = item.get("type") or "message"
+    path = f"{where}."
+    match kind:
+        case "message":
+            role = required(item, "role", str, path)
+            if role != "user" and role != "assistant" and role != "system" and role != "developer":
+                raise RequestError(f"{path}role: {role[:40]!r} is no role of a message.", param=f"{path}role")
+            request.messages.append(Message(role, _decode_content(item.get("content"), f"{path}content")))
+        case "function_call" | "custom_tool_call":
+            custom = kind == "custom_tool_call"
+            arguments = optional(item, "input" if custom else "arguments", str, path) or ""
+            id, name = required(item, "call_id", str, path), required(item, "name", str, path)
+            call = ToolCall(id, name, arguments, custom, optional(item, "namespace", str, path) or "", where)
+            request.messages.append(Message("assistant", [call]))
+        case "function_call_output" | "custom_tool_call_output":
+            content = _decode_content(item.get("output"), f"{path}output")
+            id, custom = required(item, "call_id", str, path), kind == "custom_tool_call_output"
+            request.messages.append(Message("user", [ToolResult(id, content, custom=custom, where=where)]))
+        case "reasoning":
+            request.messages.append(Message("assistant", [_decode_reasoning(item, where)]))
+        case "additional_tools":
+            _decode_tools(request, f"{path}tools", item.get("tools"))
+        case "item_reference" | "compaction" | "compaction_trigger":
+            raise RequestError(
+                f"{where}: {kind} items need an upstream of the openai type; for Codex, configure this gateway as a "
+                "custom model provider.",
+                param=where,
+            )
+        case _:  # calls of tools that OpenAI runs itself: their outcome is in the messages around them
+            request.drop(f"input {kind}")
+
+
+def _decode_reasoning(item: Json, where: str) -> Reasoning:
+    texts = [str(part.get("text") or "") for _, part in objects(item.get("summary"), f"{where}.summary")]
+    texts += [str(part.get("text") or "") for _, part in objects(item.get("content"), f"{where}.content")]
+    encrypted = optional(item, "encrypted_content", str, f"{where}.")
+    state = None
+    if encrypted:
+        own = State(NAME, "", {"id": item.get("id"), "encrypted_content": encrypted})
+        state = State.unpack(encrypted) or own
+    return Reasoning("\n\n".join(texts), state)
+
+
+def _decode_content(content: object, where: str) -> list[Part]:
+    if content is None:
+        return []
+    if type(content) is str:
+        return [Text(content, where=where)]
+    if type(content) is not list:
+        raise wrong(where, "a string or a list", content)
+    return [_decode_part(path, part) for path, part in objects(content, where)]
+
+
+def _decode_part(where: str, part: Json) -> Part:
+    kind, path = required(part, "type", str, f"{where}."), f"{where}."
+    mark = part.get("prompt_cache_breakpoint")
+    cache = str(mark.get("ttl") or "") if type(mark) is dict else None
+    match kind:
+        case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
+            return Text(required(part, "text", str, path), cache, where)
+        case "refusal":
+            return Refusal(required(part, "refusal", str, path), where)
+        case "input_image" if url := optional(part, "image_url", str, path):
+            media_type, content = split_data_url(url) or ("", "")
+            return Image(media_type, content, "" if content else url, cache, where, optional(part, "detail", str, path))
+        case "input_file" if url := optional(part, "file_url", str, path):
+            return Document("", "", url, cache, where, optional(part, "filename", str, path) or "")
+        case "input_file" if data := optional(part, "file_data", str, path):
+            media_type, content = split_data_url(data) or ("application/pdf", data)
+            return Document(media_type, content, "", cache, where, optional(part, "filename", str, path) or "")
+    return Foreign("file_id" if kind in ("input_image", "input_file") else kind, where)
+
+
+def _decode_tools(request: Request, where: str, tools: object, namespace: str = "") -> None:
+    for path, tool in objects(tools, where):
+        kind = required(tool, "type", str, f"{path}.")
+        if kind == "namespace":
+            _decode_tools(request, f"{path}.tools", tool.get("tools"), required(tool, "name", str, f"{path}."))
+        elif kind in ("function", "custom"):
+            name = required(tool, "name", str, f"{path}.")
+            description = optional(tool, "description", str, f"{path}.") or ""
+            decoded = Tool(name, description, namespace=namespace)
+            if kind == "custom":
+                decoded.kind = "custom"
+                decoded.grammar = optional(tool, "format", dict, f"{path}.")
+            else:
+                decoded.parameters = optional(tool, "parameters", dict, f"{path}.")
+                decoded.strict = optional(tool, "strict", bool, f"{path}.")
+            request.tools.append(decoded)
+        elif kind.startswith("web_search"):
+            request.tools.append(Tool("web_search", kind="web_search"))
+        else:
+            request.drop(f"tools.{kind}")
+
+
+def _decode_tool_choice(request: Request, choice: object) -> ToolChoice | None:
+    if choice is None:
+        return None
+    if choice == "auto" or choice == "none" or choice == "required":
+        return ToolChoice(choice)
+    if type(choice) is dict:
+        match choice.get("type"):
+            case "function" | "custom":
+                return ToolChoice("required", required(choice, "name", str, "tool_choice."))
+            case "allowed_tools":
+                names = [str(tool.get("name")) for _, tool in objects(choice.get("tools"), "tool_choice.tools")]
+                return ToolChoice("required" if choice.get("mode") == "required" else "auto", allowed=names)
+            case str(kind):
+                request.drop(f"tool_choice {kind}")
+                return None
+    raise RequestError("tool_choice: must be auto, none, required or name a tool.", param="tool_choice")
+
+
+def _decode_output(format: Json | None) -> OutputFormat | None:
+    match (format or {}).get("type"):
+        case None | "text":
+            return None
+        case "json_object":
+            return OutputFormat(None)
+        case "json_schema" if format:
+            where = "text.format."
+            return OutputFormat(
+                required(format, "schema", dict, where),
+                required(format, "name", str, where),
+                optional(format, "strict", bool, where),
+                optional(format, "description", str, where),
+            )
+    raise RequestError("text.format.type: must be text, json_object or json_schema.", param="text.format.type")
+
+
+def encode_request(request: Request, target: Target) -> Json:
+    """The body for a Responses upstream. Raises RequestError for content that it cannot express.
+
+    Nothing is stored upstream unless the client asked for it, so reasoning comes back encrypted, to be sent again.
+    """
+    items: list[Json] = []
+    body: Json = {"model": target.id, "input": items, "store": False}
+    leading: list[str] = []
+    for message in request.messages:
+        if message.role in ("system", "developer") and not items:
+            leading += [_text_of(part) for part in message.parts]
+        else:
+            items += _encode_message(request, message, target)
+    if leading:
+        body["instructions"] = "\n\n".join(leading)
+    _encode_tools(request, body)
+    if not never_reasons(target.id):
+        body["include"] = [ENCRYPTED_REASONING]
+    if request.max_tokens is not None:
+        limit = min(request.max_tokens, target.max_tokens or request.max_tokens)
+        body["max_output_tokens"] = max(limit, SMALLEST_LIMIT)
+    if request.effort and (effort := openai_effort(target.id, request.effort)):
+        body["reasoning"] = {"effort": effort} | ({"summary": "auto"} if effort != "none" else {})
+    if request.user:
+        body["safety_identifier"] = safe_name(request.user)
+    request.local_stop = request.stop
+    text: Json = {}
+    if output := request.output:
+        text["format"] = _encode_output(output)
+    sampling = () if refuses_sampling(target.id) else ("temperature", "top_p")
+    for name, value in request.options.items():
+        if name == "verbosity":
+            text["verbosity"] = value
+        elif name in sampling or (name in _OPTIONS and name not in ("temperature", "top_p")):
+            body[name] = value
+        else:
+            request.drop(name)
+    if text:
+        body["text"] = text
+    if request.stream:
+        body["stream"] = True
+    return body
+
+
+def _encode_output(output: OutputFormat) -> Json:
+    if output.schema is None:
+        return {"type": "json_object"}
+    format: Json = {"type": "json_schema", "name": output.name, "schema": output.schema, "strict": bool(output.strict)}
+    return format | ({"description": output.description} if output.description else {})
+
+
+def _encode_tools(request: Request, body: Json) -> None:
+    tools: list[Json] = []
+    for name, tool in register_tools(request):
+        if tool.kind == "web_search":
+            tools.append({"type": "web_search"})
+        elif tool.kind == "custom":
+            grammar = {"format": {"type": "grammar", **tool.grammar}} if tool.grammar else {}
+            tools.append({"type": "custom", "name": name, "description": tool.description, **grammar})
+        else:
+            # strict is the API's default and rewrites schemas that were not made for it
+            parameters = tool.parameters or {"type": "object", "properties": {}}
+            function = {"type": "function", "name": name, "description": tool.description, "parameters": parameters}
+            tools.append(function | {"strict": bool(tool.strict)})
+    if not tools:
+        return
+    body["tools"] = tools
+    if request.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = request.parallel_tool_calls
+    choice = request.tool_choice
+    if choice and choice.allowed is not None:
+        allowed = [tool for tool in tools if tool.get("name") in {wire_name(request, name) for name in choice.allowed}]
+        named = [{"type": tool["type"], "name": tool["name"]} for tool in allowed]
+        body["tool_choice"] = {"type": "allowed_tools", "mode": choice.mode, "tools": named}
+    elif choice and choice.name:
+        name = wire_name(request, choice.name)
+        kind = next((tool["type"] for tool in tools if tool.get("name") == name), "function")
+        body["tool_choice"] = {"type": kind, "name": name}
+    elif choice:
+        body["tool_choice"] = choice.mode
+
+
+def _text_of(part: Part) -> str:
+    if isinstance(part, Text | Refusal):
+        return part.text
+    raise unsupported(part, "openai")
+
+
+def _encode_message(request: Request, message: Message, target: Target) -> list[Json]:
+    items: list[Json] = []
+    role = "developer" if message.role == "system" else message.role
+    for part in message.parts:
+        match part:
+            case ToolCall():
+                items.append(_encode_call(request, part))
+            case ToolResult():
+                kind = "custom_tool_call_output" if part.custom else "function_call_output"
+                items.append({"type": kind, "call_id": safe_name(part.call_id), "output": _encode_result(part)})
+            case Reasoning():
+                if data := part.data_for(NAME, target):
+                    summary = [{"type": "summary_text", "text": part.text}] if part.text else []
+                    items.append({"type": "reasoning", "summary": summary, **data})
+            case _ if message.role == "assistant":
+                items.append({"type": "message", "role": "assistant", "content": _text_of(part)})
+            case _ if items and items[-1].get("role") == role:
+                items[-1]["content"].append(_encode_part(part))
+            case _:
+                items.append({"type": "message", "role": role, "content": [_encode_part(part)]})
+    if items and items[-1]["type"] == "reasoning":
+        items.pop()  # refused without the item that it led to
+    return items
+
+
+def _encode_call(request: Request, call: ToolCall) -> Json:
+    name, id = wire_name(request, call.name, call.namespace), safe_name(call.id)
+    if call.custom:
+        return {"type": "custom_tool_call", "call_id": id, "name": name, "input": call.arguments}
+    return {"type": "function_call", "call_id": id, "name": name, "arguments": call.arguments or "{}"}
+
+
+def _encode_result(result: ToolResult) -> object:
+    if all(isinstance(part, Text) for part in result.content):
+        text = "\n\n".join(_text_of(part) for part in result.content)
+        return f"Error: {text}" if result.is_error else text
+    error = [{"type": "input_text", "text": "Error:"}] if result.is_error else []
+    return error + [_encode_part(part) for part in result.content]
+
+
+def _encode_part(part: Part) -> Json:
+    match part:
+        case Text() | Refusal():
+            return {"type": "input_text", "text": part.text}
+        case Image():
+            return {"type": "input_image", "image_url": part.href, "detail": part.detail or "auto"}
+        case Document(url=""):
+            return {"type": "input_file", "filename": part.name or "document.pdf", "file_data": part.href}
+        case Document():
+            return {"type": "input_file", "file_url": part.url}
+        case _:
+            raise unsupported(part, "openai")
+
+
+def adapt(body: Json, headers: dict[str, str], target: Target, system_prompt: str) -> None:
+    """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
+
+    Takes out reasoning items that this gateway marked as another provider's.
+    """
+    body["model"] = target.id
+    instructions = body.get("instructions")
+    if system_prompt and (instructions is None or type(instructions) is str):
+        body["instructions"] = system_prompt + (instructions or "")
+    items = body.get("input")
+    if type(items) is list:
+        body["input"] = [item for item in items if not _is_foreign(item)]
+    if target.reasoning == "off":
+        body.pop("reasoning", None)
+    elif target.reasoning != "auto":
+        body["reasoning"] = {"effort": target.reasoning, "summary": "auto"}
+    if target.fast:
+        body.setdefault("service_tier", "priority")
+
+
+def _is_foreign(item: object) -> bool:
+    return (
+        type(item) is dict
+        and item.get("type") == "reasoning"
+        and str(item.get("encrypted_content")).startswith(PACKED_STATE)
+    )

@@ -1,0 +1,131 @@
+"""Server-sent events: bytes to (event, data) and back (HTML Living Standard, 9.2.6).
+
+Knows no JSON and no API format. Works on bytes, so that a character or a CRLF split over two reads is nothing special,
+and in linear time: a long line is joined once, when its end is there.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from droid2api.errors import StreamError
+
+EVENT_LIMIT = 32 * 1024 * 1024
+"""Bytes that one event may have; `response.completed` repeats a whole answer, so it can be megabytes."""
+
+
+class ServerSentEvent(NamedTuple):
+    event: bytes
+    data: bytes
+
+
+def encode(event: bytes, data: bytes) -> bytes:
+    """One named event; `data` must be one line, as JSON is."""
+    return b"event: %b\ndata: %b\n\n" % (event, data)
+
+
+class Decoder:
+    """Raises StreamError for an event above `limit` bytes."""
+
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self._limit = limit
+        self._size = 0
+        self._line: list[bytes] = []
+        self._skip_newline = False
+        self._first = True
+        self._event = b""
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        if self._skip_newline or b"\r" in chunk:
+            chunk = self._unify_newlines(chunk)
+        self._size += len(chunk)
+        if b"\n" not in chunk:
+            self._check_size()
+            self._line.append(chunk)
+            return []
+        self._line.append(chunk)
+        lines = b"".join(self._line).split(b"\n")
+        self._line = [lines.pop()]
+        if self._first and lines:
+            self._first = False
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+        return self._read_lines(lines)
+
+    def close(self) -> list[ServerSentEvent]:
+        """The input has ended: an event whose blank line is missing still counts (real upstreams forget it)."""
+        return self.feed(b"\n\n")
+
+    def _read_lines(self, lines: list[bytes]) -> list[ServerSentEvent]:
+        events = []
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif not line:
+                if self._data:
+                    events.append(ServerSentEvent(self._event, b"\n".join(self._data)))
+                    self._data = []
+                self._event = b""
+                self._size = len(self._line[0])
+            elif line.startswith(b"event:"):
+                self._event = line[6:].removeprefix(b" ")
+        self._check_size()
+        return events
+
+    def _unify_newlines(self, chunk: bytes) -> bytes:
+        if self._skip_newline and chunk:
+            chunk = chunk.removeprefix(b"\n")
+            self._skip_newline = False
+        self._skip_newline = self._skip_newline or chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _check_size(self) -> None:
+        if self._size > self._limit:
+            raise StreamError(f"The upstream sent an event of more than {self._limit} bytes.")
+
+
+class EventCutter:
+    """Cuts a byte stream at event boundaries and changes no byte of it.
+
+    The relay lane forwards whole events only, so that an error event can always follow. `last` is the newest whole
+    event (the stream's end is told from it), `rest` what came after the last boundary.
+    """
+
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._end = b""
+        self.last = b""
+
+    @property
+    def rest(self) -> bytes:
+        return b"".join(self._parts)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes up to the last event boundary, or nothing. Raises StreamError for an event above `limit` bytes."""
+        window = self._end + chunk
+        boundary = -1
+        for mark in (b"\n\n", b"\n\r\n", b"\r\r"):
+            if (found := window.rfind(mark)) >= 0:
+                boundary = max(boundary, found + len(mark))
+        if boundary < 0:
+            self._parts.append(chunk)
+            self._size += len(chunk)
+            self._end = window[-3:]
+            if self._size > self._limit:
+                raise StreamError(f"The upstream sent an event of more than {self._limit} bytes.")
+            return b""
+        cut = boundary - len(self._end)
+        head, tail = chunk[:cut], chunk[cut:]
+        whole = b"".join([*self._parts, head])
+        self._parts, self._size, self._end = [tail], len(tail), tail[-3:]
+        self.last = _last_event(whole)
+        return whole
+
+
+def _last_event(whole: bytes) -> bytes:
+    """The last event with anything in it; comments count, callers look for an end and find none there."""
+    stripped = whole.rstrip(b"\r\n")
+    start = max(stripped.rfind(b"\n\n"), stripped.rfind(b"\n\r\n"), stripped.rfind(b"\r\r"))
+    return stripped[start + 1 :]
