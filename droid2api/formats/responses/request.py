@@ -12,6 +12,7 @@ from droid2api.conversation import (
     Reasoning,
     Refusal,
     Request,
+    Role,
     Target,
     Text,
     Tool,
@@ -37,6 +38,12 @@ _HANDLED = frozenset(
     "text user safety_identifier include previous_response_id conversation prompt background".split()
 )
 _OPTIONS = frozenset("temperature top_p service_tier store metadata prompt_cache_key".split())
+_ROLES: dict[str, Role] = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "developer",
+}
 _STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
 
 
@@ -86,9 +93,9 @@ def _decode_item(request: Request, where: str, item: Json) -> None:
     path = f"{where}."
     match kind:
         case "message":
-            role = required(item, "role", str, path)
-            if role != "user" and role != "assistant" and role != "system" and role != "developer":
-                raise RequestError(f"{path}role: {role[:40]!r} is no role of a message.", param=f"{path}role")
+            role = _ROLES.get(required(item, "role", str, path))
+            if role is None:
+                raise RequestError(f"{path}role: must be user, assistant, system or developer.", param=f"{path}role")
             request.messages.append(Message(role, _decode_content(item.get("content"), f"{path}content")))
         case "function_call" | "custom_tool_call":
             custom = kind == "custom_tool_call"
