@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -35,7 +35,7 @@ class Format:
     end: re.Pattern[bytes]
     decode_request: Callable[[Json], Request]
     encode_request: Callable[[Request, Target], Json]
-    adapt: Callable[[Json, dict[str, str], Target, str], None]
+    adapt: Callable[[Json, MutableMapping[str, str], Target, str], None]
     decode_response: Callable[[Json, Target], list[Event]]
     encode_response: Callable[[list[Event], Request, Clock, NewId], Json]
     stream_decoder: Callable[[Target], TurnDecoder]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import orjson
 
 from droid2api.conversation import (
@@ -423,7 +425,7 @@ def _may_think(messages: object) -> bool:
     return "tool_use" not in blocks or blocks[0] in ("thinking", "redacted_thinking")
 
 
-def adapt(body: Json, headers: dict[str, str], target: Target, system_prompt: str) -> None:
+def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
     """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
 
     Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature.
@@ -443,7 +445,7 @@ def adapt(body: Json, headers: dict[str, str], target: Target, system_prompt: st
         _set_beta(headers, "fast-mode-2026-02-01", True)
 
 
-def _set_level(body: Json, headers: dict[str, str], target: Target) -> None:
+def _set_level(body: Json, headers: MutableMapping[str, str], target: Target) -> None:
     config = body.get("output_config")
     config = {name: value for name, value in config.items() if name != "effort"} if type(config) is dict else {}
     if target.thinking == "adaptive":
@@ -502,7 +504,7 @@ def _is_foreign(block: object) -> bool:
     return block.get("type") == "thinking" and (not signature or str(signature).startswith(PACKED_STATE))
 
 
-def _set_beta(headers: dict[str, str], beta: str, wanted: bool) -> None:
+def _set_beta(headers: MutableMapping[str, str], beta: str, wanted: bool) -> None:
     betas = [name.strip() for name in headers.pop("anthropic-beta", "").split(",") if name.strip()]
     betas = [name for name in betas if name != beta] + [beta] * wanted
     if betas:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 from droid2api.conversation import (
     Document,
     Foreign,
@@ -344,7 +346,7 @@ def _encode_assistant(request: Request, message: Message, target: Target) -> Jso
     return encoded
 
 
-def adapt(body: Json, headers: dict[str, str], target: Target, system_prompt: str) -> None:
+def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
     """Put the model, the system prompt and the reasoning level into a body for the upstream, in place."""
     body["model"] = target.id
     messages = body.get("messages")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 from droid2api.conversation import (
     Document,
     Foreign,
@@ -361,7 +363,7 @@ def _encode_part(part: Part) -> Json:
             raise unsupported(part, "openai")
 
 
-def adapt(body: Json, headers: dict[str, str], target: Target, system_prompt: str) -> None:
+def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
     """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
 
     Takes out reasoning items that this gateway marked as another provider's.

@@ -1,0 +1,116 @@
+"""The command line: `droid2api`, `python -m droid2api`, `./start.sh`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import dotenv
+from aiohttp import web
+
+from droid2api import __version__
+from droid2api.app import AUTH, create_app
+from droid2api.config import Settings, find_config, load
+from droid2api.errors import ConfigError
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted: an agent opens dozens at once."""
+
+
+def main() -> None:
+    """Exit code 2 for anything that the owner must mend, after one clear message."""
+    arguments = _parser().parse_args()
+    dotenv.load_dotenv(Path.cwd() / ".env")
+    try:
+        settings = _settings(arguments)
+    except ConfigError as error:
+        sys.exit(_refuse(str(error)))
+    logging.basicConfig(
+        level=logging.DEBUG if settings.dev_mode else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("asyncio").setLevel(logging.INFO)
+    for warning in settings.warnings:
+        logging.getLogger("droid2api").warning("%s: %s", settings.source, warning)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve(settings, demo=arguments.demo))
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        sys.exit(_refuse(f"Cannot listen on {where}: {error.strerror or error}. Choose another with --port or PORT."))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="droid2api", description="A streaming gateway between LLM API formats.")
+    parser.add_argument("--config", metavar="FILE", help="settings (default: $DROID2API_CONFIG, then ./config.json)")
+    parser.add_argument("--host", help="address to listen on (default: host in config.json, 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: port in config.json, 3000)")
+    parser.add_argument("--demo", action="store_true", help="answer from an embedded upstream: no account is needed")
+    parser.add_argument("--version", action="version", version=f"droid2api {__version__}")
+    return parser
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    settings = load(find_config(arguments.config, os.environ))
+    port = settings.port if arguments.port is None else arguments.port
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port: must be from 0 to 65535, not {port}.")
+    return replace(settings, host=arguments.host or settings.host, port=port)
+
+
+def _refuse(message: str) -> int:
+    print(f"droid2api: {message}", file=sys.stderr)
+    return 2
+
+
+async def serve(settings: Settings, *, demo: bool) -> None:
+    """Listen until SIGINT or SIGTERM. Raises OSError when the port cannot be had."""
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl+C comes as KeyboardInterrupt
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with contextlib.AsyncExitStack() as running:
+        if demo:
+            from droid2api.demo import start_demo  # only here, so that a normal start does not load it
+
+            settings = await running.enter_async_context(start_demo(settings))
+        app = create_app(settings)
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
+        await runner.setup()
+        running.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
+        await site.start()
+        port = runner.addresses[0][1]
+        print(_banner(settings, app, port, demo), flush=True)
+        await stop.wait()
+
+
+def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    used = {model.endpoint.name: model.endpoint for model in settings.models.values()}
+    lines = [
+        f"droid2api {__version__} listens on http://{host}:{port}",
+        f"  config      {settings.source}",
+        f"  credential  {'not needed (demo)' if demo else _credential(settings, app)}",
+    ]
+    lines += [f"  endpoint    {name}: {endpoint.base_url}" for name, endpoint in used.items()]
+    lines += [f"  model       {model.id} ({model.format.type})" for model in settings.models.values()]
+    return "\n".join(lines)
+
+
+def _credential(settings: Settings, app: web.Application) -> str:
+    source = app[AUTH].source
+    own = sorted({m.endpoint.api_key_env for m in settings.models.values() if m.endpoint.api_key_env})
+    shared = "each client's own (no credential is configured)" if source == "client" else source
+    return ", ".join([shared, *(f"{name} for its endpoint" for name in own)])
+
+
+if __name__ == "__main__":
+    main()

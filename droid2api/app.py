@@ -1,0 +1,224 @@
+"""The application: routes, errors in the client's own format, and what lives as long as the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import orjson
+from aiohttp import web
+
+from droid2api import __version__
+from droid2api.auth import AuthManager
+from droid2api.config import Model, Settings
+from droid2api.errors import CredentialError, GatewayError, RequestError
+from droid2api.fields import Json, required
+from droid2api.formats import ANTHROPIC, CHAT, FORMATS, RESPONSES, Format
+from droid2api.relay import Call, answer, forward
+from droid2api.upstream import BODY_LIMIT, Upstream, open_session
+
+log = logging.getLogger("droid2api")
+
+PREFIXES = ("", "/v1", "/v1/v1")
+"""Base URLs are given with /v1 and without, and some clients add their own /v1 to it."""
+
+ROUTES = (
+    "GET /",
+    "GET /health",
+    "GET /v1/models",
+    "GET /v1/models/{id}",
+    "POST /v1/chat/completions",
+    "POST /v1/responses",
+    "POST /v1/messages",
+    "POST /v1/messages/count_tokens",
+)
+
+SETTINGS = web.AppKey("settings", Settings)
+AUTH = web.AppKey("auth", AuthManager)
+UPSTREAM = web.AppKey("upstream", Upstream)
+STARTED = web.AppKey("started", float)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def create_app(settings: Settings) -> web.Application:
+    """The gateway. Its session and its refresh task live from startup to cleanup."""
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[errors_in_format])
+    app[SETTINGS] = settings
+    app[STARTED] = time.time()
+    app.cleanup_ctx.append(_lifecycle)
+    app.router.add_get("/", index)
+    app.router.add_get("/health", health)
+    app.router.add_get("/api/hello", hello)
+    for prefix in PREFIXES:
+        app.router.add_get(f"{prefix}/models", models)
+        app.router.add_get(f"{prefix}/models/{{id:.+}}", model)
+        for format in FORMATS.values():
+            app.router.add_post(prefix + format.path.removeprefix("/v1"), _ask(format))
+        app.router.add_post(f"{prefix}/messages/count_tokens", count_tokens)
+        app.router.add_get(f"{prefix}/responses", websocket_probe)
+    return app
+
+
+async def _lifecycle(app: web.Application) -> AsyncIterator[None]:
+    async with open_session(app[SETTINGS].timeouts) as session:
+        app[AUTH] = AuthManager(app[SETTINGS], session)
+        app[UPSTREAM] = Upstream(app[SETTINGS], session, app[AUTH])
+        refreshing = asyncio.create_task(app[AUTH].run())
+        yield
+        refreshing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await refreshing
+
+
+# -- errors ---------------------------------------------------------------------------------------------------------
+
+
+@web.middleware
+async def errors_in_format(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error leaves in the envelope of the client's format."""
+    try:
+        return await handler(request)
+    except GatewayError as error:
+        log.debug("%s %s: %d %s", request.method, request.path, error.status, error.message)
+        return _error_response(request, error)
+    except web.HTTPNotFound:
+        routes = ", ".join(ROUTES)
+        return _error_response(request, RequestError(f"No such path. This gateway serves: {routes}.", status=404))
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        wrong = RequestError(f"{request.method} is not served on this path, but {allowed}.", status=405)
+        return _error_response(request, wrong)
+    except web.HTTPRequestEntityTooLarge:
+        return _error_response(request, RequestError(f"The body has more than {BODY_LIMIT} bytes.", status=413))
+    except web.HTTPException:
+        raise
+    except ConnectionError:  # the client has left; nobody reads an answer
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _error_response(request, GatewayError("The gateway failed; its log says why."))
+
+
+def _error_response(request: web.Request, error: GatewayError) -> web.Response:
+    spoken = ANTHROPIC if "/messages" in request.path or "anthropic-version" in request.headers else CHAT
+    headers = dict(error.headers)
+    if isinstance(error, RequestError | CredentialError) and error.status < 500:
+        headers["x-should-retry"] = "false"  # Claude Code and the SDKs would try again for minutes
+    return _json(spoken.encode_error(error), error.status, headers)
+
+
+def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, headers=headers, content_type="application/json")
+
+
+# -- the gateway's own pages ----------------------------------------------------------------------------------------
+
+
+async def index(request: web.Request) -> web.Response:
+    endpoints = [route.split(" ")[1] for route in ROUTES if "/v1" in route]
+    return _json({"name": "droid2api", "version": __version__, "endpoints": endpoints})
+
+
+async def hello(request: web.Request) -> web.Response:
+    """Claude Code asks whether its API is there."""
+    return web.Response()
+
+
+async def health(request: web.Request) -> web.Response:
+    uptime = round(time.time() - request.app[STARTED])
+    credential = request.app[AUTH].describe()
+    return _json({"status": "ok", "version": __version__, "credential": credential, "uptime_seconds": uptime})
+
+
+async def models(request: web.Request) -> web.Response:
+    """Configured models, with the fields that both vendors' SDKs require."""
+    data = [_describe(model, request.app[SETTINGS]) for model in request.app[SETTINGS].models.values()]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    return _json({"object": "list", "data": data, "has_more": False, **ends})
+
+
+async def model(request: web.Request) -> web.Response:
+    settings = request.app[SETTINGS]
+    return _json(_describe(settings.route(request.match_info["id"]), settings))
+
+
+def _describe(model: Model, settings: Settings) -> Json:
+    created = _release_date(model.id) or datetime.fromtimestamp(int(settings.source.stat().st_mtime), UTC)
+    return {
+        "id": model.id,
+        "object": "model",
+        "type": "model",
+        "created": int(created.timestamp()),
+        "created_at": created.isoformat().replace("+00:00", "Z"),
+        "owned_by": model.provider or "droid2api",
+        "display_name": model.name,
+        "lifecycle": "active",
+        "max_tokens": model.target.max_tokens,
+    }
+
+
+def _release_date(id: str) -> datetime | None:
+    """The date that many model ids end in."""
+    found = re.search(r"20\d\d-?\d\d-?\d\d$", id)
+    try:
+        return datetime.fromisoformat(found.group()).replace(tzinfo=UTC) if found else None
+    except ValueError:
+        return None
+
+
+# -- the three formats ----------------------------------------------------------------------------------------------
+
+
+def _ask(format: Format) -> Handler:
+    async def ask(request: web.Request) -> web.StreamResponse:
+        return await answer(await _read_call(request, format))
+
+    return ask
+
+
+async def _read_call(request: web.Request, format: Format) -> Call:
+    """The body as JSON, with its model found. Raises RequestError."""
+    content = await request.read()
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise RequestError(f"The body is not valid JSON: {where}.") from None
+    if type(body) is not dict:
+        raise RequestError("The body must be a JSON object.")
+    settings = request.app[SETTINGS]
+    try:
+        id = required(body, "model", str)
+    except RequestError as error:
+        error.message += f" Configured models: {', '.join(settings.models) or 'none'}."
+        raise
+    return Call(settings, request.app[UPSTREAM], request, format, body, settings.route(id))
+
+
+async def count_tokens(request: web.Request) -> web.StreamResponse:
+    """Forwarded with what the real request would get that costs tokens; it takes no max_tokens to mend."""
+    call = await _read_call(request, ANTHROPIC)
+    if call.model.format is not ANTHROPIC:
+        kinds = {"openai": "/v1/responses", "common": "/v1/chat/completions"}
+        raise RequestError(
+            f"model: {call.model.id!r} is not an anthropic model, whose tokens are counted here; "
+            f"it is served on {kinds[call.model.format.type]}.",
+            param="model",
+        )
+    headers = call.upstream_headers()
+    target = replace(call.model.target, reasoning="auto", fast=False)
+    ANTHROPIC.adapt(call.body, headers, target, call.settings.system_prompt)
+    return await forward(call, "/count_tokens", headers)
+
+
+async def websocket_probe(request: web.Request) -> web.Response:
+    """Codex asks for a WebSocket first; 426 sends it to POST at once (any other answer costs retries or the turn)."""
+    error = RequestError("WebSocket is not served here: use POST.", status=426)
+    return _json(RESPONSES.encode_error(error), 426, {"Upgrade": "http/1.1"})

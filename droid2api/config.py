@@ -1,0 +1,273 @@
+"""Settings from config.json and the environment, checked once and frozen.
+
+Wrong values raise ConfigError with file, line or field. What is only odd is a warning: an existing config.json of the
+Node edition must work unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from droid2api import __version__
+from droid2api.conversation import Target
+from droid2api.errors import ConfigError, RequestError
+from droid2api.fields import Json, objects, optional, required
+from droid2api.formats import BY_TYPE, Format
+from droid2api.reasoning import LEVELS
+
+FACTORY = "https://api.factory.ai/api/llm"
+SHIPPED_ENDPOINTS = {
+    "anthropic": f"{FACTORY}/a/v1/messages",
+    "openai": f"{FACTORY}/o/v1/responses",
+    "common": f"{FACTORY}/o/v1/chat/completions",
+}
+TOKEN_URL = "https://api.workos.com/user_management/authenticate"  # noqa: S105 - a URL
+CLIENT_ID = "client_01HNM792M5G5G1A2THWPXKFMXB"
+USER_AGENT = f"droid2api/{__version__}"
+THINKING = ("budget", "adaptive")
+
+_KEYS = frozenset("port host endpoint models model_redirects system_prompt user_agent dev_mode auth timeouts".split())
+_ENDPOINT_KEYS = frozenset("name base_url headers api_key_env".split())
+_MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking max_tokens".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an upstream is. With `api_key_env` it has a key of its own, in that environment variable."""
+
+    name: str
+    base_url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    api_key_env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that clients can ask for, and all that is needed to reach it."""
+
+    name: str
+    target: Target
+    format: Format
+    endpoint: Endpoint
+    provider: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.target.id
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    token_url: str = TOKEN_URL
+    client_id: str = CLIENT_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to connect, until the first byte of an answer, and between two reads of a stream."""
+
+    connect: float = 10
+    first_byte: float = 600
+    idle: float = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    source: Path
+    data_folder: Path
+    environment: Mapping[str, str] = field(repr=False)
+    models: Mapping[str, Model]
+    endpoints: Mapping[str, Endpoint]
+    redirects: Mapping[str, str]
+    host: str = "127.0.0.1"
+    port: int = 3000
+    system_prompt: str = ""
+    user_agent: str = USER_AGENT
+    dev_mode: bool = False
+    auth: Auth = Auth()
+    timeouts: Timeouts = Timeouts()
+    warnings: tuple[str, ...] = ()
+
+    def route(self, model_id: str) -> Model:
+        """The model for the id that a client sent. Raises RequestError (404) that lists the configured ones."""
+        id = self.redirects.get(model_id, model_id)
+        if id not in self.models:
+            patterns = (target for pattern, target in self.redirects.items() if fnmatchcase(model_id, pattern))
+            id = next(patterns, id)
+        if id not in self.models:
+            known = ", ".join(self.models) or "none"
+            raise RequestError(
+                f"model: {model_id[:100]!r} is not configured. Configured models: {known}.",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+        return self.models[id]
+
+
+def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
+    """--config, DROID2API_CONFIG, ./config.json, then the copy that the package carries."""
+    if chosen := given or environment.get("DROID2API_CONFIG"):
+        return Path(chosen)
+    local, package = Path("config.json"), Path(__file__).parent
+    carried = package / "config.json"
+    return local if local.exists() else carried if carried.exists() else package.parent / "config.json"
+
+
+def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the settings. Raises ConfigError."""
+    environment = os.environ if environment is None else environment
+    try:
+        value = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}.") from None
+    if type(value) is not dict:
+        raise ConfigError(f"{path}: must be a JSON object.")
+    try:
+        return _Reader(value, path, environment).read()
+    except RequestError as error:  # fields.py names the field; here it is the owner's
+        raise ConfigError(f"{path}: {error.message}") from None
+
+
+class _Reader:
+    def __init__(self, value: Json, path: Path, environment: Mapping[str, str]) -> None:
+        self._value = value
+        self._path = path
+        self._environment = environment
+        self._warnings: list[str] = []
+
+    def read(self) -> Settings:
+        value = self._value
+        self._warn_unknown(value, _KEYS, "")
+        named = [str(model.get("endpoint")) for _, model in objects(value.get("models"), "models")]
+        endpoints = self._read_endpoints(named)
+        models = self._read_models(endpoints)
+        redirects = self._read_texts(value, "model_redirects")
+        for pattern, id in redirects.items():
+            if id not in models:
+                self._warnings.append(f"model_redirects.{pattern}: {id!r} is no configured model.")
+        return Settings(
+            source=self._path,
+            data_folder=self._data_folder(),
+            environment=self._environment,
+            models=models,
+            endpoints=endpoints,
+            redirects=redirects,
+            host=self._environment.get("HOST") or optional(value, "host", str) or "127.0.0.1",
+            port=self._read_port(),
+            system_prompt=optional(value, "system_prompt", str) or "",
+            user_agent=self._header_value("user_agent", optional(value, "user_agent", str)) or USER_AGENT,
+            dev_mode=optional(value, "dev_mode", bool) or False,
+            auth=self._read_auth(),
+            timeouts=self._read_timeouts(),
+            warnings=tuple(self._warnings),
+        )
+
+    def _warn_unknown(self, value: Json, known: frozenset[str], where: str) -> None:
+        self._warnings += [f"{where}{name}: is not a setting, so it is ignored." for name in value if name not in known]
+
+    def _data_folder(self) -> Path:
+        if given := self._environment.get("DROID2API_DATA"):
+            return Path(given)
+        if self._path.parent == Path(__file__).parent:  # the carried copy: nothing is written into a package
+            return Path.home() / ".droid2api"
+        return self._path.parent / "data"
+
+    def _read_port(self) -> int:
+        if given := self._environment.get("PORT"):
+            if not given.isdecimal() or int(given) > 65535:
+                raise ConfigError(f"PORT: must be a port number (0 to 65535), not {given[:20]!r}.")
+            return int(given)
+        port = optional(self._value, "port", int)
+        if port is not None and not 0 <= port <= 65535:
+            raise RequestError(f"port: must be from 0 to 65535, not {port}.")
+        return 3000 if port is None else port
+
+    def _read_endpoints(self, named: list[str]) -> dict[str, Endpoint]:
+        endpoints = {name: Endpoint(name, url) for name, url in SHIPPED_ENDPOINTS.items()}
+        for where, item in objects(self._value.get("endpoint"), "endpoint"):
+            self._warn_unknown(item, _ENDPOINT_KEYS, f"{where}.")
+            name = required(item, "name", str, f"{where}.")
+            if name not in BY_TYPE and name not in named:
+                raise RequestError(f"{where}.name: must be one of {', '.join(BY_TYPE)}, or one that a model names.")
+            url = _checked_url(required(item, "base_url", str, f"{where}."), f"{where}.base_url")
+            headers = self._read_texts(item, "headers", f"{where}.")
+            for header, text in headers.items():
+                self._header_value(f"{where}.headers.{header}", text)
+            key = optional(item, "api_key_env", str, f"{where}.") or ""
+            endpoints[name] = Endpoint(name, url, headers, key)
+        return endpoints
+
+    def _read_models(self, endpoints: dict[str, Endpoint]) -> dict[str, Model]:
+        models: dict[str, Model] = {}
+        for where, item in objects(self._value.get("models"), "models"):
+            self._warn_unknown(item, _MODEL_KEYS, f"{where}.")
+            path = f"{where}."
+            id = required(item, "id", str, path)
+            if id in models:
+                self._warnings.append(f"{path}id: {id!r} is given twice; the first one counts.")
+                continue
+            type_ = _one_of(required(item, "type", str, path), tuple(BY_TYPE), f"{path}type")
+            name = optional(item, "endpoint", str, path) or type_
+            if name not in endpoints:
+                raise RequestError(f"{path}endpoint: {name!r} is no configured endpoint.")
+            max_tokens = optional(item, "max_tokens", int, path)
+            if max_tokens is not None and max_tokens < 1:
+                raise RequestError(f"{path}max_tokens: must be positive.")
+            target = Target(
+                id=id,
+                reasoning=_one_of(optional(item, "reasoning", str, path) or "auto", LEVELS, f"{path}reasoning"),
+                thinking=_one_of(optional(item, "thinking", str, path) or "budget", THINKING, f"{path}thinking"),
+                fast=optional(item, "fast", bool, path) or False,
+                max_tokens=max_tokens,
+            )
+            label, provider = optional(item, "name", str, path) or id, optional(item, "provider", str, path) or ""
+            models[id] = Model(label, target, BY_TYPE[type_], endpoints[name], provider)
+        return models
+
+    def _read_auth(self) -> Auth:
+        value = optional(self._value, "auth", dict) or {}
+        self._warn_unknown(value, frozenset(["token_url", "client_id"]), "auth.")
+        token_url = _checked_url(optional(value, "token_url", str, "auth.") or TOKEN_URL, "auth.token_url")
+        return Auth(token_url, optional(value, "client_id", str, "auth.") or CLIENT_ID)
+
+    def _read_timeouts(self) -> Timeouts:
+        value = optional(self._value, "timeouts", dict) or {}
+        self._warn_unknown(value, frozenset(Timeouts.__slots__), "timeouts.")
+        seconds = {name: optional(value, name, float, "timeouts.") for name in Timeouts.__slots__}
+        for name, given in seconds.items():
+            if given is not None and given <= 0:
+                raise RequestError(f"timeouts.{name}: must be more than 0 seconds.")
+        return Timeouts(**{name: given for name, given in seconds.items() if given is not None})
+
+    def _read_texts(self, value: Json, name: str, where: str = "") -> dict[str, str]:
+        texts = optional(value, name, dict, where) or {}
+        return {key: required(texts, key, str, f"{where}{name}.") for key in texts}
+
+    def _header_value(self, where: str, value: str | None) -> str | None:
+        if value and not value.isprintable():
+            raise RequestError(f"{where}: must not hold control characters.")
+        return value
+
+
+def _one_of(value: str, allowed: tuple[str, ...], where: str) -> str:
+    if value not in allowed:
+        raise RequestError(f"{where}: must be one of {', '.join(allowed)}, not {value[:40]!r}.")
+    return value
+
+
+def _checked_url(url: str, where: str) -> str:
+    parts: Any = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise RequestError(f"{where}: must be an http or https URL, not {url[:80]!r}.")
+    return url.rstrip("/")

@@ -1,0 +1,152 @@
+"""The one client session, and everything that is said to an upstream besides the body.
+
+The only place that knows aiohttp's client errors; they leave it as errors.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDict
+
+from droid2api.auth import AuthManager
+from droid2api.config import Model, Settings, Timeouts
+from droid2api.errors import StreamError, UpstreamError
+from droid2api.formats import ANTHROPIC
+
+ANTHROPIC_VERSION = "2023-06-01"
+BODY_LIMIT = 64 * 1024 * 1024
+
+_PASSED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
+_PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
+
+
+def open_session(timeouts: Timeouts) -> aiohttp.ClientSession:
+    """No limit on the whole call or on connections: streams are long and many. No cookies are kept."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+def request_headers(settings: Settings, model: Model, client: Mapping[str, str]) -> CIMultiDict[str]:
+    """What the upstream is told besides the credential: the client's API headers, our own, then the endpoint's."""
+    headers: CIMultiDict[str] = CIMultiDict()
+    anthropic = model.format is ANTHROPIC
+    for name, value in client.items():
+        lowered = name.lower()
+        if lowered.startswith("x-stainless-") or (anthropic and lowered.startswith("anthropic-")):
+            headers[lowered] = f"{headers[lowered]},{value}" if lowered in headers else value
+    if anthropic:
+        headers.setdefault("anthropic-version", ANTHROPIC_VERSION)
+    headers["user-agent"] = settings.user_agent
+    headers["content-type"] = "application/json"
+    headers["accept-encoding"] = "identity"  # compression would hold events back
+    if not model.endpoint.api_key_env:  # on the gateway's own credential chain: the service is Factory
+        headers["x-factory-client"] = "cli"
+        for name in ("x-session-id", "x-assistant-message-id"):
+            headers[name] = client.get(name) or str(uuid.uuid4())
+        if model.provider:
+            headers["x-api-provider"] = model.provider
+    return headers
+
+
+def _authorized(headers: CIMultiDict[str], model: Model, credential: str) -> CIMultiDict[str]:
+    headers = headers.copy()
+    if model.endpoint.api_key_env and model.format is ANTHROPIC:
+        headers["x-api-key"] = credential
+    else:
+        headers["authorization"] = f"Bearer {credential}"
+    for name, value in model.endpoint.headers.items():
+        headers[name] = value
+    return headers
+
+
+def passed_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """The upstream's headers that clients act on: retry advice, request ids, rate limits."""
+    return {
+        name.lower(): value
+        for name, value in response.headers.items()
+        if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIXES)
+    }
+
+
+class Upstream:
+    """Sends requests with the credential that AuthManager gives."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, auth: AuthManager) -> None:
+        self._session = session
+        self._auth = auth
+        self._timeouts = settings.timeouts
+
+    @asynccontextmanager
+    async def post(
+        self, model: Model, path: str, headers: CIMultiDict[str], body: bytes, client: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to a POST, whatever its status; a 401 for our own token is tried once more with a new one.
+
+        Raises CredentialError; UpstreamError 502 when the upstream cannot be reached, 504 when it says nothing.
+        """
+        credential = await self._auth.credential(model.endpoint, client)
+        response = await self._send(model, path, _authorized(headers, model, credential), body)
+        if response.status == 401 and await self._auth.replace_rejected(model.endpoint, credential):
+            response.release()
+            credential = await self._auth.credential(model.endpoint, client)
+            response = await self._send(model, path, _authorized(headers, model, credential), body)
+        try:
+            yield response
+        finally:
+            response.close()
+
+    async def _send(self, model: Model, path: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
+        url = model.endpoint.base_url + path
+        try:
+            async with asyncio.timeout(self._timeouts.first_byte):
+                return await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+        except aiohttp.ConnectionTimeoutError:
+            raise UpstreamError(f"The upstream {_host(url)} could not be reached in time.") from None
+        except TimeoutError:
+            silence = f"said nothing for {self._timeouts.first_byte:g} seconds"
+            raise UpstreamError(f"The upstream {_host(url)} {silence}.", status=504) from None
+        except (aiohttp.ClientError, OSError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UpstreamError(f"The upstream {_host(url)} could not be reached ({reason}).") from None
+
+
+def _host(url: str) -> str:
+    """Host and port, without a user or password that the owner may have put there."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+async def read_chunks(response: aiohttp.ClientResponse, idle: float) -> AsyncIterator[bytes]:
+    """The bytes of a stream as they come. Raises StreamError when it breaks, or is silent for `idle` seconds."""
+    content = response.content
+    try:
+        while True:
+            async with asyncio.timeout(idle):
+                chunk = await content.readany()
+            if not chunk:
+                return
+            yield chunk
+    except TimeoutError:
+        raise StreamError(f"The upstream said nothing for {idle:g} seconds.", status=504) from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise StreamError(f"The connection to the upstream broke ({type(error).__name__}).") from None
+
+
+async def read_body(response: aiohttp.ClientResponse, idle: float) -> bytes:
+    """A whole answer. Raises UpstreamError when it breaks, or is larger than BODY_LIMIT."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in read_chunks(response, idle):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > BODY_LIMIT:
+            raise UpstreamError(f"The upstream's answer has more than {BODY_LIMIT} bytes.")
+    return b"".join(parts)

@@ -1,0 +1,143 @@
+"""What tests start: the gateway in front of the demo, or of an upstream that plays a script. Loopback only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from droid2api.app import create_app
+from droid2api.config import Settings, load
+from droid2api.demo import Demo
+
+Json = dict[str, Any]
+
+PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
+
+MODELS: list[Json] = [
+    {"id": "claude-sonnet-4-5-20250929", "type": "anthropic", "name": "Claude Sonnet 4.5", "max_tokens": 64000},
+    {"id": "claude-opus-5-5", "type": "anthropic", "thinking": "adaptive"},
+    {"id": "gpt-5.5", "type": "openai"},
+    {"id": "glm-4.6", "type": "common"},
+]
+BY_TYPE = {"anthropic": "claude-sonnet-4-5-20250929", "openai": "gpt-5.5", "common": "glm-4.6"}
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """Serve an application on a free loopback port, as the command line does; gives its URL."""
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def settings_for(folder: Path, upstream: str, environment: dict[str, str] | None = None, **config: Any) -> Settings:
+    """Settings whose endpoints are all at `upstream`. HOME and the state are in `folder`, the key is "test-key"."""
+    value: Json = {
+        "endpoint": [{"name": name, "base_url": upstream + path} for name, path in PATHS.items()],
+        "models": MODELS,
+        "auth": {"token_url": f"{upstream}/oauth/token"},
+    }
+    file = folder / "config.json"
+    file.write_bytes(orjson.dumps(value | config))
+    base = {"HOME": str(folder / "home"), "DROID2API_DATA": str(folder / "data")}
+    return load(file, base | ({"FACTORY_API_KEY": "test-key"} if environment is None else environment))
+
+
+@dataclass
+class Gateway:
+    """A running gateway: `ask` posts JSON to it and gives (status, headers, body bytes)."""
+
+    url: str
+    app: web.Application
+    client: aiohttp.ClientSession
+
+    async def ask(self, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, Any, bytes]:
+        data = body if isinstance(body, bytes) else orjson.dumps(body)
+        sent = {"Content-Type": "application/json"} | (headers or {})
+        async with self.client.post(self.url + path, data=data, headers=sent) as response:
+            return response.status, response.headers, await response.read()
+
+    async def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, Any, bytes]:
+        async with self.client.get(self.url + path, headers=headers) as response:
+            return response.status, response.headers, await response.read()
+
+
+@asynccontextmanager
+async def gateway_for(settings: Settings) -> AsyncIterator[Gateway]:
+    app = create_app(settings)
+    async with serving(app) as url, aiohttp.ClientSession() as client:
+        yield Gateway(url, app, client)
+
+
+@asynccontextmanager
+async def demo_gateway(folder: Path, demo: Demo | None = None, **config: Any) -> AsyncIterator[Gateway]:
+    async with (
+        serving((demo or Demo(pace=0)).app()) as upstream,
+        gateway_for(settings_for(folder, upstream, **config)) as gateway,
+    ):
+        yield gateway
+
+
+@dataclass
+class Scripted:
+    """An upstream that answers what it is told to: `chunks` one by one, with a pause of `pause` seconds.
+
+    `cut` aborts the connection after the chunks. `requests` holds what came in; `left` is set when a client went away.
+    """
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "text/event-stream"})
+    chunks: list[bytes] = field(default_factory=list)
+    pause: float = 0.0
+    cut: bool = False
+    silence: float = 0.0
+    decide: Callable[[Json], None] | None = None
+    requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=100 * 1024 * 1024)
+        app.router.add_post("/{path:.*}", self.answer)
+        return app
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.requests.append((request.path, headers, body))
+        if self.decide:
+            self.decide(body)
+        try:
+            await asyncio.sleep(self.silence)
+            out = web.StreamResponse(status=self.status, headers=self.headers)
+            await out.prepare(request)
+            for chunk in self.chunks:
+                await out.write(chunk)
+                await asyncio.sleep(self.pause)
+        except (asyncio.CancelledError, ConnectionError):
+            self.left.set()
+            raise
+        if self.cut and request.transport:
+            request.transport.abort()
+        return out
+
+    @property
+    def last(self) -> Json:
+        return self.requests[-1][2]
+
+
+@asynccontextmanager
+async def scripted_gateway(folder: Path, script: Scripted, **config: Any) -> AsyncIterator[Gateway]:
+    async with serving(script.app()) as upstream, gateway_for(settings_for(folder, upstream, **config)) as gateway:
+        yield gateway
