@@ -208,7 +208,7 @@ class AuthManager:
     def _next_delay(self) -> float:
         if self._failures:
             first, most = RETRY_DELAYS
-            return min(most, first * 2 ** min(self._failures - 1, 20)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            return min(most, first * 2.0 ** min(self._failures - 1, 20)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         expires_at = self._tokens.expires_at if self._tokens else 0
         due = min(self._refreshed_at + REFRESH_EVERY, expires_at - REFRESH_BEFORE_EXPIRY)
         return max(due - time.time(), RETRY_DELAYS[0])

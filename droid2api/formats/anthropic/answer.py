@@ -290,8 +290,8 @@ class StreamEncoder:
         _send(out, "content_block_stop", index=self._index)
 
 
-def _send(out: list[bytes], name: str, **fields: Any) -> None:
-    out.append(sse.encode(name.encode(), orjson.dumps({"type": name, **fields})))
+def _send(out: list[bytes], kind: str, /, **fields: Any) -> None:
+    out.append(sse.encode(kind.encode(), orjson.dumps({"type": kind, **fields})))
 
 
 def _encode_message(id: str, model: str, content: list[Json], usage: Usage) -> Json:

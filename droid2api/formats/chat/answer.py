@@ -84,7 +84,7 @@ class StreamDecoder(TurnDecoder):
         if value.get("error"):
             self.turn.fail(read_error(value))
             return
-        if not self.turn.started:
+        if not self.turn.started and (value.get("model") or value.get("choices")):  # Azure's first chunk has neither
             self.turn.start(value.get("id") or "", value.get("model") or "")
         if usage := value.get("usage") or (value.get("x_groq") or {}).get("usage"):
             self._usage = _decode_usage(usage)
@@ -232,11 +232,16 @@ def _encode_usage(usage: Usage) -> Json:
     }
 
 
-def _encode_state(text: str, state: State) -> Json:
-    """Opaque state in the form that OpenRouter made common; the text stands beside it because it is signed too."""
-    if text:
-        return {"type": "reasoning.text", "text": text, "signature": state.pack(), "format": "droid2api"}
-    return {"type": "reasoning.encrypted", "data": state.pack(), "format": "droid2api"}
+def _encode_state(text: str, state: State, index: int) -> Json:
+    """Opaque state in the form that OpenRouter made common. `index` keeps clients from joining it with the next one.
+
+    The text is packed with it: it is signed too, and clients would show a second time what stands here in the open.
+    """
+    detail: Json = {"format": "droid2api", "index": index}
+    if not text:
+        return {"type": "reasoning.encrypted", "data": state.pack()} | detail
+    packed = State(state.format, state.family, state.data | {"text": text}).pack()
+    return {"type": "reasoning.text", "signature": packed} | detail
 
 
 def _encode_citations(citations: list[Citation], start: int, end: int) -> list[Json]:
@@ -266,6 +271,7 @@ class StreamEncoder:
         self._block = BlockStart("text")
         self._text: list[str] = []
         self._length = 0
+        self._states = 0
         self._calls = -1
 
     def encode(self, events: list[Event]) -> bytes:
@@ -319,7 +325,8 @@ class StreamEncoder:
     def _end(self, end: BlockEnd, out: list[bytes]) -> None:
         text = "".join(self._text)
         if end.state:
-            self._chunk({"reasoning_details": [_encode_state(text, end.state)]}, out)
+            self._chunk({"reasoning_details": [_encode_state(text, end.state, self._states)]}, out)
+            self._states += 1
         if self._block.kind == "text":
             start, self._length = self._length, self._length + len(text)
             if end.citations:
@@ -356,7 +363,7 @@ def encode_response(
             case "reasoning":
                 message["reasoning_content"] = message.get("reasoning_content", "") + block.text
                 if block.end.state:
-                    details.append(_encode_state(block.text, block.end.state))
+                    details.append(_encode_state(block.text, block.end.state, len(details)))
             case "tool_call":
                 kind, argument = ("custom", "input") if block.start.custom else ("function", "arguments")
                 call = {"name": block.start.name, argument: block.text}

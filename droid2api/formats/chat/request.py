@@ -114,7 +114,7 @@ def _decode_reasoning(message: Json) -> list[Part]:
     for _, detail in objects(message.get("reasoning_details"), "reasoning_details"):
         packed = detail.get("signature") or detail.get("data")
         if type(packed) is str and (state := State.unpack(packed)):
-            parts.append(Reasoning(str(detail.get("text") or ""), state))
+            parts.append(Reasoning(str(state.data.pop("text", "")), state))
     text = message.get("reasoning_content") or message.get("reasoning")
     if not parts and type(text) is str:
         parts.append(Reasoning(text))

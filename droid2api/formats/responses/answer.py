@@ -342,8 +342,7 @@ class StreamEncoder:
             case "tool_call":
                 field = "input" if self._block.custom else "arguments"
                 item[field], item["status"] = text, "completed"
-                fields = {field: text, "name": item["name"]}
-                self._send(out, f"response.{item['type']}_{field}.done", **self._place(), **fields)
+                self._send(out, f"response.{item['type']}_{field}.done", **self._place(), **{field: text})
         self._end_item(out)
 
     def _end_part(self, end: BlockEnd, text: str, out: list[bytes]) -> None:
@@ -387,10 +386,10 @@ class StreamEncoder:
         self.response["status"] = "failed"
         self._send(out, "response.failed", response=self.response)
 
-    def _send(self, out: list[bytes], name: str, **fields: Any) -> None:
-        event = {"type": name, **fields, "sequence_number": self._sequence}
+    def _send(self, out: list[bytes], kind: str, /, **fields: Any) -> None:
+        event = {"type": kind, **fields, "sequence_number": self._sequence}
         self._sequence += 1
-        out.append(sse.encode(name.encode(), orjson.dumps(event)))
+        out.append(sse.encode(kind.encode(), orjson.dumps(event)))
 
 
 def _encode_citation(citation: Citation, length: int) -> Json:
