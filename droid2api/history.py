@@ -25,6 +25,8 @@ def repair(request: Request) -> None:
             turns[-1].parts.extend(parts)
         else:
             turns.append(Message(message.role, parts))
+    if not turns:
+        raise RequestError("messages: all of them are empty.", param="messages")
     request.messages = _gather_results(request, turns)
 
 

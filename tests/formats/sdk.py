@@ -164,8 +164,10 @@ def _wrong_fields(value: object, kind: type, where: str, extensions: set[str]) -
         yield f"{where}: not an object"
         return
     hints = typing_extensions.get_type_hints(kind, include_extras=True)
-    for name in kind.__required_keys__ - value.keys():
-        yield f"{where}.{name}: missing in {kind.__name__}"
+    for name, hint in hints.items():
+        # not __required_keys__: it does not see through annotations that are strings
+        if typing_extensions.get_origin(hint) is typing_extensions.Required and name not in value:
+            yield f"{where}.{name}: missing in {kind.__name__}"
     for name, item in value.items():
         if name in hints:
             yield from _wrong(item, hints[name], f"{where}.{name}", extensions)

@@ -243,6 +243,8 @@ def encode_request(request: Request, target: Target) -> Json:
             if messages:
                 request.repaired["system message moved"] += 1
             system += [_encode_text(part) for part in message.parts]
+    if not messages:
+        raise RequestError("messages: an anthropic model needs a user message.", param="messages")
     body["messages"] = messages
     if request.output and request.output.schema is None:
         system.append({"type": "text", "text": "Answer with one JSON object and nothing else."})

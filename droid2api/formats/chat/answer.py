@@ -351,7 +351,10 @@ def encode_response(
     """A whole answer. Raises the error of a failed turn."""
     turn = fold(events)
     message: Json = {"role": "assistant", "content": None, "refusal": None}
-    details, calls, citations, texts = [], [], [], ""
+    texts = ""
+    details: list[Json] = []
+    calls: list[Json] = []
+    citations: list[Json] = []
     for block in turn.blocks:
         match block.start.kind:
             case "text":

@@ -230,8 +230,9 @@ def encode_request(request: Request, target: Target) -> Json:
         if request.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = request.parallel_tool_calls
         if choice := request.tool_choice:
-            named = {"type": "function", "function": {"name": wire_name(request, choice.name)}}
-            body["tool_choice"] = named if choice.name else choice.mode
+            body["tool_choice"] = choice.mode
+            if choice.name:
+                body["tool_choice"] = {"type": "function", "function": {"name": wire_name(request, choice.name)}}
     reasons = refuses_sampling(target.id)
     if request.max_tokens is not None:
         limit = min(request.max_tokens, target.max_tokens or request.max_tokens)

@@ -234,8 +234,10 @@ def encode_request(request: Request, target: Target) -> Json:
             leading += [_text_of(part) for part in message.parts]
         else:
             items += _encode_message(request, message, target)
-    if leading:
+    if leading and items:
         body["instructions"] = "\n\n".join(leading)
+    elif leading:  # there must be some input
+        items.append({"type": "message", "role": "developer", "content": "\n\n".join(leading)})
     _encode_tools(request, body)
     if not never_reasons(target.id):
         body["include"] = [ENCRYPTED_REASONING]

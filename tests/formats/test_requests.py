@@ -1,0 +1,146 @@
+"""Every recorded request, read and written in each format, as the official SDKs type it (property 7)."""
+
+import pytest
+
+from droid2api.conversation import (
+    Media,
+    Reasoning,
+    Refusal,
+    Request,
+    Target,
+    Text,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from droid2api.errors import RequestError
+from droid2api.events import State
+from droid2api.fields import parse_arguments
+from droid2api.formats import FORMATS
+from droid2api.history import repair
+from droid2api.tools import safe_name, wrapped_arguments, wrapped_tool
+
+from . import sdk
+from .recordings import each_format, each_request
+
+TARGETS = [
+    Target("gpt-4.1"),
+    Target("gpt-5-mini"),
+    Target("claude-sonnet-4-5", max_tokens=64000),
+    Target("claude-opus-5", thinking="adaptive"),
+    Target("deepseek-chat"),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.id)
+@each_format
+@each_request
+def test_request(recording, format, target):
+    """It is what the SDK of the format would send, or refused by the name of a field."""
+    try:
+        request = FORMATS[recording.format].decode_request(recording.json)
+        repair(request)
+        body = FORMATS[format].encode_request(request, target)
+    except RequestError as error:
+        check_refusal(error)
+        return
+    sdk.check_request(format, body)
+
+
+def check_refusal(error: RequestError):
+    assert error.param
+    assert error.param.split("[")[0].split(".")[0] in error.message
+    assert error.status == 400
+
+
+# -- what outlives the way through a format -------------------------------------------------------------------------
+
+READER = Target("", max_tokens=1 << 20)
+"""State in a client's body is known by its format only, so that no model's family counts."""
+
+
+@each_format
+@each_request
+def test_nothing_is_lost(recording, format):
+    """Texts, files, calls, results, tools and settings are still there when the written body is read again."""
+    try:
+        request = FORMATS[recording.format].decode_request(recording.json)
+        repair(request)
+        body = FORMATS[format].encode_request(request, READER)
+    except RequestError as error:
+        check_refusal(error)
+        return
+    again = FORMATS[format].decode_request(body)
+    repair(again)
+    assert content_of(again, format) == content_of(request, format)
+    assert results_of(again).keys() == results_of(request).keys()
+    for id, text in results_of(request).items():
+        assert text in results_of(again)[id]
+    assert tools_of(again, format) == tools_of(request, format)
+    check_settings(again, request, format, body)
+
+
+def content_of(request: Request, format: str):
+    """Wherever it stands. Chat has files of tool results in a user message, with a line that says so."""
+    content = {"system": [], "user": [], "assistant": [], "calls": [], "files": [], "state": []}
+    for message in request.messages:
+        role = "system" if message.role == "developer" else message.role
+        for part in message.parts:
+            match part:
+                case Text() | Refusal():
+                    if not part.text.startswith("Files from the tool result"):
+                        content[role].append(part.text)
+                case ToolCall():
+                    custom = part.custom and format == "responses"
+                    arguments = part.arguments if custom else parse_arguments(wrapped_arguments(part), "")
+                    content["calls"].append((safe_name(part.id), part.name, arguments))
+                case ToolResult():
+                    content["files"] += [item.href for item in part.content if isinstance(item, Media)]
+                case Media():
+                    content["files"].append(part.href)
+                case Reasoning(state=State(format=owner)) if owner == format != "chat":
+                    content["state"].append((part.text, part.state))
+    joined = {role: "".join(content[role]) for role in ("user", "assistant")}
+    # the output format that Anthropic has no field for is asked for in the system prompt
+    system = "\n\n".join(text for text in content["system"] if not text.startswith("Answer with one JSON object"))
+    return content | joined | {"system": system, "files": sorted(content["files"])}
+
+
+def results_of(request: Request):
+    return {
+        safe_name(part.call_id): "\n\n".join(item.text for item in part.content if isinstance(item, Text))
+        for message in request.messages
+        for part in message.parts
+        if isinstance(part, ToolResult)
+    }
+
+
+def tools_of(request: Request, format: str):
+    empty = {"type": "object", "properties": {}}
+    tools = []
+    for tool in request.tools:
+        if tool.kind == "web_search" and format == "chat":
+            continue
+        if format != "responses":
+            tool = wrapped_tool(tool)
+        tools.append((tool.name, tool.kind, tool.description, empty | (tool.parameters or {}), tool.grammar))
+    return tools
+
+
+def check_settings(again: Request, request: Request, format: str, body: dict):
+    assert bool(again.stream) == bool(request.stream)
+    assert again.user == (safe_name(request.user) if request.user and format != "anthropic" else request.user)
+    if again.tools:
+        if format != "anthropic" or "thinking" not in body:
+            assert again.tool_choice == request.tool_choice or again.tool_choice == ToolChoice("auto")
+        assert (again.parallel_tool_calls is False) == (request.parallel_tool_calls is False)
+    if request.max_tokens and "thinking" not in body:
+        assert again.max_tokens == max(request.max_tokens, 16 if format == "responses" else 0)
+    if request.output and request.output.schema:
+        assert again.output.schema == request.output.schema
+    assert again.stop == ([] if format == "responses" else request.stop)
+    if format != "anthropic" or ("thinking" in body and request.effort in ("low", "medium", "high")):
+        assert again.effort == request.effort
+    for name in ("temperature", "top_p"):
+        if name in again.options:
+            assert again.options[name] == request.options[name]
