@@ -4,7 +4,8 @@ It echoes the last user text word by word. What else it does, the text and the r
 
     reasoning asked for     it reasons first, with opaque state that it wants back unchanged
     "call" in the text      it calls the tool that the text names, else the first one offered, with the JSON object in
-                            the text as arguments, else with arguments made from the schema; "call twice" makes two
+                            the text as arguments, else with arguments made from the schema (or from <<<text>>>, which
+                            is the input of a custom tool too); "call twice" makes two
     a tool result           it tells what the result was
     max tokens, stop        cut the answer, as a model's would be
     "refuse"                it refuses
@@ -54,6 +55,7 @@ class Demo:
     requests: list[tuple[str, dict[str, str], Json]] = field(default_factory=list)
     access_token: str = ""
     keep_requests: int = 100
+    _reasoning: dict[str, str] = field(default_factory=dict)
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
@@ -94,8 +96,10 @@ class Demo:
                 self._check_credential(http)
                 request = format.decode_request(body)
                 _check(format, body)
+                self._check_reasoning(format, request)
                 repair(request)
-                events = list(_script(request, format))
+                events = _script(request, format)
+                self._remember_reasoning(events)
                 if not request.stream:
                     whole = format.encode_response(events, request, time.time, _new_id)
                     return web.Response(body=orjson.dumps(whole), content_type="application/json", headers=headers)
@@ -115,6 +119,24 @@ class Demo:
         if token.endswith(".demo") and token != self.access_token:
             raise RequestError("The token has expired.", status=401, code="invalid_api_key")
 
+    def _remember_reasoning(self, events: list[Event]) -> None:
+        for index, event in enumerate(events):
+            if isinstance(event, BlockEnd) and event.state:
+                start = max(number for number, earlier in enumerate(events[:index]) if isinstance(earlier, BlockStart))
+                words = [delta.text for delta in events[start:index] if isinstance(delta, Delta)]
+                self._reasoning[_state_key(event.state)] = "".join(words)
+
+    def _check_reasoning(self, format: Format, request: Request) -> None:
+        """Opaque state must be this upstream's own and stand with the text that it was given out with."""
+        for message in request.messages:
+            for part in message.parts:
+                if not isinstance(part, Reasoning) or part.state is None:
+                    continue
+                if part.state.format != format.name or self._reasoning.get(_state_key(part.state)) != part.text:
+                    raise RequestError(
+                        "Invalid signature in a reasoning block: it was changed, or is not of this model."
+                    )
+
     async def _stream(
         self, http: web.Request, format: Format, request: Request, events: list[Event], headers: dict[str, str]
     ) -> web.StreamResponse:
@@ -133,6 +155,10 @@ class Demo:
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:24]
+
+
+def _state_key(state: State) -> str:
+    return str(state.data.get("signature") or state.data.get("encrypted_content"))
 
 
 # -- what the real services refuse ----------------------------------------------------------------------------------
@@ -157,7 +183,11 @@ def _check_anthropic(body: Json) -> None:
         blocks = message["content"] if type(message["content"]) is list else []
         if any(block.get("type") == "text" and not block.get("text") for block in blocks):
             raise RequestError(f"messages.{index}: text content blocks must be non-empty")
+    answers = [message["content"] for message in body["messages"] if message["role"] == "assistant"]
+    last = [block["type"] for block in answers[-1]] if answers and type(answers[-1]) is list else []
     thinking = body.get("thinking") or {}
+    if thinking.get("type") == "enabled" and "tool_use" in last and "thinking" not in last[0]:
+        raise RequestError("Expected `thinking` or `redacted_thinking`, but found `tool_use`.")
     if thinking.get("type") in ("enabled", "adaptive"):
         if body.get("temperature", 1) != 1 or "top_k" in body:
             raise RequestError("`temperature` may only be set to 1 when thinking is enabled")
@@ -225,27 +255,31 @@ def _wanted_tool(request: Request, asked: str) -> Tool | None:
 
 
 def _call(tool: Tool, asked: str, number: int) -> list[Event]:
+    quoted = re.search(r"<<<\n?(.*?)>>>", asked, re.DOTALL)
     given = re.search(r"\{.*\}", asked, re.DOTALL)
-    arguments = given.group() if given else orjson.dumps(_example(tool.parameters or {})).decode()
     custom = tool.kind == "custom"
     if custom:
-        quoted = re.search(r"<<<\n?(.*?)>>>", asked, re.DOTALL)
         arguments = quoted.group(1) if quoted else asked
+    elif given and not quoted:
+        arguments = given.group()
+    else:
+        example = _example(tool.parameters or {}, quoted.group(1) if quoted else "demo")
+        arguments = orjson.dumps(example).decode()
     pieces = [Delta(arguments[start : start + 8]) for start in range(0, len(arguments), 8)]
     start = BlockStart("tool_call", f"call_{number}_{_new_id()[:12]}", tool.name, custom, tool.namespace)
     return [start, *pieces, BlockEnd()]
 
 
-def _example(schema: Json) -> Any:
-    """The smallest value that a JSON schema allows, nearly always."""
+def _example(schema: Json, text: str = "demo") -> Any:
+    """The smallest value that a JSON schema allows, nearly always; strings are `text`."""
     if "enum" in schema:
         return schema["enum"][0]
     kind = schema.get("type", "object")
     kind = kind[0] if type(kind) is list else kind
     if kind == "object":
         properties = schema.get("properties") or {}
-        return {name: _example(properties.get(name) or {}) for name in schema.get("required") or ()}
-    return {"string": "demo", "integer": 1, "number": 1, "boolean": True, "array": [], "null": None}.get(kind)
+        return {name: _example(properties.get(name) or {}, text) for name in schema.get("required") or ()}
+    return {"string": text, "integer": 1, "number": 1, "boolean": True, "array": [], "null": None}.get(kind)
 
 
 def _result_text(results: list[ToolResult]) -> str:
