@@ -23,11 +23,12 @@ PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/
 
 MODELS: list[Json] = [
     {"id": "claude-sonnet-4-5-20250929", "type": "anthropic", "name": "Claude Sonnet 4.5", "max_tokens": 64000},
+    {"id": "claude-haiku-4-5-20251001", "type": "anthropic", "max_tokens": 64000},
     {"id": "claude-opus-5-5", "type": "anthropic", "thinking": "adaptive"},
     {"id": "gpt-5.5", "type": "openai"},
     {"id": "glm-4.6", "type": "common"},
 ]
-BY_TYPE = {"anthropic": "claude-sonnet-4-5-20250929", "openai": "gpt-5.5", "common": "glm-4.6"}
+BY_TYPE = {"anthropic": "claude-haiku-4-5-20251001", "openai": "gpt-5.5", "common": "glm-4.6"}
 
 
 @asynccontextmanager
