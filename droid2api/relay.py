@@ -102,8 +102,7 @@ async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: di
         await out.write(cutter.rest)
     except UpstreamError as error:
         log.warning("%s: %s", call.model.id, error.message)
-        encoder = call.format.stream_encoder(Request(call.model.id, []), time.time, new_id)
-        await out.write(encoder.encode([Failed(error)]))
+        await out.write(call.format.encode_stream_error(error, cutter.last))
     return out
 
 

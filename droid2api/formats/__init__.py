@@ -41,6 +41,7 @@ class Format:
     stream_decoder: Callable[[Target], TurnDecoder]
     stream_encoder: Callable[[Request, Clock, NewId], StreamEncoder]
     encode_error: Callable[[GatewayError], Json]
+    encode_stream_error: Callable[[GatewayError, bytes], bytes]
 
 
 CHAT = Format(
@@ -57,6 +58,7 @@ CHAT = Format(
     stream_decoder=chat.StreamDecoder,
     stream_encoder=chat.StreamEncoder,
     encode_error=chat.encode_error,
+    encode_stream_error=chat.encode_stream_error,
 )
 
 RESPONSES = Format(
@@ -72,6 +74,7 @@ RESPONSES = Format(
     stream_decoder=responses.StreamDecoder,
     stream_encoder=responses.StreamEncoder,
     encode_error=responses.encode_error,
+    encode_stream_error=responses.encode_stream_error,
 )
 
 ANTHROPIC = Format(
@@ -87,6 +90,7 @@ ANTHROPIC = Format(
     stream_decoder=anthropic.StreamDecoder,
     stream_encoder=anthropic.StreamEncoder,
     encode_error=anthropic.encode_error,
+    encode_stream_error=anthropic.encode_stream_error,
 )
 
 FORMATS = {format.name: format for format in (CHAT, RESPONSES, ANTHROPIC)}

@@ -10,6 +10,7 @@ from droid2api.formats.anthropic.answer import (
     decode_response,
     encode_error,
     encode_response,
+    encode_stream_error,
 )
 from droid2api.formats.anthropic.request import NAME, adapt, decode_request, encode_request
 
@@ -23,4 +24,5 @@ __all__ = [
     "encode_error",
     "encode_request",
     "encode_response",
+    "encode_stream_error",
 ]

@@ -250,7 +250,7 @@ class StreamEncoder:
                 _send(out, "message_delta", delta=delta, usage=usage)
                 _send(out, "message_stop")
             case Failed():
-                out.append(sse.encode(b"error", orjson.dumps(encode_error(event.error))))
+                out.append(encode_stream_error(event.error, b""))
             case Delta():  # pragma: no cover - handled before
                 pass
 
@@ -297,6 +297,11 @@ def _send(out: list[bytes], kind: str, /, **fields: Any) -> None:
 def _encode_message(id: str, model: str, content: list[Json], usage: Usage) -> Json:
     message = {"id": id, "type": "message", "role": "assistant", "model": model, "content": content}
     return message | {"usage": _encode_usage(usage)}
+
+
+def encode_stream_error(error: GatewayError, last: bytes) -> bytes:
+    """The error in a stream whose last event was `last`."""
+    return sse.encode(b"error", orjson.dumps(encode_error(error)))
 
 
 def encode_response(

@@ -435,8 +435,10 @@ def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_
     body["model"] = target.id
     if system_prompt:
         body["system"] = _prepend_system(body.get("system"), system_prompt)
-    if type(body.get("messages")) is list:
-        body["messages"] = [_without_foreign_reasoning(message) for message in body["messages"]]
+    if type(messages := body.get("messages")) is list:
+        body["messages"] = [_without_foreign_reasoning(message) for message in messages]
+        if body["messages"] != messages and not _may_think(body["messages"]):
+            body.pop("thinking", None)
     if target.reasoning == "off":
         _remove_reasoning(body)
         _set_beta(headers, INTERLEAVED_THINKING, False)

@@ -5,7 +5,13 @@ as reasoning_content, reasoning, reasoning_details or a thinking part, tool inde
 one chunk, usage on any chunk, no [DONE].
 """
 
-from droid2api.formats.chat.answer import StreamDecoder, StreamEncoder, decode_response, encode_response
+from droid2api.formats.chat.answer import (
+    StreamDecoder,
+    StreamEncoder,
+    decode_response,
+    encode_response,
+    encode_stream_error,
+)
 from droid2api.formats.chat.request import NAME, adapt, decode_request, encode_request
 from droid2api.formats.openai_error import encode_error
 
@@ -19,4 +25,5 @@ __all__ = [
     "encode_error",
     "encode_request",
     "encode_response",
+    "encode_stream_error",
 ]

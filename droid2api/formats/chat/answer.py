@@ -11,7 +11,7 @@ from droid2api.conversation import (
     Request,
     Target,
 )
-from droid2api.errors import StreamError, read_error
+from droid2api.errors import GatewayError, StreamError, read_error
 from droid2api.events import (
     BlockEnd,
     BlockStart,
@@ -295,7 +295,7 @@ class StreamEncoder:
             case Finish():
                 self._finish(event, out)
             case Failed():
-                out.append(b"data: %b\n\n" % orjson.dumps(encode_error(event.error)))
+                out.append(encode_stream_error(event.error, b""))
             case Delta():  # pragma: no cover - handled before
                 pass
 
@@ -343,6 +343,11 @@ class StreamEncoder:
 
     def _chunk(self, delta: Json, out: list[bytes]) -> None:
         out.append(self._head + orjson.dumps(delta)[1:-1] + self._plain_tail)
+
+
+def encode_stream_error(error: GatewayError, last: bytes) -> bytes:
+    """The error in a stream whose last event was `last`."""
+    return b"data: %b\n\n" % orjson.dumps(encode_error(error))
 
 
 def encode_response(

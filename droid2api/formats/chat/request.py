@@ -24,9 +24,7 @@ from droid2api.conversation import (
     unsupported,
 )
 from droid2api.errors import RequestError
-from droid2api.events import (
-    State,
-)
+from droid2api.events import PACKED_STATE, State
 from droid2api.fields import Json, objects, optional, required, wrong
 from droid2api.reasoning import refuses_sampling
 from droid2api.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
@@ -351,6 +349,8 @@ def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_
     """Put the model, the system prompt and the reasoning level into a body for the upstream, in place."""
     body["model"] = target.id
     messages = body.get("messages")
+    if type(messages) is list:
+        body["messages"] = messages = [_without_foreign_reasoning(message) for message in messages]
     if system_prompt and type(messages) is list:
         body["messages"] = _prepend_system(messages, system_prompt)
     if target.reasoning != "auto":
@@ -360,6 +360,19 @@ def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_
             body["reasoning_effort"] = target.reasoning
     if target.fast:
         body.setdefault("service_tier", "priority")
+
+
+def _without_foreign_reasoning(message: object) -> object:
+    """Reasoning that this gateway marked as another provider's says nothing to this one."""
+    details = message.get("reasoning_details") if type(message) is dict else None
+    if type(message) is not dict or type(details) is not list or not any(_is_foreign(detail) for detail in details):
+        return message
+    return {name: value for name, value in message.items() if name not in ("reasoning_details", "reasoning_content")}
+
+
+def _is_foreign(detail: object) -> bool:
+    packed = (detail.get("signature") or detail.get("data")) if type(detail) is dict else None
+    return type(packed) is str and packed.startswith(PACKED_STATE)
 
 
 def _prepend_system(messages: list[Json], prompt: str) -> list[Json]:

@@ -5,7 +5,13 @@ are told apart by their output_index: one upstream changes item_id on every even
 """
 
 from droid2api.formats.openai_error import encode_error
-from droid2api.formats.responses.answer import StreamDecoder, StreamEncoder, decode_response, encode_response
+from droid2api.formats.responses.answer import (
+    StreamDecoder,
+    StreamEncoder,
+    decode_response,
+    encode_response,
+    encode_stream_error,
+)
 from droid2api.formats.responses.request import NAME, adapt, decode_request, encode_request
 
 __all__ = [
@@ -18,4 +24,5 @@ __all__ = [
     "encode_error",
     "encode_request",
     "encode_response",
+    "encode_stream_error",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -233,7 +235,7 @@ class StreamEncoder:
             sent = request.body.get(name)
             self.response[name] = default if sent is None else sent
         self._new_id = new_id
-        self._sequence = 0
+        self.sequence = 0
         self._head = b""
         self._block = BlockStart("text")
         self._text: list[str] = []
@@ -247,8 +249,8 @@ class StreamEncoder:
                 if not self._part_open:
                     self._open_summary(out)
                 text = orjson.dumps(event.text)
-                out.append(b'%b%b,"sequence_number":%d}\n\n' % (self._head, text, self._sequence))
-                self._sequence += 1
+                out.append(b'%b%b,"sequence_number":%d}\n\n' % (self._head, text, self.sequence))
+                self.sequence += 1
                 self._text.append(event.text)
             else:
                 self._encode_other(event, out)
@@ -387,8 +389,8 @@ class StreamEncoder:
         self._send(out, "response.failed", response=self.response)
 
     def _send(self, out: list[bytes], kind: str, /, **fields: Any) -> None:
-        event = {"type": kind, **fields, "sequence_number": self._sequence}
-        self._sequence += 1
+        event = {"type": kind, **fields, "sequence_number": self.sequence}
+        self.sequence += 1
         out.append(sse.encode(kind.encode(), orjson.dumps(event)))
 
 
@@ -396,6 +398,14 @@ def _encode_citation(citation: Citation, length: int) -> Json:
     start, end = citation.start or 0, length if citation.end is None else citation.end
     named = {"type": "url_citation", "url": citation.url, "title": citation.title}
     return named | {"start_index": start, "end_index": end}
+
+
+def encode_stream_error(error: GatewayError, last: bytes) -> bytes:
+    """The error in a stream whose last event was `last`; it goes on with that one's sequence number."""
+    number = re.search(rb'"sequence_number":\s*(\d+)', last)
+    encoder = StreamEncoder(Request("", []), time.time, lambda: "failed")
+    encoder.sequence = int(number.group(1)) + 1 if number else 0
+    return encoder.encode([Failed(error)])
 
 
 def encode_response(
