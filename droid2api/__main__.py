@@ -11,6 +11,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dotenv
 from aiohttp import web
@@ -27,8 +28,8 @@ BACKLOG = 1024
 def main() -> None:
     """Exit code 2 for anything that the owner must mend, after one clear message."""
     arguments = _parser().parse_args()
-    dotenv.load_dotenv(Path.cwd() / ".env")
     try:
+        _load_dotenv(Path.cwd() / ".env")
         settings = _settings(arguments)
     except ConfigError as error:
         sys.exit(_refuse(str(error)))
@@ -43,8 +44,11 @@ def main() -> None:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(settings, demo=arguments.demo))
     except OSError as error:
+        # asyncio wraps the reason into a sentence of its own; a negative errno is a name that was not found
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         where = f"{settings.host} port {settings.port}"
-        sys.exit(_refuse(f"Cannot listen on {where}: {error.strerror or error}. Choose another with --port or PORT."))
+        sys.exit(_refuse(f"Cannot listen on {where}: {reason}. Choose another with --port or PORT (--host or HOST)."))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--demo", action="store_true", help="answer from an embedded upstream: no account is needed")
     parser.add_argument("--version", action="version", version=f"droid2api {__version__}")
     return parser
+
+
+def _load_dotenv(file: Path) -> None:
+    """Variables that are set already win over the file's."""
+    try:
+        dotenv.load_dotenv(file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{file}: cannot be read: {reason}.") from None
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -100,7 +113,7 @@ def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> 
         f"  config      {settings.source}",
         f"  credential  {'not needed (demo)' if demo else _credential(settings, app)}",
     ]
-    lines += [f"  endpoint    {name}: {endpoint.base_url}" for name, endpoint in used.items()]
+    lines += [f"  endpoint    {name}: {_shown(endpoint.base_url)}" for name, endpoint in used.items()]
     lines += [f"  model       {model.id} ({model.format.type})" for model in settings.models.values()]
     return "\n".join(lines)
 
@@ -109,7 +122,17 @@ def _credential(settings: Settings, app: web.Application) -> str:
     source = app[AUTH].source
     own = sorted({m.endpoint.api_key_env for m in settings.models.values() if m.endpoint.api_key_env})
     shared = "each client's own (no credential is configured)" if source == "client" else source
-    return ", ".join([shared, *(f"{name} for its endpoint" for name in own)])
+    return ", ".join([shared, *(f"{name} for its endpoint{_unset(settings, name)}" for name in own)])
+
+
+def _unset(settings: Settings, name: str) -> str:
+    return "" if settings.environment.get(name, "").strip() else " (NOT SET)"
+
+
+def _shown(url: str) -> str:
+    """Without a user, password or query, which may be a credential."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 if __name__ == "__main__":
