@@ -53,6 +53,7 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[STARTED] = time.time()
     app.cleanup_ctx.append(_lifecycle)
+    app.on_response_prepare.append(_note_begin)
     app.router.add_get("/", index)
     app.router.add_get("/health", health)
     app.router.add_get("/api/hello", hello)
@@ -75,6 +76,7 @@ async def _lifecycle(app: web.Application) -> AsyncIterator[None]:
         refreshing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await refreshing
+        await app[AUTH].close()
 
 
 # -- errors ---------------------------------------------------------------------------------------------------------
@@ -86,15 +88,15 @@ async def errors_in_format(request: web.Request, handler: Handler) -> web.Stream
     try:
         return await handler(request)
     except GatewayError as error:
-        log.debug("%s %s: %d %s", request.method, request.path, error.status, error.message)
+        log.debug("%s %s: %d %s", request.method, request.rel_url.raw_path, error.status, error.message)
         return _error_response(request, error)
     except web.HTTPNotFound:
         routes = ", ".join(ROUTES)
         return _error_response(request, RequestError(f"No such path. This gateway serves: {routes}.", status=404))
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        wrong = RequestError(f"{request.method} is not served on this path, but {allowed}.", status=405)
-        return _error_response(request, wrong)
+        wrong = f"{request.method} is not served on this path, but {allowed}."
+        return _error_response(request, RequestError(wrong, status=405, headers={"Allow": allowed}))
     except web.HTTPRequestEntityTooLarge:
         return _error_response(request, RequestError(f"The body has more than {BODY_LIMIT} bytes.", status=413))
     except web.HTTPException:
@@ -102,8 +104,15 @@ async def errors_in_format(request: web.Request, handler: Handler) -> web.Stream
     except ConnectionError:  # the client has left; nobody reads an answer
         raise
     except Exception:
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+        if "begun" in request and request.transport:  # a second head would be part of the stream: let it break instead
+            request.transport.abort()
+            raise ConnectionResetError from None
         return _error_response(request, GatewayError("The gateway failed; its log says why."))
+
+
+async def _note_begin(request: web.Request, response: web.StreamResponse) -> None:
+    request["begun"] = True
 
 
 def _error_response(request: web.Request, error: GatewayError) -> web.Response:
@@ -139,18 +148,18 @@ async def health(request: web.Request) -> web.Response:
 
 async def models(request: web.Request) -> web.Response:
     """Configured models, with the fields that both vendors' SDKs require."""
-    data = [_describe(model, request.app[SETTINGS]) for model in request.app[SETTINGS].models.values()]
+    data = [_describe(model, request.app[STARTED]) for model in request.app[SETTINGS].models.values()]
     ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
     return _json({"object": "list", "data": data, "has_more": False, **ends})
 
 
 async def model(request: web.Request) -> web.Response:
-    settings = request.app[SETTINGS]
-    return _json(_describe(settings.route(request.match_info["id"]), settings))
+    model = request.app[SETTINGS].route(request.match_info["id"])
+    return _json(_describe(model, request.app[STARTED]))
 
 
-def _describe(model: Model, settings: Settings) -> Json:
-    created = _release_date(model.id) or datetime.fromtimestamp(int(settings.source.stat().st_mtime), UTC)
+def _describe(model: Model, started: float) -> Json:
+    created = _release_date(model.id) or datetime.fromtimestamp(int(started), UTC)
     return {
         "id": model.id,
         "object": "model",

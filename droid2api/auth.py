@@ -17,14 +17,14 @@ import random
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import aiohttp
 import orjson
 
-from droid2api.config import Endpoint, Settings
+from droid2api.config import Endpoint, Settings, home
 from droid2api.errors import CredentialError
 from droid2api.fields import Json
 
@@ -34,7 +34,10 @@ REFRESH_EVERY = 6 * 3600.0
 REFRESH_BEFORE_EXPIRY = 2 * 3600.0
 ASSUMED_LIFETIME = 8 * 3600.0
 """Seconds that an access token lives which does not say so itself."""
+LAST_DATE = 1e11
+"""Seconds since the epoch: what claims to live longer is no date that can be told."""
 REFRESH_TIMEOUT = 30.0
+CLOSE_TIMEOUT = 5.0
 RETRY_DELAYS = (2.0, 300.0)
 """Seconds after a failed refresh: the first delay, doubled each time up to the second."""
 
@@ -110,8 +113,8 @@ def expiry(access_token: str, issued_at: float) -> float:
         claims: Json = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         expires_at = float(claims["exp"])
     except (IndexError, KeyError, TypeError, ValueError):
-        return issued_at + ASSUMED_LIFETIME
-    return expires_at
+        expires_at = 0
+    return expires_at if 0 < expires_at < LAST_DATE else issued_at + ASSUMED_LIFETIME
 
 
 def client_credential(headers: Mapping[str, str]) -> str:
@@ -135,8 +138,12 @@ class AuthManager:
         self._refreshing: asyncio.Task[None] | None = None
         self._refreshed_at = 0.0
         self._failures = 0
+        self._failed_status = 401
+        self._retry_at = 0.0
+        self._disk_problem = ""
         self.problem = ""
         self.source = self._find_source()
+        self._seen = self._tokens.refresh if self._tokens else ""  # in the file; another there is another process's
 
     def _find_source(self) -> str:
         if self._key:
@@ -145,8 +152,7 @@ class AuthManager:
             self._file = TokenFile(self._settings.data_folder / "auth.json", key)
             self._tokens = self._file.read() or Tokens("", key, 0)
             return "DROID_REFRESH_KEY"
-        home = self._environment.get("HOME") or self._environment.get("USERPROFILE") or str(Path.home())
-        file = TokenFile(Path(home) / ".factory" / "auth.json")
+        file = TokenFile(home(self._environment) / ".factory" / "auth.json")
         if tokens := file.read():
             self._file, self._tokens = file, tokens
             return "~/.factory/auth.json"
@@ -205,12 +211,18 @@ class AuthManager:
                 log.warning("%s", error.message)
             await asyncio.sleep(self._next_delay())
 
+    async def close(self) -> None:
+        """A refresh under way has used up its token: stopping now would lose the next one."""
+        if self._refreshing:
+            await asyncio.wait([self._refreshing], timeout=CLOSE_TIMEOUT)
+            self._refreshing.cancel()
+
     def _next_delay(self) -> float:
         if self._failures:
-            first, most = RETRY_DELAYS
-            return min(most, first * 2.0 ** min(self._failures - 1, 20)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            return max(self._retry_at - time.monotonic(), 0) + 0.01  # so that it is not too soon
         expires_at = self._tokens.expires_at if self._tokens else 0
-        due = min(self._refreshed_at + REFRESH_EVERY, expires_at - REFRESH_BEFORE_EXPIRY)
+        early = min(REFRESH_BEFORE_EXPIRY, (expires_at - self._refreshed_at) * 3 / 4)  # some live for minutes only
+        due = min(self._refreshed_at + REFRESH_EVERY, expires_at - early)
         return max(due - time.time(), RETRY_DELAYS[0])
 
     async def _token(self) -> str:
@@ -232,22 +244,28 @@ class AuthManager:
     async def _refresh_once(self) -> None:
         try:
             tokens = await asyncio.wait_for(self._newer_tokens(), REFRESH_TIMEOUT)
+        except _TooSoon:
+            raise CredentialError(self.problem, status=self._failed_status) from None
         except CredentialError as error:
-            self._failed(error.message)
+            self._failed(error)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             message = f"The token could not be refreshed: {self._settings.auth.token_url} {_outline(error)}."
-            self._failed(message)
-            raise CredentialError(message, status=503) from None
-        self._tokens, self._refreshed_at, self._failures, self.problem = tokens, time.time(), 0, self._disk_problem
+            failure = CredentialError(message, status=503)
+            self._failed(failure)
+            raise failure from None
+        self._tokens, self._refreshed_at = tokens, time.time()
+        self._failures, self._retry_at, self.problem = 0, 0.0, self._disk_problem
         expires = datetime.fromtimestamp(tokens.expires_at).strftime("%Y-%m-%d %H:%M:%S")
         log.info("Token refreshed successfully, expires at: %s", expires)
 
-    def _failed(self, message: str) -> None:
+    def _failed(self, error: CredentialError) -> None:
+        first, most = RETRY_DELAYS
+        delay = min(most, first * 2.0 ** min(self._failures, 20)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         self._failures += 1
-        self.problem = message
-
-    _disk_problem = ""
+        self._retry_at = time.monotonic() + delay
+        self._failed_status = error.status
+        self.problem = error.message
 
     async def _newer_tokens(self) -> Tokens:
         """What another process wrote since, else what the token endpoint gives for the newest refresh token."""
@@ -255,14 +273,19 @@ class AuthManager:
         if held is None or file is None:
             raise CredentialError(NO_CREDENTIAL)
         stored = file.read()
-        if stored and stored.refresh and stored.refresh != held.refresh:
+        if stored and stored.refresh and stored.refresh not in (held.refresh, self._seen):
+            self._seen = stored.refresh
             if stored.access != held.access and stored.expires_at > time.time() + REFRESH_BEFORE_EXPIRY:
                 return stored
-            held = stored
+            held = stored if stored.expires_at > held.expires_at else replace(held, refresh=stored.refresh)
+            self._tokens = held
+        elif time.monotonic() < self._retry_at:
+            raise _TooSoon
         tokens = await self._request(held.refresh)
         self._disk_problem = ""
         try:
             file.write(tokens)
+            self._seen = tokens.refresh
         except OSError as error:
             self._disk_problem = f"The new token could not be saved to {file.path}: {error.strerror}."
             log.error("%s It is used, but a restart will need a new login.", self._disk_problem)
@@ -277,7 +300,7 @@ class AuthManager:
         }
         url = self._settings.auth.token_url
         async with self._session.post(url, data=form, allow_redirects=False) as response:
-            body = await response.content.read(1 << 20)
+            body = await response.read()
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -288,9 +311,14 @@ class AuthManager:
             known = f" ({reason})" if type(reason) is str and reason.replace("_", "").isalpha() else ""
             raise CredentialError(
                 f"The token could not be refreshed: {url} answered {response.status}{known}. If this goes on, "
-                f"log in again and renew {self.source}."
+                f"log in again and renew {self.source}.",
+                status=401 if response.status in (400, 401, 403) else 503,
             )
         return Tokens(access, str(value.get("refresh_token") or refresh_token), expiry(access, time.time()))
+
+
+class _TooSoon(Exception):
+    """The last refresh failed so shortly before that it is not tried again."""
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

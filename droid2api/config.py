@@ -7,11 +7,12 @@ Node edition must work unchanged.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import orjson
@@ -122,11 +123,15 @@ def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
     return local if local.exists() else carried if carried.exists() else package.parent / "config.json"
 
 
+def home(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
+
+
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
     """Read and check the settings. Raises ConfigError."""
     environment = os.environ if environment is None else environment
     try:
-        value = orjson.loads(path.read_bytes())
+        value = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))  # Windows editors put it there
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
     except orjson.JSONDecodeError as error:
@@ -160,9 +165,9 @@ class _Reader:
             source=self._path,
             data_folder=self._data_folder(),
             environment=self._environment,
-            models=models,
-            endpoints=endpoints,
-            redirects=redirects,
+            models=MappingProxyType(models),
+            endpoints=MappingProxyType(endpoints),
+            redirects=MappingProxyType(redirects),
             host=self._environment.get("HOST") or optional(value, "host", str) or "127.0.0.1",
             port=self._read_port(),
             system_prompt=optional(value, "system_prompt", str) or "",
@@ -180,7 +185,7 @@ class _Reader:
         if given := self._environment.get("DROID2API_DATA"):
             return Path(given)
         if self._path.parent == Path(__file__).parent:  # the carried copy: nothing is written into a package
-            return Path.home() / ".droid2api"
+            return home(self._environment) / ".droid2api"
         return self._path.parent / "data"
 
     def _read_port(self) -> int:
@@ -203,6 +208,8 @@ class _Reader:
             url = _checked_url(required(item, "base_url", str, f"{where}."), f"{where}.base_url")
             headers = self._read_texts(item, "headers", f"{where}.")
             for header, text in headers.items():
+                if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", header, re.ASCII):
+                    raise RequestError(f"{where}.headers: {header[:40]!r} is no name of a header.")
                 self._header_value(f"{where}.headers.{header}", text)
             key = optional(item, "api_key_env", str, f"{where}.") or ""
             endpoints[name] = Endpoint(name, url, headers, key)
@@ -214,6 +221,8 @@ class _Reader:
             self._warn_unknown(item, _MODEL_KEYS, f"{where}.")
             path = f"{where}."
             id = required(item, "id", str, path)
+            if not id:
+                raise RequestError(f"{path}id: must not be empty.")
             if id in models:
                 self._warnings.append(f"{path}id: {id!r} is given twice; the first one counts.")
                 continue
@@ -231,7 +240,8 @@ class _Reader:
                 fast=optional(item, "fast", bool, path) or False,
                 max_tokens=max_tokens,
             )
-            label, provider = optional(item, "name", str, path) or id, optional(item, "provider", str, path) or ""
+            provider = self._header_value(f"{path}provider", optional(item, "provider", str, path)) or ""
+            label = optional(item, "name", str, path) or id
             models[id] = Model(label, target, BY_TYPE[type_], endpoints[name], provider)
         return models
 
@@ -267,7 +277,11 @@ def _one_of(value: str, allowed: tuple[str, ...], where: str) -> str:
 
 
 def _checked_url(url: str, where: str) -> str:
-    parts: Any = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        good = False
+    if not good or not url.isprintable() or " " in url:
         raise RequestError(f"{where}: must be an http or https URL, not {url[:80]!r}.")
     return url.rstrip("/")

@@ -93,16 +93,15 @@ class Upstream:
 
         Raises CredentialError; UpstreamError 502 when the upstream cannot be reached, 504 when it says nothing.
         """
-        credential = await self._auth.credential(model.endpoint, client)
-        response = await self._send(model, path, _authorized(headers, model, credential), body)
-        if response.status == 401 and await self._auth.replace_rejected(model.endpoint, credential):
-            response.release()
+        for last in (False, True):
             credential = await self._auth.credential(model.endpoint, client)
             response = await self._send(model, path, _authorized(headers, model, credential), body)
-        try:
-            yield response
-        finally:
-            response.close()
+            try:
+                if last or response.status != 401 or not await self._auth.replace_rejected(model.endpoint, credential):
+                    yield response
+                    return
+            finally:
+                response.close()
 
     async def _send(self, model: Model, path: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
         url = model.endpoint.base_url + path
