@@ -1,4 +1,4 @@
-"""Reads fields of a client's JSON and says exactly which one is wrong."""
+"""Reads fields of JSON: a client's, and says exactly which is wrong; an upstream's, and overlooks what is optional."""
 
 from __future__ import annotations
 
@@ -68,3 +68,26 @@ def parse_arguments(arguments: str, where: str) -> Json:
     if type(value) is not dict:
         raise wrong(where, "a JSON object", value)
     return value
+
+
+# -- an upstream's --------------------------------------------------------------------------------------------------
+
+
+def string(value: Json, name: str) -> str:
+    """`value[name]`, "" when absent or null. Raises TypeError when it is no string."""
+    found = value.get(name) or ""
+    if type(found) is not str:
+        raise TypeError(f"{name} is no string")
+    return found
+
+
+def inner(value: Json, name: str) -> Json:
+    """The object `value[name]`, an empty one when it is anything else: for what an answer can do without."""
+    found = value.get(name)
+    return found if type(found) is dict else {}
+
+
+def count(value: Json, name: str) -> int:
+    """The number `value[name]`, 0 when it is anything else."""
+    found = value.get(name)
+    return found if type(found) is int else 0

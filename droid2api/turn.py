@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import orjson
 
 from droid2api.errors import GatewayError, StreamError
-from droid2api.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start
-from droid2api.fields import Json
+from droid2api.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start
+from droid2api.fields import Json, string
 from droid2api.sse import ServerSentEvent
 
 T = TypeVar("T")
@@ -31,7 +31,10 @@ class _Block:
 
 
 class Turn:
-    """One answer while it is read. `current` is the key of the block that goes out live, `done` is set by the end."""
+    """One answer while it is read. `current` is the key of the block that goes out live, `done` is set by the end.
+
+    Raises KeyError, TypeError or ValueError for what no encoder could write: that is an error of the wire.
+    """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -48,18 +51,23 @@ class Turn:
     def start(self, id: str, model: str) -> None:
         if not self.started:
             self.started = True
-            self.events.append(Start(id, model))
+            self.events.append(Start(str(id), str(model)))
 
     def open(self, key: Hashable, start: BlockStart) -> None:
         self.start("", "")
-        self.called = self.called or start.kind == "tool_call"
+        if start.kind == "tool_call":
+            if not start.name or not all(type(word) is str for word in (start.id, start.name, start.namespace)):
+                raise ValueError("a tool call without a name, or with one that is no text")
+            self.called = True
         self._blocks.append(_Block(key, start))
         if len(self._blocks) == 1:
             self.current = key
             self.events.append(start)
 
     def delta(self, key: Hashable, text: str) -> None:
-        """Add text to an open block; text for a block that is not open is an error of the wire (KeyError)."""
+        """Add text to an open block."""
+        if type(text) is not str:
+            raise TypeError("text that is no text")
         if key == self.current:
             if text:
                 self.events.append(Delta(text))
@@ -86,8 +94,8 @@ class Turn:
     def open_keys(self) -> list[Any]:
         return [block.key for block in self._blocks]
 
-    def kind(self, key: Hashable) -> str:
-        return self._find(key).start.kind
+    def opened(self, key: Hashable) -> BlockStart:
+        return self._find(key).start
 
     def text(self, key: Hashable) -> str:
         return "".join(self._find(key).text)
@@ -100,6 +108,8 @@ class Turn:
         """End the turn. A tool call in the answer decides the reason, whatever the upstream named (WIRE.md rule 6)."""
         if self.done:
             return
+        if not all(type(word) is str for word in (finish.raw, finish.stop_sequence or "")):
+            raise TypeError("a finish that is no text")
         self.start("", "")
         self.end_all()
         if finish.reason in ("stop", "tool_calls"):
@@ -163,6 +173,15 @@ class TurnDecoder:
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             turn.fail(StreamError(f"The upstream sent an event that cannot be read ({type(error).__name__})."))
         return turn.take()
+
+
+def read_citation(value: Json) -> Citation | None:
+    """A citation of a page, in the words that all formats have for it; None for one without a URL."""
+    url, start, end = value.get("url"), value.get("start_index"), value.get("end_index")
+    if type(url) is not str or not url:
+        return None
+    offsets = [offset if type(offset) is int else None for offset in (start, end)]
+    return Citation(url, string(value, "title"), *offsets)
 
 
 @dataclass(slots=True)

@@ -68,14 +68,17 @@ def test_cut_off(recording):
     """At every boundary of an event, and somewhere inside of each."""
     stream = recording.bytes
     for cut in cuts(stream):
-        part = stream[:cut]
-        events = read_stream(recording.format, [part])
-        check_turn(events)
-        whole_events, whole = whole_part(part)
-        if not has_end(recording.format, whole_events):
-            assert type(events[-1]) is Failed, cut
-        elif whole and not any(error_of(event) for event in whole_events):
-            assert type(events[-1]) is Finish, cut
+        check_cut(recording.format, stream[:cut])
+
+
+def check_cut(format, part):
+    events = read_stream(format, [part])
+    check_turn(events)
+    values, whole = whole_part(part)
+    if not has_end(format, values):
+        assert type(events[-1]) is Failed
+    elif whole and not any(error_of(value) for value in values):
+        assert type(events[-1]) is Finish
 
 
 def cuts(stream):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -27,9 +27,9 @@ from droid2api.events import (
     State,
     Usage,
 )
-from droid2api.fields import Json
+from droid2api.fields import Json, count, inner, string
 from droid2api.formats.anthropic.request import NAME
-from droid2api.turn import FoldedTurn, TurnDecoder, fold
+from droid2api.turn import FoldedTurn, TurnDecoder, fold, read_citation
 
 # -- an upstream's --------------------------------------------------------------------------------------------------
 
@@ -43,14 +43,16 @@ _FINISH: dict[str, FinishReason] = {
 
 def decode_response(body: Json, target: Target) -> list[Event]:
     """A whole answer as events: it is read as the stream that would have said the same."""
-    wire: list[Json] = [{"type": "message_start", "message": body}]
+    return StreamDecoder(target).feed_values(_as_stream(body))
+
+
+def _as_stream(body: Json) -> Iterator[Json]:
+    yield {"type": "message_start", "message": body}
     for index, block in enumerate(body.get("content") or ()):
-        wire.append({"type": "content_block_start", "index": index, "content_block": block})
-        wire.append({"type": "content_block_stop", "index": index})
-    wire.append({"type": "message_delta", "delta": body})
-    wire.append({"type": "message_stop"})
-    decoder = StreamDecoder(target)
-    return decoder.feed_values(wire)
+        yield {"type": "content_block_start", "index": index, "content_block": block}
+        yield {"type": "content_block_stop", "index": index}
+    yield {"type": "message_delta", "delta": body}
+    yield {"type": "message_stop"}
 
 
 class StreamDecoder(TurnDecoder):
@@ -77,11 +79,10 @@ class StreamDecoder(TurnDecoder):
             case "message_start":
                 message = value["message"]
                 self.turn.start(message.get("id") or "", message.get("model") or "")
-                self._usage = dict(message.get("usage") or {})
+                self._usage = dict(inner(message, "usage"))
             case "message_delta":
                 self._stop = value["delta"]
-                usage = value.get("usage") or {}
-                self._usage.update({name: count for name, count in usage.items() if count is not None})
+                self._usage.update({name: count for name, count in inner(value, "usage").items() if count is not None})
             case "message_stop":
                 self._finish()
             case "error":
@@ -101,8 +102,8 @@ class StreamDecoder(TurnDecoder):
                 self._cite(delta["citation"])
 
     def _cite(self, citation: Json) -> None:
-        if url := citation.get("url"):
-            self._citations.append(Citation(url, citation.get("title") or ""))
+        if found := read_citation(citation):
+            self._citations.append(found)
 
     def _open(self, index: int, block: Json) -> None:
         match block["type"]:
@@ -114,10 +115,10 @@ class StreamDecoder(TurnDecoder):
             case "thinking":
                 self.turn.open(index, BlockStart("reasoning"))
                 self.turn.delta(index, block.get("thinking") or "")
-                self._signature = block.get("signature") or ""
+                self._signature = string(block, "signature")
             case "redacted_thinking":
                 self.turn.open(index, BlockStart("reasoning"))
-                self.turn.end(index, BlockEnd(State(NAME, self._family, {"data": block["data"]})))
+                self.turn.end(index, BlockEnd(State(NAME, self._family, {"data": string(block, "data")})))
                 self._ignored.add(index)
             case "tool_use":
                 self.turn.open(index, BlockStart("tool_call", block["id"], block["name"]))
@@ -146,10 +147,9 @@ class StreamDecoder(TurnDecoder):
 
 
 def _decode_usage(usage: Json) -> Usage:
-    read, write = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
-    details = usage.get("output_tokens_details") or {}
-    total = (usage.get("input_tokens") or 0) + read + write
-    return Usage(total, usage.get("output_tokens") or 0, read, write, details.get("thinking_tokens") or 0)
+    read, write = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
+    thinking = count(inner(usage, "output_tokens_details"), "thinking_tokens")
+    return Usage(count(usage, "input_tokens") + read + write, count(usage, "output_tokens"), read, write, thinking)
 
 
 # -- a client's -----------------------------------------------------------------------------------------------------

@@ -25,11 +25,11 @@ from droid2api.events import (
     State,
     Usage,
 )
-from droid2api.fields import Json
+from droid2api.fields import Json, count, inner, string
 from droid2api.formats.chat.request import NAME
 from droid2api.formats.openai_error import encode_error
 from droid2api.sse import ServerSentEvent
-from droid2api.turn import TurnDecoder, fold
+from droid2api.turn import TurnDecoder, fold, read_citation
 
 # -- an upstream's --------------------------------------------------------------------------------------------------
 
@@ -48,14 +48,13 @@ def decode_response(body: Json, target: Target) -> list[Event]:
 
 
 def _decode_usage(usage: Json) -> Usage:
-    prompt = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details") or {}
+    prompt = inner(usage, "prompt_tokens_details")
     return Usage(
-        usage.get("prompt_tokens") or 0,
-        usage.get("completion_tokens") or 0,
-        prompt.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0,
-        prompt.get("cache_write_tokens") or 0,
-        completion.get("reasoning_tokens") or 0,
+        count(usage, "prompt_tokens"),
+        count(usage, "completion_tokens"),
+        count(prompt, "cached_tokens") or count(usage, "prompt_cache_hit_tokens"),
+        count(prompt, "cache_write_tokens"),
+        count(inner(usage, "completion_tokens_details"), "reasoning_tokens"),
     )
 
 
@@ -86,13 +85,13 @@ class StreamDecoder(TurnDecoder):
             return
         if not self.turn.started and (value.get("model") or value.get("choices")):  # Azure's first chunk has neither
             self.turn.start(value.get("id") or "", value.get("model") or "")
-        if usage := value.get("usage") or (value.get("x_groq") or {}).get("usage"):
+        if usage := inner(value, "usage") or inner(inner(value, "x_groq"), "usage"):
             self._usage = _decode_usage(usage)
         for choice in value.get("choices") or ():
             if choice.get("index"):
                 continue
             self._read_delta(choice.get("delta") or choice.get("message") or {})
-            self._reason = choice.get("finish_reason") or self._reason
+            self._reason = string(choice, "finish_reason") or self._reason
 
     def close(self) -> list[Event]:
         """Without [DONE] the finish reason is the end: some upstreams forget the former."""
@@ -123,9 +122,8 @@ class StreamDecoder(TurnDecoder):
                 self._write("text", part.get("text") or "")
         self._write("refusal", delta.get("refusal") or "")
         for annotation in delta.get("annotations") or ():
-            if citation := annotation.get("url_citation"):
-                start, end = citation.get("start_index"), citation.get("end_index")
-                self._citations.append(Citation(citation["url"], citation.get("title") or "", start, end))
+            if citation := read_citation(inner(annotation, "url_citation")):
+                self._citations.append(citation)
         for call in delta.get("tool_calls") or ():
             self._read_call(call)
 
@@ -163,15 +161,17 @@ class StreamDecoder(TurnDecoder):
             self.turn.delta(kind, text)
 
     def _switch(self, key: object, start: BlockStart) -> None:
-        """Go on with another block. A live tool call ends only when it is whole: fragments of calls may alternate."""
+        """Go on with another block. A live function call ends only when whole: fragments of them may alternate."""
         live = self.turn.current
-        if live is not None and (self.turn.kind(live) != "tool_call" or _is_json(self.turn.text(live))):
-            self._end(live)
+        if live is not None:
+            block = self.turn.opened(live)
+            if block.kind != "tool_call" or block.custom or _is_json(self.turn.text(live)):
+                self._end(live)
         if not self.turn.is_open(key):
             self.turn.open(key, start)
 
     def _end(self, key: object) -> None:
-        kind = self.turn.kind(key)
+        kind = self.turn.opened(key).kind
         end = BlockEnd()
         if kind == "reasoning":
             data: Json = {"field": self._reasoning_field} | ({"details": self._details} if self._details else {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -25,9 +25,9 @@ from droid2api.events import (
     State,
     Usage,
 )
-from droid2api.fields import Json
+from droid2api.fields import Json, count, inner, string
 from droid2api.formats.responses.request import NAME
-from droid2api.turn import TurnDecoder
+from droid2api.turn import TurnDecoder, read_citation
 
 # -- an upstream's --------------------------------------------------------------------------------------------------
 
@@ -36,12 +36,15 @@ _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_
 
 def decode_response(body: Json, target: Target) -> list[Event]:
     """A whole answer as events: it is read as the stream that would have said the same."""
-    wire: list[Json] = [{"type": "response.created", "response": body}]
-    for index, item in enumerate(body.get("output") or ()):
-        wire.append({"type": "response.output_item.done", "output_index": index, "item": item})
-    wire.append({"type": f"response.{body.get('status') or 'completed'}", "response": body})
     decoder = StreamDecoder(target)
-    return decoder.feed_values(wire) + decoder.close()
+    return decoder.feed_values(_as_stream(body)) + decoder.close()
+
+
+def _as_stream(body: Json) -> Iterator[Json]:
+    yield {"type": "response.created", "response": body}
+    for index, item in enumerate(body.get("output") or ()):
+        yield {"type": "response.output_item.done", "output_index": index, "item": item}
+    yield {"type": f"response.{body.get('status') or 'completed'}", "response": body}
 
 
 class StreamDecoder(TurnDecoder):
@@ -98,9 +101,8 @@ class StreamDecoder(TurnDecoder):
         self.turn.delta((index, -1), text)
 
     def _cite(self, key: tuple[int, int], annotation: Json) -> None:
-        if url := annotation.get("url"):
-            start, end = annotation.get("start_index"), annotation.get("end_index")
-            self._citations.setdefault(key, []).append(Citation(url, annotation.get("title") or "", start, end))
+        if citation := read_citation(annotation):
+            self._citations.setdefault(key, []).append(citation)
 
     def _open(self, index: int, item: Json) -> None:
         self._seen.add(index)
@@ -131,7 +133,7 @@ class StreamDecoder(TurnDecoder):
                 if not self.turn.text(key):
                     texts = item.get("summary") or item.get("content") or ()
                     self.turn.delta(key, "\n\n".join(part.get("text") or "" for part in texts))
-                data = {"id": item.get("id"), "encrypted_content": item.get("encrypted_content")}
+                data = {"id": item.get("id"), "encrypted_content": string(item, "encrypted_content")}
                 self.turn.end(key, BlockEnd(State(NAME, self._family, data) if data["encrypted_content"] else None))
 
     def _read_parts(self, index: int, parts: list[Json]) -> None:
@@ -163,18 +165,17 @@ class StreamDecoder(TurnDecoder):
         for index in {key[0] for key in self.turn.open_keys()}:
             self._end_parts(index)
         raw = (response.get("incomplete_details") or {}).get("reason") or response.get("status") or ""
-        usage = response.get("usage") or {}
-        self.turn.finish(Finish(_INCOMPLETE.get(raw, "stop"), raw, _decode_usage(usage)))
+        self.turn.finish(Finish(_INCOMPLETE.get(raw, "stop"), raw, _decode_usage(inner(response, "usage"))))
 
 
 def _decode_usage(usage: Json) -> Usage:
-    read, written = usage.get("input_tokens_details") or {}, usage.get("output_tokens_details") or {}
+    read = inner(usage, "input_tokens_details")
     return Usage(
-        usage.get("input_tokens") or 0,
-        usage.get("output_tokens") or 0,
-        read.get("cached_tokens") or 0,
-        read.get("cache_write_tokens") or 0,
-        written.get("reasoning_tokens") or 0,
+        count(usage, "input_tokens"),
+        count(usage, "output_tokens"),
+        count(read, "cached_tokens"),
+        count(read, "cache_write_tokens"),
+        count(inner(usage, "output_tokens_details"), "reasoning_tokens"),
     )
 
 
