@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -43,6 +44,9 @@ SETTINGS = web.AppKey("settings", Settings)
 AUTH = web.AppKey("auth", AuthManager)
 UPSTREAM = web.AppKey("upstream", Upstream)
 STARTED = web.AppKey("started", float)
+
+_begun = ContextVar("begun", default=False)
+"""Whether this request's answer has begun, so that it is too late for another."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -85,6 +89,7 @@ async def _lifecycle(app: web.Application) -> AsyncIterator[None]:
 @web.middleware
 async def errors_in_format(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error leaves in the envelope of the client's format."""
+    _begun.set(False)
     try:
         return await handler(request)
     except GatewayError as error:
@@ -105,14 +110,14 @@ async def errors_in_format(request: web.Request, handler: Handler) -> web.Stream
         raise
     except Exception:
         log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-        if "begun" in request and request.transport:  # a second head would be part of the stream: let it break instead
+        if _begun.get() and request.transport:  # a second head would be part of the stream: let it break instead
             request.transport.abort()
             raise ConnectionResetError from None
         return _error_response(request, GatewayError("The gateway failed; its log says why."))
 
 
 async def _note_begin(request: web.Request, response: web.StreamResponse) -> None:
-    request["begun"] = True
+    _begun.set(True)
 
 
 def _error_response(request: web.Request, error: GatewayError) -> web.Response:
