@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 
 import orjson
 
+from droid2api.capabilities import takes_system_messages
 from droid2api.conversation import (
     Document,
     Foreign,
@@ -69,8 +70,9 @@ def decode_request(body: Json) -> Request:
         request.messages.append(_decode_message(request, where, message))
     if not body.get("messages"):
         raise RequestError("messages: is required and must not be empty.", param="messages")
+    loaded = _loaded_tools(body["messages"])
     for where, tool in objects(body.get("tools"), "tools"):
-        _decode_tool(request, where, tool)
+        _decode_tool(request, where, tool, loaded)
     if choice := optional(body, "tool_choice", dict):
         request.tool_choice = _decode_tool_choice(choice)
         if optional(choice, "disable_parallel_tool_use", bool, "tool_choice.") is not None:
@@ -199,12 +201,19 @@ def _decode_media(kind: str, where: str, block: Json) -> Part:
     return Document(media_type, data, url, cache, where, optional(block, "title", str, f"{where}.") or "")
 
 
-def _decode_tool(request: Request, where: str, tool: Json) -> None:
+def _loaded_tools(messages: list[Json]) -> set[str]:
+    """The deferred tools that a tool search has found, as Claude Code says it in tool results."""
+    blocks = [block for message in messages if type(message["content"]) is list for block in message["content"]]
+    results = [block["content"] for block in blocks if type(block.get("content")) is list]
+    return {str(item.get("tool_name")) for items in results for item in items if item.get("type") == "tool_reference"}
+
+
+def _decode_tool(request: Request, where: str, tool: Json, loaded: set[str]) -> None:
     kind = optional(tool, "type", str, f"{where}.") or "custom"
     if kind == "custom":
         name, schema = required(tool, "name", str, f"{where}."), optional(tool, "input_schema", dict, f"{where}.") or {}
-        if tool.get("defer_loading") and not schema.get("properties"):
-            return  # Claude Code's placeholder for tools that it has not loaded; there is nothing to call
+        if tool.get("defer_loading") and name not in loaded:
+            return  # the client's own tool search has not found it yet
         description, strict = optional(tool, "description", str, f"{where}.") or "", tool.get("strict")
         parameters = {key: value for key, value in schema.items() if key != "$schema"}
         strict = strict if type(strict) is bool else None
@@ -232,17 +241,22 @@ def encode_request(request: Request, target: Target) -> Json:
     limit = target.max_tokens or DEFAULT_MAX_TOKENS
     body: Json = {"model": target.id, "max_tokens": min(request.max_tokens or limit, target.max_tokens or 1 << 30)}
     system: list[Json] = []
+    waiting: list[Json] = []
     messages: list[Json] = []
     for message in request.messages:
         if message.role in ("user", "assistant"):
             blocks = [block for part in message.parts for block in _encode_part(request, part, target)]
             _append(messages, message.role, blocks)
-        elif messages and adaptive:
-            messages.append({"role": "system", "content": [_encode_text(part) for part in message.parts]})
         else:
-            if messages:
-                request.repaired["system message moved"] += 1
-            system += [_encode_text(part) for part in message.parts]
+            waiting += [_encode_text(part) for part in message.parts]
+        if waiting and messages and messages[-1]["role"] == "user" and takes_system_messages(target.id):
+            messages.append({"role": "system", "content": waiting})  # only after a user turn, says the API
+            waiting = []
+        elif waiting and not messages:
+            system, waiting = system + waiting, []
+    if waiting:
+        request.repaired["system message moved"] += len(waiting)
+        system += waiting
     if not messages:
         raise RequestError("messages: an anthropic model needs a user message.", param="messages")
     body["messages"] = messages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from droid2api.capabilities import refuses_sampling
 from droid2api.conversation import (
     Document,
     Foreign,
@@ -26,7 +27,6 @@ from droid2api.conversation import (
 from droid2api.errors import RequestError
 from droid2api.events import PACKED_STATE, State
 from droid2api.fields import Json, objects, optional, required, wrong
-from droid2api.reasoning import refuses_sampling
 from droid2api.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
 
 NAME = "chat"

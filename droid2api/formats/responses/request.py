@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from droid2api.capabilities import never_reasons, openai_effort, refuses_sampling
 from droid2api.conversation import (
     Document,
     Foreign,
@@ -27,7 +28,6 @@ from droid2api.conversation import (
 from droid2api.errors import RequestError
 from droid2api.events import PACKED_STATE, State
 from droid2api.fields import Json, objects, optional, required, wrong
-from droid2api.reasoning import never_reasons, openai_effort, refuses_sampling
 from droid2api.tools import register_tools, safe_name, wire_name
 
 NAME = "responses"
