@@ -191,6 +191,8 @@ async def _upstream_error(call: Call, response: aiohttp.ClientResponse, passed: 
     status = response.status if response.status >= 400 else 502
     error = read_error(content.decode(errors="replace")[:2000] if value is None else value, status)
     error.headers |= passed
+    if status == 429 and error.code != "insufficient_quota":
+        error.headers.setdefault("retry-after", "1")  # without it Codex ends the turn
     return error
 
 

@@ -203,9 +203,10 @@ def _decode_media(kind: str, where: str, block: Json) -> Part:
 
 def _loaded_tools(messages: list[Json]) -> set[str]:
     """The deferred tools that a tool search has found, as Claude Code says it in tool results."""
-    blocks = [block for message in messages if type(message["content"]) is list for block in message["content"]]
-    results = [block["content"] for block in blocks if type(block.get("content")) is list]
-    return {str(item.get("tool_name")) for items in results for item in items if item.get("type") == "tool_reference"}
+    contents = [message["content"] for message in messages if type(message.get("content")) is list]
+    results = [block.get("content") for blocks in contents for block in blocks if block["type"] == "tool_result"]
+    items = [item for result in results if type(result) is list for item in result]
+    return {str(item.get("tool_name")) for item in items if item["type"] == "tool_reference"}
 
 
 def _decode_tool(request: Request, where: str, tool: Json, loaded: set[str]) -> None:

@@ -120,10 +120,10 @@ class StreamDecoder(TurnDecoder):
                 self._write("reasoning", "".join(item.get("text") or "" for item in part["thinking"]))
             else:
                 self._write("text", part.get("text") or "")
-        self._write("refusal", delta.get("refusal") or "")
         for annotation in delta.get("annotations") or ():
             if citation := read_citation(inner(annotation, "url_citation")):
                 self._citations.append(citation)
+        self._write("refusal", delta.get("refusal") or "")
         for call in delta.get("tool_calls") or ():
             self._read_call(call)
 
