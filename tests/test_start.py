@@ -1,0 +1,422 @@
+"""The command line and the start scripts, as separate processes in an empty home. Each is ended by its own pid."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SECRET = "sk-very-secret"
+COMMAND = (sys.executable, "-m", "droid2api")
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Nothing of the developer's: no keys, no home. PYTHONPATH is this checkout, whatever is installed."""
+    (tmp_path / "home").mkdir()
+    return {"HOME": str(tmp_path / "home"), "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+
+
+@dataclass
+class Running:
+    url: str
+    banner: list[str]
+    process: asyncio.subprocess.Process
+    errors: list[str] = field(default_factory=list)
+
+    async def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), 15)
+
+
+@asynccontextmanager
+async def started(folder: Path, environment: dict[str, str], *arguments: str, command=COMMAND):
+    """A started gateway, once it has printed its banner; `errors` is what it wrote to stderr, complete at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *arguments,
+        cwd=folder,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    errors = asyncio.create_task(process.stderr.read())
+    running = Running("", [], process)
+    try:
+        async with asyncio.timeout(30):
+            running.banner = (await process.stdout.read(1 << 16)).decode().splitlines()  # one write, so one read
+        assert running.banner, (await errors).decode()
+        running.url = running.banner[0].rpartition(" ")[2]
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        running.errors += (await errors).decode().splitlines()
+        while await process.stdout.read(1 << 16):  # to its end, so that the pipe is closed
+            pass
+
+
+def run(folder: Path, environment: dict[str, str], *arguments: str, command=COMMAND) -> subprocess.CompletedProcess:
+    """A start that must end by itself."""
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def refused(result: subprocess.CompletedProcess) -> str:
+    """The one line of a start that was refused."""
+    lines = result.stderr.splitlines()
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def write_config(folder: Path, **config) -> Path:
+    models = [{"id": "gpt-5.5", "type": "openai"}, {"id": "glm-4.6", "type": "common"}]
+    file = folder / "config.json"
+    file.write_text(json.dumps({"models": models} | config))
+    return file
+
+
+async def get(url: str) -> dict:
+    async with aiohttp.ClientSession() as client, client.get(url) as response:
+        return await response.json()
+
+
+# -- what it prints -------------------------------------------------------------------------------------------------
+
+
+async def test_banner_tells_address_credential_source_models_and_endpoints(tmp_path, environment):
+    url = "http://user:hidden-password@127.0.0.1:9/v1/responses?key=hidden-key"
+    write_config(
+        tmp_path,
+        endpoint=[
+            {"name": "openai", "base_url": url, "api_key_env": "MY_KEY"},
+            {"name": "common", "base_url": "http://127.0.0.1:9/chat", "api_key_env": "OTHER_KEY"},
+        ],
+    )
+    keys = {"FACTORY_API_KEY": SECRET, "MY_KEY": f"{SECRET}-2"}
+    async with started(tmp_path, environment | keys, "--port", "0") as running:
+        assert re.fullmatch(r"droid2api \S+ listens on http://127\.0\.0\.1:[1-9]\d*", running.banner[0])
+        text = "\n".join(running.banner)
+        credential = "FACTORY_API_KEY, MY_KEY for its endpoint, OTHER_KEY for its endpoint (NOT SET)"
+        assert f"  credential  {credential}" in running.banner
+        assert "  endpoint    openai: http://127.0.0.1:9/v1/responses" in running.banner
+        assert "  model       gpt-5.5 (openai)" in running.banner
+        assert "  model       glm-4.6 (common)" in running.banner
+        assert "config.json" in text
+    text += "\n".join(running.errors)
+    assert SECRET not in text
+    assert "hidden" not in text
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ({}, "each client's own (no credential is configured)"),
+        ({"FACTORY_API_KEY": SECRET}, "FACTORY_API_KEY"),
+        ({"DROID_REFRESH_KEY": SECRET}, "DROID_REFRESH_KEY"),
+    ],
+)
+async def test_banner_names_the_source_of_the_credential(tmp_path, environment, keys, shown):
+    write_config(tmp_path, auth={"token_url": "http://127.0.0.1:9/token"})
+    async with started(tmp_path, environment | keys, "--port", "0") as running:
+        assert f"  credential  {shown}" in running.banner
+        health = await get(f"{running.url}/health")
+        assert health["status"] == "ok"
+    assert SECRET not in "\n".join(running.banner + running.errors)
+
+
+async def test_factorys_own_login_is_found(tmp_path, environment):
+    login = tmp_path / "home" / ".factory"
+    login.mkdir()
+    (login / "auth.json").write_text(json.dumps({"access_token": SECRET}))
+    write_config(tmp_path)
+    async with started(tmp_path, environment, "--port", "0") as running:
+        assert "  credential  ~/.factory/auth.json" in running.banner
+
+
+async def test_demo_answers_in_every_format_without_any_account(tmp_path, environment):
+    asked = {"/v1/chat/completions": "messages", "/v1/responses": "input", "/v1/messages": "messages"}
+    async with started(tmp_path, environment, "--demo", "--port", "0") as running:
+        assert "  credential  not needed (demo)" in running.banner
+        async with aiohttp.ClientSession() as client:
+            for path, name in asked.items():
+                body = {"model": "gpt-5.5", "max_tokens": 100, name: [{"role": "user", "content": "早上好"}]}
+                async with client.post(running.url + path, json=body) as response:
+                    assert response.status == 200
+                    assert "早上好" in await response.text()
+        assert await running.end() == 0
+
+
+async def test_demo_touches_no_real_credential(tmp_path, environment):
+    write_config(tmp_path)
+    async with started(tmp_path, environment | {"DROID_REFRESH_KEY": SECRET}, "--demo", "--port", "0") as running:
+        assert (await get(f"{running.url}/health"))["credential"]["source"] != "DROID_REFRESH_KEY"
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_with_success(tmp_path, environment, number):
+    async with started(tmp_path, environment, "--port", "0") as running:
+        assert await running.end(number) == 0
+    assert running.errors == []
+
+
+async def test_only_warns_of_an_unknown_key(tmp_path, environment):
+    write_config(tmp_path, frobnicate=1)
+    async with started(tmp_path, environment, "--port", "0") as running:
+        await running.end()
+    assert len(running.errors) == 1
+    assert "WARNING" in running.errors[0]
+    assert "frobnicate: is not a setting" in running.errors[0]
+
+
+# -- what it refuses ------------------------------------------------------------------------------------------------
+
+
+def test_port_in_use_is_one_message(tmp_path, environment):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = refused(run(tmp_path, environment, "--port", str(port)))
+    assert said.startswith(f"droid2api: Cannot listen on 127.0.0.1 port {port}: Address already in use.")
+    assert "--port" in said
+
+
+def test_host_that_is_not_here(tmp_path, environment):
+    assert "Cannot listen on 192.0.2.1 port" in refused(run(tmp_path, environment, "--host", "192.0.2.1"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"port": 3000,\n "models": [}', "line 2, column 13"),
+        ('{"port": "3000"}', "port: must be an integer, not a string."),
+        ('{"models": [{"id": "a", "type": "openai", "reasoning": "hi"}]}', "models[0].reasoning: must be one of auto"),
+        ('{"models": [{"id": "a", "type": "gpt"}]}', "models[0].type: must be one of"),
+        ('{"models": [{"type": "openai"}]}', "models[0].id: is required"),
+        ('{"endpoint": [{"name": "openai", "base_url": "nowhere"}]}', "endpoint[0].base_url: must be an http"),
+        ("[]", "must be a JSON object"),
+        ("", "line 1"),
+    ],
+)
+def test_wrong_config_is_refused_by_line_or_field(tmp_path, environment, content, said):
+    (tmp_path / "mine.json").write_text(content)
+    line = refused(run(tmp_path, environment, "--config", "mine.json"))
+    assert line.startswith("droid2api: mine.json: ")
+    assert said in line
+
+
+def test_config_that_is_not_there(tmp_path, environment):
+    assert refused(run(tmp_path, environment, "--config", "none.json")).startswith("droid2api: none.json: cannot be")
+    variable = environment | {"DROID2API_CONFIG": "gone.json"}
+    assert refused(run(tmp_path, variable)).startswith("droid2api: gone.json: cannot be read")
+    assert refused(run(tmp_path, environment, "--config", ".")).startswith("droid2api: .: cannot be read")
+
+
+def test_wrong_port_outside_the_config(tmp_path, environment):
+    assert "--port: must be from 0 to 65535" in refused(run(tmp_path, environment, "--port", "70000"))
+    assert "PORT: must be a port number" in refused(run(tmp_path, environment | {"PORT": "http"}))
+
+
+def test_dotenv_that_cannot_be_read(tmp_path, environment):
+    (tmp_path / ".env").write_bytes(b"KEY=\xff\xfe")
+    assert ".env: cannot be read: it is not UTF-8 text." in refused(run(tmp_path, environment))
+
+
+def test_version_and_help(tmp_path, environment):
+    assert re.fullmatch(r"droid2api \d+\.\d+\.\d+\n", run(tmp_path, environment, "--version").stdout)
+    assert "--demo" in run(tmp_path, environment, "--help").stdout
+
+
+# -- environment ----------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+async def test_variables_win_over_config_and_arguments_over_variables(tmp_path, environment):
+    write_config(tmp_path, port=1, host="192.0.2.1")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    port = free_port()
+    file = str(tmp_path / "config.json")
+    variables = environment | {"PORT": str(port), "HOST": "127.0.0.1", "DROID2API_CONFIG": file}
+    async with started(elsewhere, variables) as running:
+        assert running.url == f"http://127.0.0.1:{port}"
+        assert f"  config      {file}" in running.banner
+        async with started(
+            elsewhere, variables | {"HOST": "192.0.2.1"}, "--port", "0", "--host", "127.0.0.1"
+        ) as second:
+            assert second.url.startswith("http://127.0.0.1:")
+            assert second.url != running.url
+
+
+async def test_empty_variables_count_as_unset(tmp_path, environment):
+    write_config(tmp_path, port=free_port())
+    empty = dict.fromkeys(["PORT", "HOST", "DROID2API_CONFIG", "DROID2API_DATA", "FACTORY_API_KEY"], "")
+    async with started(tmp_path, environment | empty) as running:
+        assert "no credential is configured" in running.banner[2]
+
+
+async def test_dotenv_is_read_and_set_variables_win(tmp_path, environment):
+    write_config(tmp_path)
+    port = free_port()
+    (tmp_path / ".env").write_text(f"PORT={port}\nFACTORY_API_KEY={SECRET}\nHOST=192.0.2.1\n")
+    async with started(tmp_path, environment | {"HOST": "127.0.0.1"}) as running:
+        assert running.url == f"http://127.0.0.1:{port}"
+        assert "  credential  FACTORY_API_KEY" in running.banner
+
+
+# -- start.sh -------------------------------------------------------------------------------------------------------
+
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="start.sh is for POSIX; Windows has start.bat")
+
+
+def copy_checkout(folder: Path) -> Path:
+    """What git has, or would have, without the developer's environment."""
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests", "data", "node_modules"))
+    return folder / "start.sh"
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """A PATH with only what start.sh calls, and no Python."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name in ("sh", "dirname", "cat", "cksum", "rm"):
+        (folder / name).symlink_to(shutil.which(name))
+    return folder
+
+
+def put_python(folder: Path, script: str, name: str = "python3") -> None:
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+
+
+def start_sh(folder: Path, tools: Path) -> str:
+    script = copy_checkout(folder)
+    line = refused(run(folder.parent, {"PATH": str(tools), "HOME": str(folder)}, command=("sh", str(script))))
+    assert not (folder / ".venv").exists()
+    assert line.startswith("start.sh: ")
+    return line
+
+
+@needs_posix
+def test_start_without_python(tmp_path, tools):
+    assert "there is no python3: install Python 3.11 or newer" in start_sh(tmp_path / "copy", tools)
+
+
+@needs_posix
+def test_start_with_an_old_python(tmp_path, tools):
+    put_python(tools, 'case "$2" in *version_info*) exit 1;; *) echo 3.9.2;; esac')
+    line = start_sh(tmp_path / "copy", tools)
+    assert "python3 is 3.9.2, but droid2api needs Python 3.11 or newer" in line
+
+
+@needs_posix
+def test_start_with_a_python_that_does_not_run(tmp_path, tools):
+    put_python(tools, "echo no version is chosen >&2; exit 127")
+    assert "python3 is not working" in start_sh(tmp_path / "copy", tools)
+
+
+@needs_posix
+def test_start_without_the_venv_module(tmp_path, tools):
+    put_python(tools, "case \"$2\" in *venv*) echo 'No module named ensurepip' >&2; exit 1;; *) exit 0;; esac")
+    assert "python3 has no venv module: install it" in start_sh(tmp_path / "copy", tools)
+
+
+@needs_posix
+def test_start_takes_a_newer_python_beside_an_old_one(tmp_path, tools):
+    put_python(tools, 'case "$2" in *version_info*) exit 1;; *) echo 3.9.2;; esac')
+    put_python(tools, 'case "$2" in *venv*) exit 1;; *) exit 0;; esac', "python3.12")
+    assert "python3.12 has no venv module" in start_sh(tmp_path / "copy", tools)
+
+
+@needs_posix
+def test_start_repeats_an_installation_that_failed(tmp_path, tools):
+    """A fake Python makes an environment whose pip fails the first time."""
+    fake = """
+case "$1 $2 $3" in
+  "-m venv --clear") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+  "-m pip --version") exit 0 ;;
+  "-m pip install") echo try >>pip.log; [ "$(cat pip.log)" != try ] || { echo "no network" >&2; exit 1; } ;;
+  "-m droid2api"*) echo "started $3" ;;
+  *) echo 1 ;;
+esac"""
+    for name in ("mkdir", "cp"):
+        (tools / name).symlink_to(shutil.which(name))
+    put_python(tools, fake)
+    folder = tmp_path / "copy with a space"
+    script = copy_checkout(folder)
+    environment = {"PATH": str(tools), "HOME": str(tmp_path)}
+    first, second, third = (run(tmp_path, environment, "--demo", command=("sh", str(script))) for _ in range(3))
+    assert first.returncode == 1
+    assert "no network" in first.stderr
+    assert second.stdout == third.stdout == "started --demo\n"
+    assert third.stderr == ""
+    assert (folder / "pip.log").read_text().split() == ["try", "try"]
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write("# other dependencies\n")
+    assert "installing" in run(tmp_path, environment, command=("sh", str(script))).stderr
+
+
+@needs_posix
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_start_installs_once_and_is_offline_afterwards(tmp_path, environment):
+    """The real thing; the first start takes the dependencies from the package index."""
+    script = copy_checkout(tmp_path / "copy")
+    index = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
+    path = {"PATH": os.pathsep.join([str(Path(sys.base_prefix) / "bin"), os.defpath])}
+    environment = {"HOME": environment["HOME"]} | path
+    version = await asyncio.to_thread(
+        subprocess.run,
+        ["sh", script, "--version"],
+        cwd=tmp_path,
+        env=environment | index,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert version.returncode == 0, version.stderr
+    assert "installing" in version.stderr
+    offline = environment | {
+        "PIP_NO_INDEX": "1",
+        "PIP_INDEX_URL": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+    began = time.monotonic()
+    async with started(tmp_path, offline, "--demo", "--port", "0", command=("sh", str(script))) as running:
+        took = time.monotonic() - began
+        assert (await get(f"{running.url}/v1/models"))["data"]
+        assert await running.end() == 0  # exec: the signal reaches the gateway itself
+    assert took < 4, "2 s are promised; twice that is for a busy machine"
+    assert running.errors == []
