@@ -110,10 +110,9 @@ def _chat(read: Read, whole: bool) -> None:
             pieces.append(piece)
     if whole:
         pieces.sort(key=lambda piece: ("reasoning", "text", "refusal", "tool_call").index(piece.start.kind))
-    for piece in pieces:
-        if piece.end.state:
-            for index, detail in enumerate(piece.end.state.data.get("details", ())):
-                detail["index"] = index
+    details = [detail for piece in pieces if piece.end.state for detail in piece.end.state.data.get("details", ())]
+    for index, detail in enumerate(details):
+        detail["index"] = index
     read.pieces = pieces
     if type(read.last) is Finish:
         read.last = replace(read.last, stop_sequence=None)
