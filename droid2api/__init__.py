@@ -5,7 +5,7 @@ The map, lowest floor first; a module imports from lower floors only:
     0  errors          named by whose fault they are
     1  events, turn    what an answer is, and the keeper of its grammar
        conversation    what a request is; history (its order), tools (names and kinds), reasoning (levels and budgets),
-                       capabilities (of models)
+                       capabilities (of models), estimate (of tokens)
        fields, sse     JSON fields with exact errors; server-sent events
        stops           stop sequences for upstreams that have none
     2  formats/*.py    chat, responses, anthropic: JSON of one format to and from the floor below

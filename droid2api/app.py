@@ -19,6 +19,7 @@ from droid2api import __version__
 from droid2api.auth import AuthManager
 from droid2api.config import Model, Settings
 from droid2api.errors import CredentialError, GatewayError, RequestError
+from droid2api.estimate import estimate_tokens
 from droid2api.fields import Json, required
 from droid2api.formats import ANTHROPIC, CHAT, FORMATS, RESPONSES, Format
 from droid2api.relay import Call, answer, forward
@@ -217,15 +218,10 @@ async def _read_call(request: web.Request, format: Format) -> Call:
 
 
 async def count_tokens(request: web.Request) -> web.StreamResponse:
-    """Forwarded with what the real request would get that costs tokens; it takes no max_tokens to mend."""
+    """Counted by the upstream where it can (what it would get that costs tokens, and no max_tokens), else estimated."""
     call = await _read_call(request, ANTHROPIC)
     if call.model.format is not ANTHROPIC:
-        kinds = {"openai": "/v1/responses", "common": "/v1/chat/completions"}
-        raise RequestError(
-            f"model: {call.model.id!r} is not an anthropic model, whose tokens are counted here; "
-            f"it is served on {kinds[call.model.format.type]}.",
-            param="model",
-        )
+        return _json({"input_tokens": estimate_tokens(ANTHROPIC.decode_request(call.body))})
     headers = call.upstream_headers()
     target = replace(call.model.target, reasoning="auto", fast=False)
     ANTHROPIC.adapt(call.body, headers, target, call.settings.system_prompt)

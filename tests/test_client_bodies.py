@@ -386,3 +386,19 @@ async def test_codex_is_told_when_to_come_back(tmp_path, upstream):
         body = {"model": BY_TYPE[upstream], "input": "a", "stream": True}
         status, headers, _ = await gateway.ask("/v1/responses", body)
     assert (status, headers["retry-after"]) == (429, "1")
+
+
+@pytest.mark.parametrize("upstream", ["openai", "common"])
+async def test_tokens_are_estimated_where_nobody_counts_them(tmp_path, upstream):
+    async with demo_gateway(tmp_path) as gateway:
+
+        async def count(text: str) -> int:
+            body = {"model": BY_TYPE[upstream], "messages": [{"role": "user", "content": text}]}
+            status, _, content = await gateway.ask("/v1/messages/count_tokens", body)
+            assert status == 200, content
+            return int(orjson.loads(content)["input_tokens"])
+
+        assert await count("word " * 800) - await count("") == 1000
+        body = claude_code() | {"model": BY_TYPE[upstream]}
+        _, _, content = await gateway.ask("/v1/messages/count_tokens?beta=true", body)
+        assert 3200 < orjson.loads(content)["input_tokens"] < 4000  # mostly its picture and its document
