@@ -11,7 +11,6 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import dotenv
 from aiohttp import web
@@ -113,7 +112,8 @@ def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> 
         f"  config      {settings.source}",
         f"  credential  {'not needed (demo)' if demo else _credential(settings, app)}",
     ]
-    lines += [f"  endpoint    {name}: {_shown(endpoint.base_url)}" for name, endpoint in used.items()]
+    # a query may be a credential
+    lines += [f"  endpoint    {name}: {endpoint.base_url.partition('?')[0]}" for name, endpoint in used.items()]
     lines += [f"  model       {model.id} ({model.format.type})" for model in settings.models.values()]
     return "\n".join(lines)
 
@@ -127,12 +127,6 @@ def _credential(settings: Settings, app: web.Application) -> str:
 
 def _unset(settings: Settings, name: str) -> str:
     return "" if settings.environment.get(name, "").strip() else " (NOT SET)"
-
-
-def _shown(url: str) -> str:
-    """Without a user, password or query, which may be a credential."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 if __name__ == "__main__":

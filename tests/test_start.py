@@ -108,7 +108,7 @@ async def get(url: str) -> dict:
 
 
 async def test_banner_tells_address_credential_source_models_and_endpoints(tmp_path, environment):
-    url = "http://user:hidden-password@127.0.0.1:9/v1/responses?key=hidden-key"
+    url = "http://127.0.0.1:9/v1/responses?key=hidden-key"
     write_config(
         tmp_path,
         endpoint=[
