@@ -19,7 +19,7 @@ from .test_requests import TARGETS, check_refusal
 from .test_streams import check_failure
 from .wire import read_answer, read_stream, write_answer, write_stream
 
-junk = settings(max_examples=100, deadline=None)
+junk = settings(max_examples=50, deadline=None)
 bodies = st.sampled_from(REQUESTS).flatmap(
     lambda recording: st.tuples(st.just(recording.format), mutated(recording.json))
 )

@@ -138,12 +138,12 @@ class StreamDecoder(TurnDecoder):
 
     def _finish(self) -> None:
         stop = self._stop
-        raw = stop.get("stop_reason") or ""
-        if explanation := (stop.get("stop_details") or {}).get("explanation"):
+        raw = string(stop, "stop_reason")
+        if explanation := string(inner(stop, "stop_details"), "explanation"):
             self.turn.open("refusal", BlockStart("refusal"))
             self.turn.delta("refusal", explanation)
         usage = _decode_usage(self._usage)
-        self.turn.finish(Finish(_FINISH.get(raw, "stop"), raw, usage, stop.get("stop_sequence")))
+        self.turn.finish(Finish(_FINISH.get(raw, "stop"), raw, usage, string(stop, "stop_sequence") or None))
 
 
 def _decode_usage(usage: Json) -> Usage:

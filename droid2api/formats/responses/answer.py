@@ -164,7 +164,7 @@ class StreamDecoder(TurnDecoder):
                 self._done(index, item)
         for index in {key[0] for key in self.turn.open_keys()}:
             self._end_parts(index)
-        raw = (response.get("incomplete_details") or {}).get("reason") or response.get("status") or ""
+        raw = string(inner(response, "incomplete_details"), "reason") or string(response, "status")
         self.turn.finish(Finish(_INCOMPLETE.get(raw, "stop"), raw, _decode_usage(inner(response, "usage"))))
 
 
