@@ -107,13 +107,11 @@ async def errors_in_format(request: web.Request, handler: Handler) -> web.Stream
         return _error_response(request, RequestError(f"The body has more than {BODY_LIMIT} bytes.", status=413))
     except web.HTTPException:
         raise
-    except ConnectionError:  # the client has left; nobody reads an answer
-        raise
     except Exception:
-        log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-        if _begun.get() and request.transport:  # a second head would be part of the stream: let it break instead
-            request.transport.abort()
-            raise ConnectionResetError from None
+        if request.transport and not request.transport.is_closing():  # else the client has left in the middle
+            log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+            if _begun.get():  # a second head would be part of the stream: let it break instead
+                request.transport.abort()
         return _error_response(request, GatewayError("The gateway failed; its log says why."))
 
 

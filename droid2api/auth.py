@@ -132,6 +132,7 @@ class AuthManager:
         self._settings = settings
         self._session = session
         self._environment = settings.environment
+        self._token_url = settings.auth.token_url.partition("?")[0]  # as it may be told
         self._key = self._environment.get("FACTORY_API_KEY", "").strip()
         self._file: TokenFile | None = None
         self._tokens: Tokens | None = None
@@ -250,7 +251,7 @@ class AuthManager:
             self._failed(error)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            message = f"The token could not be refreshed: {self._settings.auth.token_url} {_outline(error)}."
+            message = f"The token could not be refreshed: {self._token_url} {_outline(error)}."
             failure = CredentialError(message, status=503)
             self._failed(failure)
             raise failure from None
@@ -298,8 +299,7 @@ class AuthManager:
             "refresh_token": refresh_token,
             "client_id": self._settings.auth.client_id,
         }
-        url = self._settings.auth.token_url
-        async with self._session.post(url, data=form, allow_redirects=False) as response:
+        async with self._session.post(self._settings.auth.token_url, data=form, allow_redirects=False) as response:
             body = await response.read()
         try:
             value = orjson.loads(body)
@@ -310,8 +310,8 @@ class AuthManager:
             reason = value.get("error") if type(value) is dict else None
             known = f" ({reason})" if type(reason) is str and reason.replace("_", "").isalpha() else ""
             raise CredentialError(
-                f"The token could not be refreshed: {url} answered {response.status}{known}. If this goes on, "
-                f"log in again and renew {self.source}.",
+                f"The token could not be refreshed: {self._token_url} answered {response.status}{known}. "
+                f"If this goes on, log in again and renew {self.source}.",
                 status=401 if response.status in (400, 401, 403) else 503,
             )
         return Tokens(access, str(value.get("refresh_token") or refresh_token), expiry(access, time.time()))

@@ -284,4 +284,6 @@ def _checked_url(url: str, where: str) -> str:
         good = False
     if not good or not url.isprintable() or " " in url:
         raise RequestError(f"{where}: must be an http or https URL, not {url[:80]!r}.")
+    if "@" in parts.netloc:  # it would be told wherever the URL is
+        raise RequestError(f"{where}: must not hold a user or password; an endpoint has `headers` and `api_key_env`.")
     return url.rstrip("/")

@@ -153,6 +153,7 @@ WRONG = [
     ({"endpoint": [ENDPOINT | {"base_url": "http://[::1"}]}, "endpoint[0].base_url: must be an http or https URL"),
     ({"endpoint": [ENDPOINT | {"base_url": "http://a:99999"}]}, "endpoint[0].base_url: must be an http or https URL"),
     ({"endpoint": [ENDPOINT | {"base_url": "http://a b"}]}, "endpoint[0].base_url: must be an http or https URL"),
+    ({"endpoint": [ENDPOINT | {"base_url": "http://u:p@a"}]}, "endpoint[0].base_url: must not hold a user or password"),
     ({"endpoint": [ENDPOINT | {"headers": ["a"]}]}, "endpoint[0].headers: must be an object"),
     ({"endpoint": [ENDPOINT | {"headers": {"a": 1}}]}, "endpoint[0].headers.a: must be a string"),
     ({"endpoint": [ENDPOINT | {"headers": {"a": "b\nc"}}]}, "endpoint[0].headers.a: must not hold control characters"),
