@@ -44,6 +44,15 @@ def required(body: Json, name: str, kind: type[T], where: str = "") -> T:
     return value
 
 
+def strings(body: Json, name: str) -> list[str]:
+    """The strings of the list `body[name]`; null is an empty list."""
+    value = optional(body, name, list) or []
+    for index, item in enumerate(value):
+        if type(item) is not str:
+            raise wrong(f"{name}[{index}]", "a string", item)
+    return value
+
+
 def objects(value: object, where: str) -> list[tuple[str, Json]]:
     """The objects of a list, each with its own path; null is an empty list."""
     if value is None:

@@ -30,7 +30,7 @@ from droid2api.events import (
     PACKED_STATE,
     State,
 )
-from droid2api.fields import Json, objects, optional, parse_arguments, required
+from droid2api.fields import Json, objects, optional, parse_arguments, required, strings
 from droid2api.reasoning import BUDGETS, INTERLEAVED_THINKING, SMALLEST_BUDGET, budget_of, effort_of
 from droid2api.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
 
@@ -57,7 +57,7 @@ def decode_request(body: Json) -> Request:
         messages=_decode_system(body.get("system")),
         stream=optional(body, "stream", bool),
         max_tokens=optional(body, "max_tokens", int),
-        stop=optional(body, "stop_sequences", list) or [],
+        stop=strings(body, "stop_sequences"),
         effort=_decode_effort(body),
         output=_decode_output(body),
         user=optional(optional(body, "metadata", dict) or {}, "user_id", str, "metadata."),
@@ -286,8 +286,8 @@ def _encode_options(request: Request, body: Json, adaptive: bool) -> None:
     for name, value in request.options.items():
         if name in _OPTIONS and not adaptive:
             body[name] = value
-        elif name == "service_tier" and value in _SERVICE_TIERS:
-            body[name] = _SERVICE_TIERS[value]
+        elif name == "service_tier" and str(value) in _SERVICE_TIERS:
+            body[name] = _SERVICE_TIERS[str(value)]
         else:
             request.drop(name)
     if body.get("temperature", 0) > 1:

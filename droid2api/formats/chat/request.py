@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from droid2api.capabilities import refuses_sampling
+from droid2api.capabilities import refuses_sampling, takes_cache_breakpoints
 from droid2api.conversation import (
     Document,
     Foreign,
@@ -26,7 +26,8 @@ from droid2api.conversation import (
 )
 from droid2api.errors import RequestError
 from droid2api.events import PACKED_STATE, State
-from droid2api.fields import Json, objects, optional, required, wrong
+from droid2api.fields import Json, objects, optional, required, strings, wrong
+from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
 from droid2api.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
 
 NAME = "chat"
@@ -59,7 +60,7 @@ def decode_request(body: Json) -> Request:
         include_usage=bool(options.get("include_usage")),
         parallel_tool_calls=optional(body, "parallel_tool_calls", bool),
         max_tokens=optional(body, "max_completion_tokens", int) or optional(body, "max_tokens", int),
-        stop=[stop] if type(stop) is str else optional(body, "stop", list) or [],
+        stop=[stop] if type(stop) is str else strings(body, "stop"),
         effort=optional(body, "reasoning_effort", str),
         output=_decode_output(optional(body, "response_format", dict)),
         user=optional(body, "safety_identifier", str) or optional(body, "user", str),
@@ -223,6 +224,7 @@ def encode_request(request: Request, target: Target) -> Json:
     body: Json = {"model": target.id, "messages": []}
     for message in request.messages:
         body["messages"] += _encode_message(request, message, target)
+    keep_breakpoints(request, target, [message["content"] for message in body["messages"]])
     if tools := [_encode_tool(name, tool) for name, tool in register_tools(request) if _is_offered(request, tool)]:
         body["tools"] = tools
         if request.parallel_tool_calls is not None:
@@ -296,8 +298,9 @@ def _encode_message(request: Request, message: Message, target: Target) -> list[
             content = f"Error: {text}" if part.is_error else text
             messages.append({"role": "tool", "tool_call_id": safe_name(part.call_id), "content": content})
     others = media + [part for part in message.parts if not isinstance(part, ToolResult)]
-    if len(others) == 1 and isinstance(others[0], Text):
-        messages.append({"role": "user", "content": others[0].text})
+    only = others[0] if len(others) == 1 else None
+    if isinstance(only, Text) and (only.cache is None or not takes_cache_breakpoints(target.id)):
+        messages.append({"role": "user", "content": only.text})
     elif others:
         messages.append({"role": "user", "content": [_encode_part(part) for part in others]})
     return messages
@@ -311,13 +314,16 @@ def _text_of(part: Part) -> str:
 
 def _encode_part(part: Part) -> Json:
     match part:
-        case Text() | Refusal():
+        case Text():
+            return with_breakpoint({"type": "text", "text": part.text}, part.cache)
+        case Refusal():
             return {"type": "text", "text": part.text}
         case Image():
-            detail = {"detail": part.detail} if part.detail else {}
-            return {"type": "image_url", "image_url": {"url": part.href} | detail}
+            image = {"url": part.href} | ({"detail": part.detail} if part.detail else {})
+            return with_breakpoint({"type": "image_url", "image_url": image}, part.cache)
         case Document() if part.data:
-            return {"type": "file", "file": {"filename": part.name or "document", "file_data": part.href}}
+            file = {"filename": part.name or "document", "file_data": part.href}
+            return with_breakpoint({"type": "file", "file": file}, part.cache)
         case _:
             raise unsupported(part, "common")
 
