@@ -6,6 +6,7 @@ The only place that knows aiohttp's client errors; they leave it as errors.py's.
 from __future__ import annotations
 
 import asyncio
+import io
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -107,7 +108,9 @@ class Upstream:
         url = model.endpoint.base_url + path
         try:
             async with asyncio.timeout(self._timeouts.first_byte):
-                return await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+                # aiohttp wants large bodies as files, so that it can send them in pieces
+                data = io.BytesIO(body) if len(body) > 1 << 20 else body
+                return await self._session.post(url, data=data, headers=headers, allow_redirects=False)
         except aiohttp.ConnectionTimeoutError:
             raise UpstreamError(f"The upstream {_host(url)} could not be reached in time.") from None
         except TimeoutError:
