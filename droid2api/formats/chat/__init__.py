@@ -13,7 +13,7 @@ from droid2api.formats.chat.answer import (
     encode_stream_error,
 )
 from droid2api.formats.chat.request import NAME, adapt, decode_request, encode_request
-from droid2api.formats.openai_error import encode_error
+from droid2api.formats.openai_shared import encode_error
 
 __all__ = [
     "NAME",

@@ -27,7 +27,7 @@ from droid2api.events import (
 )
 from droid2api.fields import Json, count, inner, string
 from droid2api.formats.chat.request import NAME
-from droid2api.formats.openai_error import encode_error
+from droid2api.formats.openai_shared import encode_error
 from droid2api.sse import ServerSentEvent
 from droid2api.turn import TurnDecoder, fold, read_citation
 

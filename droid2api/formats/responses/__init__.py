@@ -4,7 +4,7 @@ The stream is named events with a sequence number, response.created to response.
 are told apart by their output_index: one upstream changes item_id on every event.
 """
 
-from droid2api.formats.openai_error import encode_error
+from droid2api.formats.openai_shared import encode_error
 from droid2api.formats.responses.answer import (
     StreamDecoder,
     StreamEncoder,

@@ -28,6 +28,7 @@ from droid2api.conversation import (
 from droid2api.errors import RequestError
 from droid2api.events import PACKED_STATE, State
 from droid2api.fields import Json, objects, optional, required, wrong
+from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
 from droid2api.tools import register_tools, safe_name, wire_name
 
 NAME = "responses"
@@ -234,6 +235,7 @@ def encode_request(request: Request, target: Target) -> Json:
             leading += [_text_of(part) for part in message.parts]
         else:
             items += _encode_message(request, message, target)
+    keep_breakpoints(request, target, [item.get("content") or item.get("output") for item in items])
     if leading and items:
         body["instructions"] = "\n\n".join(leading)
     elif leading:  # there must be some input
@@ -353,14 +355,16 @@ def _encode_result(result: ToolResult) -> object:
 
 def _encode_part(part: Part) -> Json:
     match part:
-        case Text() | Refusal():
+        case Text():
+            return with_breakpoint({"type": "input_text", "text": part.text}, part.cache)
+        case Refusal():
             return {"type": "input_text", "text": part.text}
         case Image():
-            return {"type": "input_image", "image_url": part.href, "detail": part.detail or "auto"}
-        case Document(url=""):
-            return {"type": "input_file", "filename": part.name or "document.pdf", "file_data": part.href}
+            image = {"type": "input_image", "image_url": part.href, "detail": part.detail or "auto"}
+            return with_breakpoint(image, part.cache)
         case Document():
-            return {"type": "input_file", "file_url": part.url}
+            file = {"filename": part.name or "document.pdf", "file_data": part.href}
+            return with_breakpoint({"type": "input_file"} | ({"file_url": part.url} if part.url else file), part.cache)
         case _:
             raise unsupported(part, "openai")
 

@@ -1,0 +1,36 @@
+"""What OpenAI's two formats have in common: the error envelope and the mark for a cache breakpoint."""
+
+from __future__ import annotations
+
+from droid2api.capabilities import takes_cache_breakpoints
+from droid2api.conversation import Request, Target
+from droid2api.errors import GatewayError
+from droid2api.fields import Json
+
+BREAKPOINT = "prompt_cache_breakpoint"
+MOST_BREAKPOINTS = 3
+"""OpenAI writes its cache four times for a request, once of its own accord."""
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+def encode_error(error: GatewayError) -> Json:
+    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+
+
+def keep_breakpoints(request: Request, target: Target, contents: list[object]) -> None:
+    """Leave as many marks as the model takes, the last ones, in these lists of parts, and say that others are lost."""
+    lists = [content for content in contents if type(content) is list]
+    marked = [part for content in lists for part in content if BREAKPOINT in part]
+    kept = MOST_BREAKPOINTS if takes_cache_breakpoints(target.id) else 0
+    for part in marked[: max(0, len(marked) - kept)]:
+        del part[BREAKPOINT]
+    parts = [part for message in request.messages for part in message.parts]
+    wanted = sum(getattr(part, "cache", None) is not None for part in [*parts, *request.tools])
+    if wanted > min(len(marked), kept):
+        request.drop("cache breakpoints")
+
+
+def with_breakpoint(block: Json, cache: str | None) -> Json:
+    return block if cache is None else block | {BREAKPOINT: {"mode": "explicit"}}
