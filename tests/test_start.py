@@ -388,26 +388,25 @@ esac"""
     assert "installing" in run(tmp_path, environment, command=("sh", str(script))).stderr
 
 
+async def install(folder: Path, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess:
+    """A step of an installation, with the package index that this machine is set to."""
+    index = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=folder, env=environment | index, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @needs_posix
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_start_installs_once_and_is_offline_afterwards(tmp_path, environment):
     """The real thing; the first start takes the dependencies from the package index."""
     script = copy_checkout(tmp_path / "copy")
-    index = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
     path = {"PATH": os.pathsep.join([str(Path(sys.base_prefix) / "bin"), os.defpath])}
     environment = {"HOME": environment["HOME"]} | path
-    version = await asyncio.to_thread(
-        subprocess.run,
-        ["sh", script, "--version"],
-        cwd=tmp_path,
-        env=environment | index,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert version.returncode == 0, version.stderr
-    assert "installing" in version.stderr
+    assert "installing" in (await install(tmp_path, environment, "sh", str(script), "--version")).stderr
     offline = environment | {
         "PIP_NO_INDEX": "1",
         "PIP_INDEX_URL": "http://127.0.0.1:9",
@@ -420,3 +419,50 @@ async def test_start_installs_once_and_is_offline_afterwards(tmp_path, environme
         assert await running.end() == 0  # exec: the signal reaches the gateway itself
     assert took < 4, "2 s are promised; twice that is for a busy machine"
     assert running.errors == []
+
+
+# -- Dockerfile -----------------------------------------------------------------------------------------------------
+
+
+def instructions(name: str) -> list[str]:
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    return re.findall(rf"^{name} (.*)$", text, re.MULTILINE)
+
+
+def test_image_is_given_all_that_it_copies():
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {source for line in instructions("COPY") for source in line.split()[:-1]}
+    assert copied == allowed
+    assert all((ROOT / source).exists() for source in copied)
+
+
+@needs_posix
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_dockerfile_steps_by_hand(tmp_path, environment):
+    """No Docker engine is needed: the same files, pip command, ENV, CMD and HEALTHCHECK, in a venv."""
+    image, venv = tmp_path / "app", tmp_path / "venv"
+    for line in instructions("COPY"):
+        *sources, target = line.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, image / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                image.mkdir(exist_ok=True)
+                shutil.copy(ROOT / source, image / target)
+    await install(tmp_path, environment, sys.executable, "-m", "venv", str(venv))
+    path = {"HOME": environment["HOME"], "PATH": f"{venv / 'bin'}{os.pathsep}{os.defpath}"}
+    pip = instructions("RUN")[0].split("&&")[0].split()
+    assert pip[:2] == ["pip", "install"]
+    await install(image, path, *pip)
+
+    given = dict(pair.split("=", 1) for line in instructions("ENV") for pair in line.split())
+    assert given == {"HOST": "0.0.0.0", "PORT": "3000", "DROID2API_DATA": "/app/data"}
+    given |= {"HOST": "127.0.0.1", "PORT": str(free_port()), "DROID2API_DATA": str(image / "data")}
+    healthcheck = json.loads(instructions("HEALTHCHECK")[0].split(" CMD ")[1])
+    command = json.loads(instructions("CMD")[0])
+    async with started(image, path | given, command=[str(venv / "bin" / command[0]), *command[1:]]) as running:
+        assert "  config      config.json" in running.banner
+        assert (await asyncio.to_thread(run, image, path | given, command=healthcheck)).returncode == 0
+        assert await running.end() == 0
+    assert (await asyncio.to_thread(run, image, path | given, command=healthcheck)).returncode == 1
