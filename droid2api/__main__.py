@@ -16,7 +16,7 @@ import dotenv
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.app import AUTH, create_app
+from droid2api.app import AUTH, create_app, drain
 from droid2api.config import Settings, find_config, load
 from droid2api.errors import ConfigError
 
@@ -102,6 +102,8 @@ async def serve(settings: Settings, *, demo: bool) -> None:
         port = runner.addresses[0][1]
         print(_banner(settings, app, port, demo), flush=True)
         await stop.wait()
+        await site.stop()
+        await drain(app)
 
 
 def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> str:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -22,7 +23,7 @@ from droid2api.errors import CredentialError, GatewayError, RequestError
 from droid2api.estimate import estimate_tokens
 from droid2api.fields import Json, required
 from droid2api.formats import ANTHROPIC, CHAT, FORMATS, RESPONSES, Format
-from droid2api.relay import Call, answer, forward
+from droid2api.relay import STOPPING, Call, answer, forward
 from droid2api.upstream import BODY_LIMIT, Upstream, open_session
 
 log = logging.getLogger("droid2api")
@@ -44,6 +45,8 @@ ROUTES = (
 SETTINGS = web.AppKey("settings", Settings)
 AUTH = web.AppKey("auth", AuthManager)
 UPSTREAM = web.AppKey("upstream", Upstream)
+RUNNING = web.AppKey("running", set[asyncio.Task[Any]])
+"""The tasks that are answering a client."""
 STARTED = web.AppKey("started", float)
 
 _begun = ContextVar("begun", default=False)
@@ -57,6 +60,8 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[errors_in_format])
     app[SETTINGS] = settings
     app[STARTED] = time.time()
+    app[STOPPING] = asyncio.Event()
+    app[RUNNING] = set()
     app.cleanup_ctx.append(_lifecycle)
     app.on_response_prepare.append(_note_begin)
     app.router.add_get("/", index)
@@ -70,6 +75,20 @@ def create_app(settings: Settings) -> web.Application:
         app.router.add_post(f"{prefix}/messages/count_tokens", count_tokens)
         app.router.add_get(f"{prefix}/responses", websocket_probe)
     return app
+
+
+async def drain(app: web.Application) -> None:
+    """Let running answers finish, `timeouts.drain` seconds at the most; then end them with a clean error."""
+    await _wait_for(app[RUNNING], app[SETTINGS].timeouts.drain)
+    app[STOPPING].set()
+    for task in app[RUNNING]:
+        task.cancel()
+    await _wait_for(app[RUNNING], 2)
+
+
+async def _wait_for(tasks: set[asyncio.Task[Any]], seconds: float) -> None:
+    if tasks:
+        await asyncio.wait(set(tasks), timeout=seconds)
 
 
 async def _lifecycle(app: web.Application) -> AsyncIterator[None]:
@@ -91,6 +110,9 @@ async def _lifecycle(app: web.Application) -> AsyncIterator[None]:
 async def errors_in_format(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error leaves in the envelope of the client's format."""
     _begun.set(False)
+    if task := asyncio.current_task():
+        request.app[RUNNING].add(task)
+        task.add_done_callback(request.app[RUNNING].discard)
     try:
         return await handler(request)
     except GatewayError as error:

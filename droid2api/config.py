@@ -73,11 +73,15 @@ class Auth:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds: to connect, until the first byte of an answer, and between two reads of a stream."""
+    """Seconds to connect, until the head of an answer, that an answer may be silent, of silence before the client of a
+    stream gets a sign of life, and that streams may go on when the gateway is told to stop.
+    """
 
     connect: float = 10
     first_byte: float = 600
     idle: float = 300
+    keepalive: float = 15
+    drain: float = 30
 
 
 @dataclass(frozen=True, slots=True)

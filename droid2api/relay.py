@@ -9,10 +9,11 @@ for it, and never a regular end.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from droid2api import sse
 from droid2api.config import Model, Settings
 from droid2api.conversation import Request
 from droid2api.errors import GatewayError, StreamError, UpstreamError, read_error
-from droid2api.events import Event, Failed, Start
+from droid2api.events import Event, Failed
 from droid2api.fields import Json
 from droid2api.formats import Format
 from droid2api.history import repair
@@ -46,6 +47,10 @@ def new_id() -> str:
     return uuid.uuid4().hex[:24]
 
 
+STOPPING = web.AppKey("stopping", asyncio.Event)
+"""Set when the gateway has been told to stop and the time for streams to finish is over."""
+
+
 @dataclass(slots=True)
 class Call:
     """One request of a client: what it speaks, what it sent, and the model that shall answer."""
@@ -59,6 +64,39 @@ class Call:
 
     def upstream_headers(self) -> CIMultiDict[str]:
         return request_headers(self.settings, self.model, self.request.headers)
+
+
+class Out:
+    """A stream to the client. It begins with the first bytes, so that a failure before them still has a status."""
+
+    def __init__(self, call: Call, headers: dict[str, str]) -> None:
+        self._call = call
+        self._response = web.StreamResponse(headers=headers | STREAM_HEADERS)
+        self._headers = headers
+
+    async def write(self, content: bytes) -> None:
+        if not self._response.prepared:
+            await self._response.prepare(self._call.request)
+        if content:
+            await self._response.write(content)
+
+    async def fail(self, error: GatewayError, content: bytes, begun: bool = False) -> None:
+        """End with the one error event `content`. Raises the error instead when nothing was sent or is to be sent."""
+        log.warning("%s: %s", self._call.model.id, error.message)
+        if not self._response.prepared and not begun:
+            error.headers |= self._headers
+            raise error
+        await self.write(content)
+
+    async def interrupt(self, encode: Callable[[GatewayError], bytes]) -> None:
+        """The handler was cancelled: by a client that left, or since the gateway stops; then the client is told."""
+        if self._call.request.app[STOPPING].is_set() and self._response.prepared:
+            await self._response.write(encode(StreamError("The gateway was stopped. Try again.", status=503)))
+            await self._response.write_eof()
+
+    async def finished(self) -> web.StreamResponse:
+        await self.write(b"")
+        return self._response
 
 
 async def answer(call: Call) -> web.StreamResponse:
@@ -84,26 +122,29 @@ async def forward(call: Call, path: str, headers: CIMultiDict[str]) -> web.Strea
         passed = passed_headers(response)
         if response.status == 200 and response.content_type == "text/event-stream":
             return await _relay_stream(call, response, passed)
-        content = await read_body(response, call.settings.timeouts.idle)
+        content = await read_body(response, call.settings.timeouts)
         content_type = response.headers.get("Content-Type", "application/json")
         return web.Response(body=content, status=response.status, headers=passed | {"Content-Type": content_type})
 
 
 async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: dict[str, str]) -> web.StreamResponse:
-    out = web.StreamResponse(headers=passed | STREAM_HEADERS)
-    await out.prepare(call.request)
+    out = Out(call, passed)
     cutter = sse.EventCutter()
     try:
-        async for chunk in read_chunks(response, call.settings.timeouts.idle):
-            if whole := cutter.feed(chunk):
+        async for chunk in read_chunks(response, call.settings.timeouts):
+            if not chunk:
+                await out.write(call.format.keepalive)
+            elif whole := cutter.feed(chunk):
                 await out.write(whole)
         if not call.format.end.search(cutter.rest or cutter.last):
             raise StreamError("The upstream closed the stream before its end.")
         await out.write(cutter.rest)
     except UpstreamError as error:
-        log.warning("%s: %s", call.model.id, error.message)
-        await out.write(call.format.encode_stream_error(error, cutter.last))
-    return out
+        await out.fail(error, call.format.encode_stream_error(error, cutter.last))
+    except asyncio.CancelledError:
+        await out.interrupt(lambda error: call.format.encode_stream_error(error, cutter.last))
+        raise
+    return await out.finished()
 
 
 # -- translate ------------------------------------------------------------------------------------------------------
@@ -123,34 +164,42 @@ async def translate(call: Call) -> web.StreamResponse:
         async with aclosing(_decoded(call, request, response)) as batches:
             if request.stream or (request.stream is None and response.content_type == "text/event-stream"):
                 return await _translate_stream(call, request, batches, passed)
-            whole = [event async for batch in batches for event in batch]
+            whole = [event async for batch in batches for event in batch or ()]
         answer = call.format.encode_response(whole, request, time.time, new_id)
         return web.Response(body=orjson.dumps(answer), content_type="application/json", headers=passed)
 
 
 async def _translate_stream(
-    call: Call, request: Request, batches: AsyncIterator[list[Event]], passed: dict[str, str]
+    call: Call, request: Request, batches: AsyncIterator[list[Event] | None], passed: dict[str, str]
 ) -> web.StreamResponse:
-    out = web.StreamResponse(headers=passed | STREAM_HEADERS)
+    out = Out(call, passed)
     encoder = call.format.stream_encoder(request, time.time, new_id)
-    async for batch in batches:
-        failed = next((event.error for event in batch if isinstance(event, Failed)), None)
-        if failed:
-            log.warning("%s: %s", call.model.id, failed.message)
-            if not out.prepared and not any(not isinstance(event, Start | Failed) for event in batch):
-                failed.headers |= passed
-                raise failed  # nothing was sent: the client gets a status that its retries understand
-        if not out.prepared:
-            await out.prepare(call.request)
-        if encoded := encoder.encode(batch):
-            await out.write(encoded)
-    return out
+    try:
+        async for batch in batches:
+            if batch is None:
+                await out.write(call.format.keepalive)
+            elif isinstance(batch[-1], Failed):
+                await out.fail(batch[-1].error, encoder.encode(batch), begun=len(batch) > 2)
+            else:
+                await out.write(encoder.encode(batch))
+    except asyncio.CancelledError:
+        await out.interrupt(lambda error: encoder.encode([Failed(error)]))
+        raise
+    return await out.finished()
 
 
-async def _decoded(call: Call, request: Request, response: aiohttp.ClientResponse) -> AsyncGenerator[list[Event], None]:
-    """The answer's events as the client may see them, a batch for each read; the last batch ends the turn."""
+async def _decoded(
+    call: Call, request: Request, response: aiohttp.ClientResponse
+) -> AsyncGenerator[list[Event] | None, None]:
+    """The answer's events as the client may see them, a batch for each read; the last batch ends the turn.
+
+    None stands for a silence of the upstream.
+    """
     stops, tools = StopFilter(request.local_stop), ToolRestorer(request)
     async for batch in _upstream_events(call, response):
+        if batch is None:
+            yield None
+            continue
         events = stops.feed(batch) if request.local_stop else batch
         if stops.stopped and request.stream:
             yield tools.feed(events + stops.close())
@@ -159,18 +208,18 @@ async def _decoded(call: Call, request: Request, response: aiohttp.ClientRespons
             yield events
 
 
-async def _upstream_events(call: Call, response: aiohttp.ClientResponse) -> AsyncIterator[list[Event]]:
-    upstream_format, target, idle = call.model.format, call.model.target, call.settings.timeouts.idle
+async def _upstream_events(call: Call, response: aiohttp.ClientResponse) -> AsyncIterator[list[Event] | None]:
+    upstream_format, target, timeouts = call.model.format, call.model.target, call.settings.timeouts
     if response.content_type != "text/event-stream":
-        body = _json(await read_body(response, idle))
+        body = _json(await read_body(response, timeouts))
         if type(body) is not dict:
             raise UpstreamError("The upstream's answer is not a JSON object.")
         yield upstream_format.decode_response(body, target)
         return
     decoder, lines = upstream_format.stream_decoder(target), sse.Decoder()
     try:
-        async for chunk in read_chunks(response, idle):
-            yield decoder.feed(lines.feed(chunk))
+        async for chunk in read_chunks(response, timeouts):
+            yield decoder.feed(lines.feed(chunk)) if chunk else None
         yield decoder.feed(lines.close()) + decoder.close()
     except UpstreamError as error:
         decoder.turn.fail(error)
@@ -186,7 +235,7 @@ def _json(content: bytes) -> object:
 
 async def _upstream_error(call: Call, response: aiohttp.ClientResponse, passed: dict[str, str]) -> GatewayError:
     """The upstream's error for the client's envelope: same status, same message, same advice to retry."""
-    content = await read_body(response, call.settings.timeouts.idle)
+    content = await read_body(response, call.settings.timeouts)
     value = _json(content)
     status = response.status if response.status >= 400 else 502
     error = read_error(content.decode(errors="replace")[:2000] if value is None else value, status)

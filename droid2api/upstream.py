@@ -126,27 +126,38 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-async def read_chunks(response: aiohttp.ClientResponse, idle: float) -> AsyncIterator[bytes]:
-    """The bytes of a stream as they come. Raises StreamError when it breaks, or is silent for `idle` seconds."""
-    content = response.content
+async def read_chunks(response: aiohttp.ClientResponse, timeouts: Timeouts) -> AsyncIterator[bytes]:
+    """The bytes of an answer as they come, and b"" each time that the upstream was silent for `keepalive` seconds.
+
+    Raises StreamError when the answer breaks, or the upstream is silent for `idle` seconds.
+    """
+    content, silent = response.content, 0.0
     try:
         while True:
-            async with asyncio.timeout(idle):
-                chunk = await content.readany()
+            patience = min(timeouts.keepalive, timeouts.idle - silent)
+            try:
+                async with asyncio.timeout(patience):
+                    chunk = await content.readany()
+            except TimeoutError:
+                silent += patience
+                if silent >= timeouts.idle:
+                    break
+                yield b""
+                continue
             if not chunk:
                 return
+            silent = 0.0
             yield chunk
-    except TimeoutError:
-        raise StreamError(f"The upstream said nothing for {idle:g} seconds.", status=504) from None
     except (aiohttp.ClientError, OSError) as error:
         raise StreamError(f"The connection to the upstream broke ({type(error).__name__}).") from None
+    raise StreamError(f"The upstream said nothing for {timeouts.idle:g} seconds.", status=504)
 
 
-async def read_body(response: aiohttp.ClientResponse, idle: float) -> bytes:
+async def read_body(response: aiohttp.ClientResponse, timeouts: Timeouts) -> bytes:
     """A whole answer. Raises UpstreamError when it breaks, or is larger than BODY_LIMIT."""
     parts: list[bytes] = []
     size = 0
-    async for chunk in read_chunks(response, idle):
+    async for chunk in read_chunks(response, timeouts):
         parts.append(chunk)
         size += len(chunk)
         if size > BODY_LIMIT:

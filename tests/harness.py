@@ -95,7 +95,7 @@ async def demo_gateway(folder: Path, demo: Demo | None = None, **config: Any) ->
 class Scripted:
     """An upstream that answers what it is told to: `chunks` one by one, with a pause of `pause` seconds.
 
-    `cut` aborts the connection after the chunks. `requests` holds what came in; `left` is set when a client went away.
+    `cut` aborts the connection after the chunks. `requests` holds what came in, `reached` is set by the first; `left` when a client went away.
     """
 
     status: int = 200
@@ -106,6 +106,7 @@ class Scripted:
     silence: float = 0.0
     decide: Callable[[Json], None] | None = None
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def app(self) -> web.Application:
@@ -117,6 +118,7 @@ class Scripted:
         body = orjson.loads(await request.read())
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.requests.append((request.path, headers, body))
+        self.reached.set()
         if self.decide:
             self.decide(body)
         try:

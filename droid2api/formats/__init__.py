@@ -26,13 +26,15 @@ class StreamEncoder(Protocol):
 class Format:
     """One API format: `type` is its name in config.json, `path` where clients speak it to this gateway.
 
-    `end` finds in a stream's last event that the stream is whole: its regular end, or an error of its own.
+    `end` finds in a stream's last event that the stream is whole: its regular end, or an error of its own; `keepalive`
+    may stand between any two events.
     """
 
     name: str
     type: str
     path: str
     end: re.Pattern[bytes]
+    keepalive: bytes
     decode_request: Callable[[Json], Request]
     encode_request: Callable[[Request, Target], Json]
     adapt: Callable[[Json, MutableMapping[str, str], Target, str], None]
@@ -50,6 +52,7 @@ CHAT = Format(
     path="/v1/chat/completions",
     # not every upstream of this format sends [DONE]; then a finish reason or the usage is the end
     end=re.compile(rb'\[DONE\]|"finish_reason":\s*"|"usage":\s*\{|"error":\s*["{]'),
+    keepalive=b": keepalive\n\n",
     decode_request=chat.decode_request,
     encode_request=chat.encode_request,
     adapt=chat.adapt,
@@ -66,6 +69,7 @@ RESPONSES = Format(
     type="openai",
     path="/v1/responses",
     end=re.compile(rb'"type":\s*"(response\.(completed|incomplete|failed|cancelled)|error)"|\[DONE\]'),
+    keepalive=b": keepalive\n\n",
     decode_request=responses.decode_request,
     encode_request=responses.encode_request,
     adapt=responses.adapt,
@@ -82,6 +86,7 @@ ANTHROPIC = Format(
     type="anthropic",
     path="/v1/messages",
     end=re.compile(rb'"type":\s*"(message_stop|error)"'),
+    keepalive=b'event: ping\ndata: {"type":"ping"}\n\n',
     decode_request=anthropic.decode_request,
     encode_request=anthropic.encode_request,
     adapt=anthropic.adapt,
