@@ -10,6 +10,7 @@ def repair(request: Request) -> None:
     """Put the history into the order that every provider takes, and count each repair in `request.repaired`.
 
     Turns of one role are merged, empty text goes, results of tool calls come first in the user turn after their calls.
+    A result is of its call's kind (Chat has one kind for both).
     Raises RequestError that names the id for a call without a result or a result without a call: nothing is invented.
     """
     turns: list[Message] = []
@@ -45,11 +46,12 @@ def _gather_results(request: Request, turns: list[Message]) -> list[Message]:
         for part in turn.parts:
             if not isinstance(part, ToolResult):
                 others.append(part)
-            elif calls.pop(part.call_id, None) is None:
+            elif (call := calls.pop(part.call_id, None)) is None:
                 raise RequestError(
                     f"{part.where}: the tool result for {part.call_id!r} has no tool call before it.", param=part.where
                 )
             else:
+                part.custom = call.custom
                 if others or ordered[-1] is not results:
                     request.repaired["tool result order"] += 1
                 results.parts.insert(answered, part)

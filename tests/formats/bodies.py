@@ -1,0 +1,94 @@
+"""Clients' bodies for the tables of the request tests: what is not under test stays out of them."""
+
+from droid2api.conversation import Request, Target
+from droid2api.fields import Json
+from droid2api.formats import FORMATS
+from droid2api.history import repair
+
+PNG = "iVBORw0KGgo="
+PDF = "JVBERi0x"
+SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+
+
+def chat(*messages: Json, **fields) -> Json:
+    return {"model": "m", "messages": list(messages) or [user("hi")]} | fields
+
+
+def responses(*items: Json, **fields) -> Json:
+    return {"model": "m", "input": list(items) or [user("hi")]} | fields
+
+
+def anthropic(*messages: Json, **fields) -> Json:
+    return {"model": "m", "messages": list(messages) or [user("hi")], "max_tokens": 500} | fields
+
+
+def system(content: object) -> Json:
+    return {"role": "system", "content": content}
+
+
+def developer(content: object) -> Json:
+    return {"role": "developer", "content": content}
+
+
+def user(content: object) -> Json:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: object = None, **fields) -> Json:
+    return {"role": "assistant", "content": content} | fields
+
+
+def chat_tool(name: str = "f", **fields) -> Json:
+    return {"type": "function", "function": {"name": name, "parameters": SCHEMA} | fields}
+
+
+def responses_tool(name: str = "f", **fields) -> Json:
+    return {"type": "function", "name": name, "parameters": SCHEMA} | fields
+
+
+def anthropic_tool(name: str = "f", **fields) -> Json:
+    return {"name": name, "input_schema": SCHEMA} | fields
+
+
+def chat_call(id: str, name: str = "f", arguments: str = '{"x":1}') -> Json:
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def responses_call(id: str, name: str = "f", arguments: str = '{"x":1}', **fields) -> Json:
+    return {"type": "function_call", "call_id": id, "name": name, "arguments": arguments} | fields
+
+
+def anthropic_call(id: str, name: str = "f", **fields) -> Json:
+    return {"type": "tool_use", "id": id, "name": name, "input": {"x": 1}} | fields
+
+
+def chat_result(id: str, content: object = "1") -> Json:
+    return {"role": "tool", "tool_call_id": id, "content": content}
+
+
+def responses_result(id: str, output: object = "1") -> Json:
+    return {"type": "function_call_output", "call_id": id, "output": output}
+
+
+def anthropic_result(id: str, content: object = "1", **fields) -> Json:
+    return {"type": "tool_result", "tool_use_id": id, "content": content} | fields
+
+
+def text(text: str, **fields) -> Json:
+    return {"type": "text", "text": text} | fields
+
+
+def input_text(text: str) -> Json:
+    return {"type": "input_text", "text": text}
+
+
+def convert(client: str, body: Json, upstream: str, target: Target) -> tuple[Json, Request]:
+    """The upstream's body, as the translate lane makes it."""
+    request = FORMATS[client].decode_request(body)
+    repair(request)
+    return FORMATS[upstream].encode_request(request, target), request
+
+
+def part_of(body: Json, expected: Json) -> Json:
+    """The fields of a body that a table row is about; None for those that are not there."""
+    return {name: body.get(name) for name in expected}
