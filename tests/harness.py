@@ -95,7 +95,8 @@ async def demo_gateway(folder: Path, demo: Demo | None = None, **config: Any) ->
 class Scripted:
     """An upstream that answers what it is told to: `chunks` one by one, with a pause of `pause` seconds.
 
-    `cut` aborts the connection after the chunks. `requests` holds what came in, `reached` is set by the first; `left` when a client went away.
+    `cut` aborts the connection after the chunks. `requests` holds what came in, `reached` is set by the first; `left`
+    is set when a client went away.
     """
 
     status: int = 200

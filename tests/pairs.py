@@ -324,8 +324,7 @@ def outcome(name: str, client: Format, target: Format, body: Json) -> str:
         repair(request)
         encoded = orjson.dumps(target.encode_request(request, TARGETS[target.name])).decode()
     except RequestError as error:
-        assert error.param, error.message
-        return "refused"
+        return "refused" if error.param else f"refused without a name: {error.message}"
     if request.dropped:
         return "left out"
     if request.repaired or request.local_stop:
