@@ -84,10 +84,17 @@ def _refuse(message: str) -> int:
 
 async def serve(settings: Settings, *, demo: bool) -> None:
     """Listen until SIGINT or SIGTERM. Raises OSError when the port cannot be had."""
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop_once() -> None:
+        """A second signal is not handled here: it ends the process at once, whatever is still running."""
+        loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGTERM)
+        stop.set()
+
     for name in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl+C comes as KeyboardInterrupt
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+            loop.add_signal_handler(name, stop_once)
     async with contextlib.AsyncExitStack() as running:
         if demo:
             from droid2api.demo import start_demo  # only here, so that a normal start does not load it

@@ -184,6 +184,21 @@ async def test_a_signal_ends_it_with_success(tmp_path, environment, number):
     assert running.errors == []
 
 
+async def test_a_second_signal_does_not_wait_for_running_answers(tmp_path, environment):
+    write_config(tmp_path, timeouts={"drain": 60})
+    async with (
+        started(tmp_path, environment, "--demo", "--port", "0") as running,
+        aiohttp.ClientSession() as client,
+    ):
+        body = {"model": "glm-4.6", "stream": True, "messages": [{"role": "user", "content": "word " * 3000}]}
+        async with client.post(f"{running.url}/v1/chat/completions", json=body) as response:
+            await response.content.readany()
+            running.process.send_signal(signal.SIGINT)
+            await asyncio.sleep(0.3)
+            assert running.process.returncode is None
+            assert await running.end(signal.SIGINT) == 0
+
+
 async def test_only_warns_of_an_unknown_key(tmp_path, environment):
     write_config(tmp_path, frobnicate=1)
     async with started(tmp_path, environment, "--port", "0") as running:
