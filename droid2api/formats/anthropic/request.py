@@ -275,7 +275,7 @@ def encode_request(request: Request, target: Target) -> Json:
     if request.stream:
         body["stream"] = True
     _encode_options(request, body, adaptive)
-    if request.effort:
+    if request.effort and target.reasoning == "auto":  # else `adapt` sets the level, and mends for that one
         _encode_effort(body, request.effort, target)
         for name in _mend_thinking(body, target):
             request.repaired[name] += 1
@@ -420,7 +420,8 @@ def _mend_thinking(body: Json, target: Target) -> list[str]:
     if type(wanted) is not int or wanted <= budget:
         room = wanted if type(wanted) is int else DEFAULT_MAX_TOKENS
         body["max_tokens"] = min(budget + room, target.max_tokens or 1 << 30)
-        thinking["budget_tokens"] = max(SMALLEST_BUDGET, min(budget, body["max_tokens"] - SMALLEST_BUDGET))
+        if body["max_tokens"] <= budget:
+            thinking["budget_tokens"] = max(SMALLEST_BUDGET, body["max_tokens"] - SMALLEST_BUDGET)
         mended.append("max_tokens")
     return mended
 
