@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from droid2api.formats import ANTHROPIC
 
 ANTHROPIC_VERSION = "2023-06-01"
 BODY_LIMIT = 64 * 1024 * 1024
+CONNECT_DELAYS = (0.2, 0.6)
+"""Seconds before it is tried again to connect, give or take a half."""
 
 _PASSED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 _PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
@@ -108,9 +111,12 @@ class Upstream:
         url = model.endpoint.base_url + path
         try:
             async with asyncio.timeout(self._timeouts.first_byte):
-                # aiohttp wants large bodies as files, so that it can send them in pieces
-                data = io.BytesIO(body) if len(body) > 1 << 20 else body
-                return await self._session.post(url, data=data, headers=headers, allow_redirects=False)
+                for delay in CONNECT_DELAYS:
+                    try:
+                        return await self._send_once(url, headers, body)
+                    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):  # nothing has been sent
+                        await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                return await self._send_once(url, headers, body)
         except aiohttp.ConnectionTimeoutError:
             raise UpstreamError(f"The upstream {_host(url)} could not be reached in time.") from None
         except TimeoutError:
@@ -119,6 +125,11 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise UpstreamError(f"The upstream {_host(url)} could not be reached ({reason}).") from None
+
+    async def _send_once(self, url: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
+        # aiohttp wants large bodies as files, so that it can send them in pieces
+        data = io.BytesIO(body) if len(body) > 1 << 20 else body
+        return await self._session.post(url, data=data, headers=headers, allow_redirects=False)
 
 
 def _host(url: str) -> str:
