@@ -23,6 +23,7 @@ from droid2api.errors import CredentialError, GatewayError, RequestError
 from droid2api.estimate import estimate_tokens
 from droid2api.fields import Json, required
 from droid2api.formats import ANTHROPIC, CHAT, FORMATS, RESPONSES, Format
+from droid2api.guard import CORS_HEADERS, Guard
 from droid2api.relay import STOPPING, Call, answer, forward
 from droid2api.upstream import BODY_LIMIT, Upstream, open_session
 
@@ -45,6 +46,7 @@ ROUTES = (
 SETTINGS = web.AppKey("settings", Settings)
 AUTH = web.AppKey("auth", AuthManager)
 UPSTREAM = web.AppKey("upstream", Upstream)
+GUARD = web.AppKey("guard", Guard)
 RUNNING = web.AppKey("running", set[asyncio.Task[Any]])
 """The tasks that are answering a client."""
 STARTED = web.AppKey("started", float)
@@ -57,13 +59,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def create_app(settings: Settings) -> web.Application:
     """The gateway. Its session and its refresh task live from startup to cleanup."""
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[errors_in_format])
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[errors_in_format, guarded])
     app[SETTINGS] = settings
     app[STARTED] = time.time()
     app[STOPPING] = asyncio.Event()
     app[RUNNING] = set()
     app.cleanup_ctx.append(_lifecycle)
     app.on_response_prepare.append(_note_begin)
+    app.on_response_prepare.append(_allow_origin)
     app.router.add_get("/", index)
     app.router.add_get("/health", health)
     app.router.add_get("/api/hello", hello)
@@ -94,6 +97,8 @@ async def _wait_for(tasks: set[asyncio.Task[Any]], seconds: float) -> None:
 async def _lifecycle(app: web.Application) -> AsyncIterator[None]:
     async with open_session(app[SETTINGS].timeouts) as session:
         app[AUTH] = AuthManager(app[SETTINGS], session)
+        own_keys = any(model.endpoint.api_key_env for model in app[SETTINGS].models.values())
+        app[GUARD] = Guard(app[SETTINGS], own_keys or app[AUTH].source != "client")
         app[UPSTREAM] = Upstream(app[SETTINGS], session, app[AUTH])
         refreshing = asyncio.create_task(app[AUTH].run())
         yield
@@ -151,6 +156,23 @@ def _error_response(request: web.Request, error: GatewayError) -> web.Response:
 
 def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(body=orjson.dumps(value), status=status, headers=headers, content_type="application/json")
+
+
+@web.middleware
+async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    guard, origin = request.app[GUARD], request.headers.get("Origin")
+    if request.method == "OPTIONS" and origin:
+        guard.check_preflight(origin, request.headers)
+        return web.Response(status=204, headers=CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
+    guard.check(request.method, request.path, request.headers)
+    return await handler(request)
+
+
+async def _allow_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """A page that may use the gateway may read its answers, errors too."""
+    origin = request.headers.get("Origin")
+    if origin and request.app[GUARD].allows_origin(origin, request.headers):
+        response.headers.update(CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
 
 
 # -- the gateway's own pages ----------------------------------------------------------------------------------------

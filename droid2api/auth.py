@@ -117,12 +117,11 @@ def expiry(access_token: str, issued_at: float) -> float:
     return expires_at if 0 < expires_at < LAST_DATE else issued_at + ASSUMED_LIFETIME
 
 
-def client_credential(headers: Mapping[str, str]) -> str:
-    """The client's own key, from Authorization (bearer) or x-api-key; empty when it sends none."""
+def client_credentials(headers: Mapping[str, str]) -> list[str]:
+    """The keys that a client sends: of Authorization (bearer) and of x-api-key."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return headers.get("x-api-key", "").strip()
+    sent = [token if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")]
+    return [key.strip() for key in sent if key.strip()]
 
 
 class AuthManager:
@@ -188,8 +187,9 @@ class AuthManager:
             return self._key
         if self._tokens:
             return await self._token()
-        if own := client_credential(headers):
-            return own
+        for own in client_credentials(headers):
+            if own not in self._settings.api_keys:  # those are for this gateway, not for the upstream
+                return own
         raise CredentialError(NO_CREDENTIAL)
 
     async def replace_rejected(self, endpoint: Endpoint, credential: str) -> bool:

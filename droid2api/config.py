@@ -20,7 +20,7 @@ import orjson
 from droid2api import __version__
 from droid2api.conversation import Target
 from droid2api.errors import ConfigError, RequestError
-from droid2api.fields import Json, objects, optional, required
+from droid2api.fields import Json, objects, optional, required, wrong
 from droid2api.formats import BY_TYPE, Format
 from droid2api.reasoning import LEVELS
 
@@ -35,7 +35,10 @@ CLIENT_ID = "client_01HNM792M5G5G1A2THWPXKFMXB"
 USER_AGENT = f"droid2api/{__version__}"
 THINKING = ("budget", "adaptive")
 
-_KEYS = frozenset("port host endpoint models model_redirects system_prompt user_agent dev_mode auth timeouts".split())
+_KEYS = frozenset(
+    "port host endpoint models model_redirects system_prompt user_agent dev_mode auth timeouts api_keys allowed_hosts "
+    "allowed_origins".split()
+)
 _ENDPOINT_KEYS = frozenset("name base_url headers api_key_env".split())
 _MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking max_tokens".split())
 
@@ -99,6 +102,9 @@ class Settings:
     dev_mode: bool = False
     auth: Auth = Auth()
     timeouts: Timeouts = Timeouts()
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def route(self, model_id: str) -> Model:
@@ -179,6 +185,9 @@ class _Reader:
             dev_mode=optional(value, "dev_mode", bool) or False,
             auth=self._read_auth(),
             timeouts=self._read_timeouts(),
+            api_keys=self._read_keys(),
+            allowed_hosts=self._read_list("allowed_hosts"),
+            allowed_origins=self._read_list("allowed_origins"),
             warnings=tuple(self._warnings),
         )
 
@@ -263,6 +272,17 @@ class _Reader:
             if given is not None and given <= 0:
                 raise RequestError(f"timeouts.{name}: must be more than 0 seconds.")
         return Timeouts(**{name: given for name, given in seconds.items() if given is not None})
+
+    def _read_keys(self) -> tuple[str, ...]:
+        given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]
+        return tuple(key for key in given if key) or self._read_list("api_keys")
+
+    def _read_list(self, name: str) -> tuple[str, ...]:
+        items = optional(self._value, name, list) or []
+        for index, item in enumerate(items):
+            if type(item) is not str or not item:
+                raise wrong(f"{name}[{index}]", "a string", item)
+        return tuple(items)
 
     def _read_texts(self, value: Json, name: str, where: str = "") -> dict[str, str]:
         texts = optional(value, name, dict, where) or {}
