@@ -16,10 +16,18 @@ import dotenv
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.app import AUTH, create_app, drain
+from droid2api.app import AUTH, GUARD, create_app, drain
 from droid2api.config import Settings, find_config, load
 from droid2api.errors import ConfigError
 
+log = logging.getLogger("droid2api")
+
+OPEN_WARNING = """
+  Everyone who can reach this port can use your credential: no key is set.
+  Set one, and give it to your clients as their API key:
+      DROID2API_KEYS=some-long-secret   (or "api_keys": ["some-long-secret"] in config.json)
+  or let only this machine in: host 127.0.0.1; with Docker, publish -p 127.0.0.1:3000:3000.
+"""
 BACKLOG = 1024
 """Connections that may wait to be accepted: an agent opens dozens at once."""
 
@@ -38,7 +46,7 @@ def main() -> None:
     )
     logging.getLogger("asyncio").setLevel(logging.INFO)
     for warning in settings.warnings:
-        logging.getLogger("droid2api").warning("%s: %s", settings.source, warning)
+        log.warning("%s: %s", settings.source, warning)
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(settings, demo=arguments.demo))
@@ -108,6 +116,8 @@ async def serve(settings: Settings, *, demo: bool) -> None:
         await site.start()
         port = runner.addresses[0][1]
         print(_banner(settings, app, port, demo), flush=True)
+        if app[GUARD].is_open and not demo:
+            log.warning(OPEN_WARNING)
         await stop.wait()
         await site.stop()
         await drain(app)

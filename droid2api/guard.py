@@ -34,6 +34,13 @@ class Guard:
         self._holds_credential = holds_credential
         self._keys = [key.encode() for key in settings.api_keys]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether others than this machine can use the owner's credential without a key."""
+        address = _address(self._settings.host)
+        local = address.is_loopback if address else self._settings.host == "localhost"
+        return self._holds_credential and not local and not self._keys
+
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """Raises RequestError (403, 415) or CredentialError for a request that must not be served."""
         self.check_host(headers)
@@ -107,10 +114,3 @@ def _foreign(origin: str) -> RequestError:
 
 def _told(text: str) -> str:
     return repr(text[:100])
-
-
-def is_open(settings: Settings) -> bool:
-    """Whether others than this machine can reach the gateway without a key."""
-    address = _address(settings.host)
-    loopback = address.is_loopback if address else settings.host == "localhost"
-    return not loopback and not settings.api_keys
