@@ -15,9 +15,10 @@ def repair(request: Request) -> None:
     """
     turns: list[Message] = []
     for message in request.messages:
-        parts = [part for part in message.parts if not (isinstance(part, Text) and not part.text)]
-        if len(parts) < len(message.parts):
-            request.repaired["empty text"] += len(message.parts) - len(parts)
+        parts = _without_empty_text(request, message.parts)
+        for part in parts:
+            if isinstance(part, ToolResult):
+                part.content = _without_empty_text(request, part.content)
         if not parts:
             continue
         if turns and turns[-1].role == message.role and message.role in ("user", "assistant"):
@@ -29,6 +30,13 @@ def repair(request: Request) -> None:
     if not turns:
         raise RequestError("messages: all of them are empty.", param="messages")
     request.messages = _gather_results(request, turns)
+
+
+def _without_empty_text(request: Request, parts: list[Part]) -> list[Part]:
+    kept = [part for part in parts if not (isinstance(part, Text) and not part.text)]
+    if len(kept) < len(parts):
+        request.repaired["empty text"] += len(parts) - len(kept)
+    return kept
 
 
 def _gather_results(request: Request, turns: list[Message]) -> list[Message]:

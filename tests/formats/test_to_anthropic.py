@@ -286,6 +286,12 @@ CASES = {
             ]
         },
     ),
+    "text of nothing but white space": (
+        "chat",
+        chat(user("go"), assistant("\n", tool_calls=[chat_call("a")]), chat_result("a", ""), user("so?")),
+        BUDGET,
+        {"messages": [heard(text("go")), spoken(anthropic_call("a")), heard(anthropic_result("a", []), text("so?"))]},
+    ),
     "structured output": (
         "chat",
         chat(

@@ -355,7 +355,7 @@ def _encode_part(request: Request, part: Part, target: Target) -> list[Json]:
     """The blocks of one part; reasoning of another provider has none."""
     match part:
         case Text() | Refusal():
-            return [_encode_text(part)]
+            return [_encode_text(part)] if part.text.strip() else []  # text of white space only is refused
         case Image() | Document():
             source = {"type": "base64", "media_type": part.media_type, "data": part.data}
             if part.url:
