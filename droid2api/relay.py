@@ -165,7 +165,11 @@ async def translate(call: Call) -> web.StreamResponse:
             if request.stream or (request.stream is None and response.content_type == "text/event-stream"):
                 return await _translate_stream(call, request, batches, passed)
             whole = [event async for batch in batches for event in batch or ()]
-        answer = call.format.encode_response(whole, request, time.time, new_id)
+        try:
+            answer = call.format.encode_response(whole, request, time.time, new_id)
+        except GatewayError as error:  # the turn failed
+            error.headers |= passed
+            raise
         return web.Response(body=orjson.dumps(answer), content_type="application/json", headers=passed)
 
 

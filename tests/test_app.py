@@ -289,7 +289,8 @@ async def test_large_bodies_pass(tmp_path):
     """aiohttp's own limit is 1 MiB; images are larger."""
     async with demo_gateway(tmp_path) as gateway:
         body = orjson.dumps(GOOD["/v1/messages"] | {"padding": "x" * 20_000_000})
-        async with gateway.client.post(gateway.url + "/v1/messages", data=io.BytesIO(body)) as response:
+        sent = {"data": io.BytesIO(body), "headers": {"Content-Type": "application/json"}}
+        async with gateway.client.post(gateway.url + "/v1/messages", **sent) as response:
             assert response.status == 200
 
 
