@@ -130,17 +130,22 @@ async def forward(call: Call, path: str, headers: CIMultiDict[str]) -> web.Strea
 async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: dict[str, str]) -> web.StreamResponse:
     out = Out(call, passed)
     cutter = sse.EventCutter()
+    failure: UpstreamError = StreamError("The upstream closed the stream before its end.")
     try:
-        async for chunk in read_chunks(response, call.settings.timeouts):
-            if not chunk:
-                await out.write(call.format.keepalive)
-            elif whole := cutter.feed(chunk):
-                await out.write(whole)
-        if not call.format.end.search(cutter.rest or cutter.last):
-            raise StreamError("The upstream closed the stream before its end.")
-        await out.write(cutter.rest)
-    except UpstreamError as error:
-        await out.fail(error, call.format.encode_stream_error(error, cutter.last))
+        try:
+            async for chunk in read_chunks(response, call.settings.timeouts):
+                if not chunk and call.format.end.search(cutter.newest):
+                    break  # the answer is whole, only the connection is still open
+                if not chunk:
+                    await out.write(call.format.keepalive)
+                elif whole := cutter.feed(chunk):
+                    await out.write(whole)
+        except UpstreamError as error:
+            failure = error
+        if call.format.end.search(cutter.newest):
+            await out.write(cutter.rest)
+        else:
+            await out.fail(failure, call.format.encode_stream_error(failure, cutter.last))
     except asyncio.CancelledError:
         await out.interrupt(lambda error: call.format.encode_stream_error(error, cutter.last))
         raise
@@ -223,6 +228,8 @@ async def _upstream_events(call: Call, response: aiohttp.ClientResponse) -> Asyn
     decoder, lines = upstream_format.stream_decoder(target), sse.Decoder()
     try:
         async for chunk in read_chunks(response, timeouts):
+            if not chunk and decoder.turn.done:
+                break
             yield decoder.feed(lines.feed(chunk)) if chunk else None
         yield decoder.feed(lines.close()) + decoder.close()
     except UpstreamError as error:

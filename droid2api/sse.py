@@ -88,7 +88,7 @@ class EventCutter:
     """Cuts a byte stream at event boundaries and changes no byte of it.
 
     The relay lane forwards whole events only, so that an error event can always follow. `last` is the newest whole
-    event (the stream's end is told from it), `rest` what came after the last boundary.
+    event with data, `rest` what came after the last boundary.
     """
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
@@ -101,6 +101,11 @@ class EventCutter:
     @property
     def rest(self) -> bytes:
         return b"".join(self._parts)
+
+    @property
+    def newest(self) -> bytes:
+        """The newest event with data, the unfinished one too: the stream's end is told from it."""
+        return _last_event(self.rest) or self.last
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes up to the last event boundary, or nothing. Raises StreamError for an event above `limit` bytes."""
@@ -120,12 +125,12 @@ class EventCutter:
         head, tail = chunk[:cut], chunk[cut:]
         whole = b"".join([*self._parts, head])
         self._parts, self._size, self._end = [tail], len(tail), tail[-3:]
-        self.last = _last_event(whole)
+        self.last = _last_event(whole) or self.last
         return whole
 
 
-def _last_event(whole: bytes) -> bytes:
-    """The last event with anything in it; comments count, callers look for an end and find none there."""
-    stripped = whole.rstrip(b"\r\n")
-    start = max(stripped.rfind(b"\n\n"), stripped.rfind(b"\n\r\n"), stripped.rfind(b"\r\r"))
-    return stripped[start + 1 :]
+def _last_event(content: bytes) -> bytes:
+    """The last event with data and what follows it: blank lines and comments may come after a stream's end."""
+    data = content.rfind(b"data:")
+    start = max(content.rfind(b"\n\n", 0, data), content.rfind(b"\n\r\n", 0, data), content.rfind(b"\r\r", 0, data))
+    return content[start + 1 :] if data >= 0 else b""

@@ -50,8 +50,11 @@ CHAT = Format(
     name="chat",
     type="common",
     path="/v1/chat/completions",
-    # not every upstream of this format sends [DONE]; then a finish reason or the usage is the end
-    end=re.compile(rb'\[DONE\]|"finish_reason":\s*"|"usage":\s*\{|"error":\s*["{]'),
+    # not every upstream of this format sends [DONE]; then a finish reason is the end, or usage without an answer
+    end=re.compile(
+        rb'\[DONE\]|"finish_reason":\s*"|"error":\s*["{]'
+        rb'|"choices":\s*\[\].*"usage":\s*\{|"usage":\s*\{.*"choices":\s*\[\]'
+    ),
     keepalive=b": keepalive\n\n",
     decode_request=chat.decode_request,
     encode_request=chat.encode_request,
@@ -85,7 +88,7 @@ ANTHROPIC = Format(
     name="anthropic",
     type="anthropic",
     path="/v1/messages",
-    end=re.compile(rb'"type":\s*"(message_stop|error)"'),
+    end=re.compile(rb'"type":\s*"(message_stop|error)"|^data:\s*\[DONE\]', re.MULTILINE),
     keepalive=b'event: ping\ndata: {"type":"ping"}\n\n',
     decode_request=anthropic.decode_request,
     encode_request=anthropic.encode_request,
