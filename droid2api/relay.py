@@ -134,7 +134,7 @@ async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: di
     try:
         try:
             async for chunk in read_chunks(response, call.settings.timeouts):
-                if not chunk and call.format.end.search(cutter.newest):
+                if not chunk and _is_whole(call, cutter):
                     break  # the answer is whole, only the connection is still open
                 if not chunk:
                     await out.write(call.format.keepalive)
@@ -142,7 +142,7 @@ async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: di
                     await out.write(whole)
         except UpstreamError as error:
             failure = error
-        if call.format.end.search(cutter.newest):
+        if _is_whole(call, cutter):
             await out.write(cutter.rest)
         else:
             await out.fail(failure, call.format.encode_stream_error(failure, cutter.last))
@@ -150,6 +150,13 @@ async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: di
         await out.interrupt(lambda error: call.format.encode_stream_error(error, cutter.last))
         raise
     return await out.finished()
+
+
+def _is_whole(call: Call, cutter: sse.EventCutter) -> bool:
+    """Whether the newest event ends the stream. Only its blank line may be missing: half an event is none."""
+    rest = cutter.rest.rpartition(b"data:")[2].strip()
+    finished = rest == b"[DONE]" or _json(rest) is not None
+    return call.format.end.search(cutter.newest if finished else cutter.last) is not None
 
 
 # -- translate ------------------------------------------------------------------------------------------------------
