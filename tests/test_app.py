@@ -151,7 +151,8 @@ async def test_websocket_probe(tmp_path):
     async with demo_gateway(tmp_path) as gateway:
         upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         for headers in (upgrade, {}):
-            status, _, content = await gateway.get("/v1/responses", headers)
+            status, told, content = await gateway.get("/v1/responses", headers)
+            assert "Upgrade" in told  # RFC 9110 wants it with 426
             assert (status, error_of("/v1/responses", content)["type"]) == (426, "invalid_request_error")
 
 
