@@ -27,6 +27,7 @@ CONNECT_DELAYS = (0.2, 0.6)
 """Seconds before it is tried again to connect, give or take a half."""
 
 _PASSED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
+_FINAL = frozenset([400, 401, 402, 403, 404, 405, 413, 415, 422])
 _PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
 
 
@@ -73,12 +74,18 @@ def _authorized(headers: CIMultiDict[str], model: Model, credential: str) -> CIM
 
 
 def passed_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """The upstream's headers that clients act on: retry advice, request ids, rate limits."""
-    return {
+    """The upstream's headers that clients act on: retry advice, request ids, rate limits.
+
+    Where it gives no advice, a final error says that it is one: Claude Code would try a 401 again for minutes.
+    """
+    passed = {
         name.lower(): value
         for name, value in response.headers.items()
         if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIXES)
     }
+    if response.status in _FINAL:
+        passed.setdefault("x-should-retry", "false")
+    return passed
 
 
 class Upstream:
