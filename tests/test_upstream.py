@@ -2,11 +2,11 @@
 
 import asyncio
 import re
+import socket
 import uuid
 
 import orjson
 import pytest
-from aiohttp import web
 
 from droid2api import __version__
 from droid2api.formats import BY_TYPE as FORMAT_OF
@@ -234,13 +234,13 @@ async def test_odd_errors_are_translated(tmp_path, body, message):
 
 @each_pair
 async def test_unreachable(tmp_path, client, upstream):
-    async with serving(web.Application()) as url:
-        pass  # nobody listens there any more
-    async with gateway_for(settings_for(tmp_path, url)) as gateway:
-        status, headers, content = await ask(gateway, client, upstream)
-        assert status == 502
-        assert re.search(r"127\.0\.0\.1:\d+ could not be reached", message_of(client, content))
-        assert "x-should-retry" not in headers
+    with socket.socket() as taken:  # but nobody listens there
+        taken.bind(("127.0.0.1", 0))
+        async with gateway_for(settings_for(tmp_path, f"http://127.0.0.1:{taken.getsockname()[1]}")) as gateway:
+            status, headers, content = await ask(gateway, client, upstream)
+    assert status == 502
+    assert re.search(r"127\.0\.0\.1:\d+ could not be reached", message_of(client, content))
+    assert "x-should-retry" not in headers
 
 
 @each_pair
