@@ -134,7 +134,7 @@ async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: di
     try:
         try:
             async for chunk in read_chunks(response, call.settings.timeouts):
-                if not chunk and _is_whole(call, cutter):
+                if not chunk and _has_ended(call, cutter):
                     break  # the answer is whole, only the connection is still open
                 if not chunk:
                     await out.write(call.format.keepalive)
@@ -142,8 +142,8 @@ async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: di
                     await out.write(whole)
         except UpstreamError as error:
             failure = error
-        if _is_whole(call, cutter):
-            await out.write(cutter.rest)
+        if _has_ended(call, cutter):
+            await out.write(_whole_rest(cutter))
         else:
             await out.fail(failure, call.format.encode_stream_error(failure, cutter.last))
     except asyncio.CancelledError:
@@ -152,11 +152,15 @@ async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: di
     return await out.finished()
 
 
-def _is_whole(call: Call, cutter: sse.EventCutter) -> bool:
-    """Whether the newest event ends the stream. Only its blank line may be missing: half an event is none."""
-    rest = cutter.rest.rpartition(b"data:")[2].strip()
-    finished = rest == b"[DONE]" or _json(rest) is not None
-    return call.format.end.search(cutter.newest if finished else cutter.last) is not None
+def _has_ended(call: Call, cutter: sse.EventCutter) -> bool:
+    return call.format.end.search(_whole_rest(cutter).strip() or cutter.last) is not None
+
+
+def _whole_rest(cutter: sse.EventCutter) -> bytes:
+    """What came after the last boundary, if only the blank line is missing: half an event is none."""
+    data = cutter.rest.rpartition(b"data:")[2].strip()
+    whole = not cutter.rest.strip() or data == b"[DONE]" or _json(data) is not None
+    return cutter.rest if whole else b""
 
 
 # -- translate ------------------------------------------------------------------------------------------------------

@@ -102,11 +102,6 @@ class EventCutter:
     def rest(self) -> bytes:
         return b"".join(self._parts)
 
-    @property
-    def newest(self) -> bytes:
-        """The newest event with data, the unfinished one too: the stream's end is told from it."""
-        return _last_event(self.rest) or self.last
-
     def feed(self, chunk: bytes) -> bytes:
         """The bytes up to the last event boundary, or nothing. Raises StreamError for an event above `limit` bytes."""
         window = self._end + chunk
