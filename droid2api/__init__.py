@@ -12,6 +12,7 @@ The map, lowest floor first; a module imports from lower floors only:
     3  formats         FORMATS: what each format is called and can do
     4  config          settings from config.json and the environment
     5  auth, upstream  where the credential comes from; the one client session
+       token_store     where rotating tokens are kept, for one process or many: a file; redis_store: the same in Redis
     6  relay, guard    the two pumps: relay and translate; which callers are let in
     7  app             routes and lifecycle
     8  __main__, demo  command line; the embedded upstream

@@ -2,119 +2,45 @@
 
     the endpoint's own key > FACTORY_API_KEY > DROID_REFRESH_KEY > ~/.factory/auth.json > the client's own
 
-A refresh token is good for one use: each refresh gives the next one. So there is one refresh at a time, the new token
-is on disk before it is used, and one that another process put there is adopted. https://workos.com/docs/reference/user-management/authentication/refresh-token
+A refresh token is good for one use: each refresh gives the next one. So there is one refresh at a time, in one process
+of all that share the token (token_store.py), and the others take what it stored. Nothing is refreshed without the
+store's lock: a token that two refresh is lost. https://workos.com/docs/reference/user-management/authentication/refresh-token
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import logging
-import os
 import random
-import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 import aiohttp
 import orjson
 
 from droid2api.config import Endpoint, Settings, home
-from droid2api.errors import CredentialError
+from droid2api.errors import ConfigError, CredentialError
 from droid2api.fields import Json
+from droid2api.token_store import FileStore, StoreError, Tokens, TokenStore, expiry
 
 log = logging.getLogger("droid2api.auth")
 
 REFRESH_EVERY = 6 * 3600.0
 REFRESH_BEFORE_EXPIRY = 2 * 3600.0
-ASSUMED_LIFETIME = 8 * 3600.0
-"""Seconds that an access token lives which does not say so itself."""
-LAST_DATE = 1e11
-"""Seconds since the epoch: what claims to live longer is no date that can be told."""
 REFRESH_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 5.0
 RETRY_DELAYS = (2.0, 300.0)
 """Seconds after a failed refresh: the first delay, doubled each time up to the second."""
+CHECK_EVERY = 30.0
+"""Seconds between looks at a store that others may write, or that did not take a token."""
 
 NO_CREDENTIAL = (
     "No credential: set FACTORY_API_KEY or DROID_REFRESH_KEY, log in with Factory's own CLI (~/.factory/auth.json), "
     "give the endpoint an api_key_env in config.json, or send your key as Authorization: Bearer or x-api-key."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """`expires_at` is in seconds since the epoch."""
-
-    access: str
-    refresh: str
-    expires_at: float
-
-
-class TokenFile:
-    """auth.json: read and replaced as a whole, with mode 0600; fields that are not the gateway's own are kept.
-
-    With `key`, the file belongs to that DROID_REFRESH_KEY: it is told by its hash, and tokens of another are ignored.
-    """
-
-    def __init__(self, path: Path, key: str = "") -> None:
-        self.path = path
-        self._key_hash = hashlib.sha256(key.encode()).hexdigest() if key else ""
-
-    def read(self) -> Tokens | None:
-        """None when there is no file, or none that can be used."""
-        try:
-            value = orjson.loads(self.path.read_bytes())
-            modified = self.path.stat().st_mtime
-        except FileNotFoundError:
-            return None
-        except (OSError, orjson.JSONDecodeError) as error:
-            log.warning("%s cannot be read (%s).", self.path, type(error).__name__)
-            return None
-        if type(value) is not dict or (self._key_hash and value.get("key_sha256") != self._key_hash):
-            return None
-        access, refresh = value.get("access_token") or "", value.get("refresh_token") or ""
-        if type(access) is not str or type(refresh) is not str or not (access or refresh):
-            return None
-        return Tokens(access, refresh, expiry(access, modified) if access else 0)
-
-    def write(self, tokens: Tokens) -> None:
-        """Atomic: a crash leaves the old file or the new one. Raises OSError."""
-        try:
-            value = orjson.loads(self.path.read_bytes())
-        except (OSError, orjson.JSONDecodeError):
-            value = {}
-        fields: Json = value if type(value) is dict else {}
-        fields |= {"access_token": tokens.access, "refresh_token": tokens.refresh}
-        if self._key_hash:
-            fields["key_sha256"] = self._key_hash
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".auth-")  # made with mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(orjson.dumps(fields, option=orjson.OPT_INDENT_2))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-
-
-def expiry(access_token: str, issued_at: float) -> float:
-    """When a token ends, in seconds since the epoch: a JWT says so, of another 8 hours are assumed."""
-    try:
-        payload = access_token.split(".")[1]
-        claims: Json = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        expires_at = float(claims["exp"])
-    except (IndexError, KeyError, TypeError, ValueError):
-        expires_at = 0
-    return expires_at if 0 < expires_at < LAST_DATE else issued_at + ASSUMED_LIFETIME
 
 
 def client_credentials(headers: Mapping[str, str]) -> list[str]:
@@ -133,45 +59,60 @@ class AuthManager:
         self._environment = settings.environment
         self._token_url = settings.auth.token_url.partition("?")[0]  # as it may be told
         self._key = self._environment.get("FACTORY_API_KEY", "").strip()
-        self._file: TokenFile | None = None
+        self._store: TokenStore | None = None
         self._tokens: Tokens | None = None
+        self._due = self._ends = 0.0  # of the tokens, by the monotonic clock: the other one may be set
+        self._unsaved = False
         self._refreshing: asyncio.Task[None] | None = None
-        self._refreshed_at = 0.0
         self._failures = 0
         self._failed_status = 401
         self._retry_at = 0.0
-        self._disk_problem = ""
+        self._store_problem = ""
         self.problem = ""
         self.source = self._find_source()
-        self._seen = self._tokens.refresh if self._tokens else ""  # in the file; another there is another process's
+        self._seen: Tokens | None = self._tokens  # in the store; others there are another process's
 
     def _find_source(self) -> str:
         if self._key:
             return "FACTORY_API_KEY"
+        redis_url = self._environment.get("DROID2API_REDIS_URL", "").strip()
         if key := self._environment.get("DROID_REFRESH_KEY", "").strip():
-            self._file = TokenFile(self._settings.data_folder / "auth.json", key)
-            self._tokens = self._file.read() or Tokens("", key, 0)
+            if redis_url:
+                self._store = _open_redis(redis_url, key)
+                self._hold(Tokens("", key))
+                return "DROID_REFRESH_KEY"
+            file = FileStore(self._settings.data_folder / "auth.json", key)
+            self._store = file
+            self._hold(file.load() or Tokens("", key))
             return "DROID_REFRESH_KEY"
-        file = TokenFile(home(self._environment) / ".factory" / "auth.json")
-        if tokens := file.read():
-            self._file, self._tokens = file, tokens
+        file = FileStore(home(self._environment) / ".factory" / "auth.json")
+        if tokens := file.load():
+            if redis_url:
+                log.warning("DROID2API_REDIS_URL is not used: it shares the token of a DROID_REFRESH_KEY only.")
+            self._store = file
+            self._hold(tokens)
             return "~/.factory/auth.json"
         return "client"
 
     @property
     def refreshes(self) -> bool:
-        return self._tokens is not None and bool(self._tokens.refresh)
+        return bool(self._refresh_token)
+
+    @property
+    def _refresh_token(self) -> str:
+        return self._tokens.refresh if self._tokens else ""
 
     def describe(self) -> Json:
         """Source and state for /health; no part of a credential."""
         state: Json = {"source": self.source, "state": "ok"}
-        if self.problem:
-            state |= {"state": "failing", "problem": self.problem}
         if self._tokens:
-            valid = self._tokens.expires_at > time.time()
             state["expires_at"] = int(self._tokens.expires_at) or None
-            if not valid:
-                state["state"] = "failing" if self.problem else "refreshing"
+            if self._store and self._store.remote:
+                state["store"] = "redis"
+            if not self._is_valid():
+                state["state"] = "refreshing"
+        if problem := self.problem or self._store_problem:
+            state |= {"state": "failing", "problem": problem}
         return state
 
     async def credential(self, endpoint: Endpoint, headers: Mapping[str, str]) -> str:
@@ -204,12 +145,10 @@ class AuthManager:
         return self._tokens.access != credential
 
     async def run(self) -> None:
-        """Refresh now, then every 6 hours or 2 hours before the token ends, or with growing delays after a failure."""
+        """Refresh when it is due: 6 hours after the last time, or 2 hours before the token ends; and after failures."""
         while self.refreshes:
-            try:
-                await self._refresh()
-            except CredentialError as error:
-                log.warning("%s", error.message)
+            with suppress(CredentialError):  # told already
+                await (self._refresh() if time.monotonic() >= self._due else self._check())
             await asyncio.sleep(self._next_delay())
 
     async def close(self) -> None:
@@ -217,20 +156,34 @@ class AuthManager:
         if self._refreshing:
             await asyncio.wait([self._refreshing], timeout=CLOSE_TIMEOUT)
             self._refreshing.cancel()
+        if self._store:
+            if self._unsaved:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._check(), CLOSE_TIMEOUT)
+            await self._store.close()
+
+    def _hold(self, tokens: Tokens) -> None:
+        now, lifetime = time.time(), tokens.expires_at - tokens.received_at
+        self._tokens = tokens
+        self._ends = time.monotonic() + tokens.expires_at - now
+        early = min(REFRESH_BEFORE_EXPIRY, lifetime * 3 / 4)  # some live for minutes only
+        due = min(tokens.received_at + REFRESH_EVERY, tokens.expires_at - early)
+        self._due = time.monotonic() + due - now
+
+    def _is_valid(self) -> bool:
+        """Both clocks are asked: one may have been set, the other stands still while a laptop sleeps."""
+        tokens = self._tokens
+        return bool(tokens and tokens.access and time.time() < tokens.expires_at and time.monotonic() < self._ends)
 
     def _next_delay(self) -> float:
-        if self._failures:
-            return max(self._retry_at - time.monotonic(), 0) + 0.01  # so that it is not too soon
-        expires_at = self._tokens.expires_at if self._tokens else 0
-        early = min(REFRESH_BEFORE_EXPIRY, (expires_at - self._refreshed_at) * 3 / 4)  # some live for minutes only
-        due = min(self._refreshed_at + REFRESH_EVERY, expires_at - early)
-        return max(due - time.time(), RETRY_DELAYS[0])
+        now = time.monotonic()
+        delay = max(self._retry_at - now, 0) + 0.01 if self._failures else max(self._due - now, RETRY_DELAYS[0])
+        remote = self._store is not None and self._store.remote
+        return min(delay, CHECK_EVERY) if remote or self._unsaved else delay
 
     async def _token(self) -> str:
-        tokens = self._tokens
-        if tokens and tokens.access and tokens.expires_at > time.time():
-            return tokens.access
-        await self._refresh()
+        if not self._is_valid():
+            await self._refresh()
         if self._tokens and self._tokens.access:
             return self._tokens.access
         raise CredentialError(NO_CREDENTIAL)  # pragma: no cover - a refresh gives a token or raises
@@ -244,53 +197,107 @@ class AuthManager:
 
     async def _refresh_once(self) -> None:
         try:
-            tokens = await asyncio.wait_for(self._newer_tokens(), REFRESH_TIMEOUT)
+            taken = await self._renew()
         except _TooSoon:
             raise CredentialError(self.problem, status=self._failed_status) from None
         except CredentialError as error:
             self._failed(error)
             raise
+        except StoreError as error:
+            failure = CredentialError(f"The token can not be refreshed now. {error}", status=503)
+            self._note_store(str(error))
+            self._failed(failure, CHECK_EVERY)
+            raise failure from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             message = f"The token could not be refreshed: {self._token_url} {_outline(error)}."
             failure = CredentialError(message, status=503)
             self._failed(failure)
             raise failure from None
-        self._tokens, self._refreshed_at = tokens, time.time()
-        self._failures, self._retry_at, self.problem = 0, 0.0, self._disk_problem
-        expires = datetime.fromtimestamp(tokens.expires_at).strftime("%Y-%m-%d %H:%M:%S")
-        log.info("Token refreshed successfully, expires at: %s", expires)
+        self._failures, self._retry_at, self.problem = 0, 0.0, ""
+        expires = datetime.fromtimestamp(self._tokens.expires_at if self._tokens else 0).strftime("%Y-%m-%d %H:%M:%S")
+        how = "taken from another process" if taken else "refreshed successfully"
+        log.info("Token %s, expires at: %s", how, expires)
 
-    def _failed(self, error: CredentialError) -> None:
-        first, most = RETRY_DELAYS
+    def _failed(self, error: CredentialError, most: float = RETRY_DELAYS[1]) -> None:
+        first, most = RETRY_DELAYS[0], min(most, RETRY_DELAYS[1])
         delay = min(most, first * 2.0 ** min(self._failures, 20)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         self._failures += 1
         self._retry_at = time.monotonic() + delay
         self._failed_status = error.status
+        if error.message != self.problem:  # once, not at each try
+            log.warning("%s", error.message)
         self.problem = error.message
 
-    async def _newer_tokens(self) -> Tokens:
-        """What another process wrote since, else what the token endpoint gives for the newest refresh token."""
-        held, file = self._tokens, self._file
-        if held is None or file is None:
+    async def _renew(self) -> bool:
+        """Hold what another process stored (True), else what the token endpoint gives for the newest refresh token."""
+        before, store = self._refresh_token, self._store
+        if store is None:
             raise CredentialError(NO_CREDENTIAL)
-        stored = file.read()
-        if stored and stored.refresh and stored.refresh not in (held.refresh, self._seen):
-            self._seen = stored.refresh
-            if stored.access != held.access and stored.expires_at > time.time() + REFRESH_BEFORE_EXPIRY:
-                return stored
-            held = stored if stored.expires_at > held.expires_at else replace(held, refresh=stored.refresh)
-            self._tokens = held
-        elif time.monotonic() < self._retry_at:
+        waiting = time.monotonic() < self._retry_at
+        if waiting and store.remote and self._store_problem:
             raise _TooSoon
-        tokens = await self._request(held.refresh)
-        self._disk_problem = ""
+        if self._take(await store.read()):
+            return True
+        if waiting and before == self._refresh_token:
+            raise _TooSoon
+        async with AsyncExitStack() as locked:
+            async with asyncio.timeout(REFRESH_TIMEOUT):
+                await locked.enter_async_context(store.lock())
+                if self._take(await store.read()):
+                    return True
+                tokens = await self._request(self._refresh_token)
+            self._hold(tokens)
+            await self._save(store, tokens)
+        return False
+
+    def _take(self, stored: Tokens | None) -> bool:
+        """Go on with what another process stored. True when its access token spares a refresh."""
+        held = self._tokens
+        if held is None or stored is None or not stored.refresh or stored in (held, self._seen):
+            return False
+        self._seen, self._unsaved = stored, False
+        other = stored.access not in ("", held.access)
+        self._hold(stored if other and stored.expires_at > time.time() else replace(held, refresh=stored.refresh))
+        return other and time.monotonic() < self._due
+
+    async def _save(self, store: TokenStore, tokens: Tokens) -> None:
+        self._unsaved = True  # also when the process is stopped in between
         try:
-            file.write(tokens)
-            self._seen = tokens.refresh
-        except OSError as error:
-            self._disk_problem = f"The new token could not be saved to {file.path}: {error.strerror}."
-            log.error("%s It is used, but a restart will need a new login.", self._disk_problem)
-        return tokens
+            await store.write(tokens)
+        except StoreError as error:
+            self._note_store(f"{error} The new token is used, but until it is stored a restart may need a new login.")
+        else:
+            self._seen, self._unsaved = tokens, False
+            self._note_store("")
+
+    async def _check(self) -> None:
+        """Take what others stored, and store what the store did not take before or has lost."""
+        store = self._store
+        if store is None:
+            return
+        try:
+            stored = await store.read()
+            self._take(stored)
+            self._unsaved |= stored is None and store.remote and self._is_valid()
+            if self._unsaved:
+                async with asyncio.timeout(REFRESH_TIMEOUT), store.lock():
+                    self._take(await store.read())
+                    if self._unsaved and self._tokens:
+                        await self._save(store, self._tokens)
+            if not self._unsaved:
+                self._note_store("")
+        except StoreError as error:
+            self._note_store(str(error))
+        except TimeoutError:
+            pass  # another process holds the lock for long: the next time
+
+    def _note_store(self, problem: str) -> None:
+        """For /health, and one line in the log when it changes."""
+        if problem and problem != self._store_problem:
+            log.error("%s", problem)
+        elif self._store_problem and not problem:
+            log.info("Tokens can be stored again.")
+        self._store_problem = problem
 
     async def _request(self, refresh_token: str) -> Tokens:
         """One call of the token endpoint. Raises CredentialError, aiohttp.ClientError, TimeoutError."""
@@ -314,7 +321,16 @@ class AuthManager:
                 f"If this goes on, log in again and renew {self.source}.",
                 status=401 if response.status in (400, 401, 403) else 503,
             )
-        return Tokens(access, str(value.get("refresh_token") or refresh_token), expiry(access, time.time()))
+        now = time.time()
+        return Tokens(access, str(value.get("refresh_token") or refresh_token), expiry(access, now), now)
+
+
+def _open_redis(url: str, key: str) -> TokenStore:
+    try:
+        from droid2api.redis_store import RedisStore  # only here: the package is an extra
+    except ImportError:
+        raise ConfigError("DROID2API_REDIS_URL needs the redis package: pip install 'droid2api[redis]'.") from None
+    return RedisStore(url, key)
 
 
 class _TooSoon(Exception):

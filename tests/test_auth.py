@@ -17,12 +17,14 @@ from aiohttp import web
 
 from droid2api import __main__, auth
 from droid2api.app import AUTH, UPSTREAM
-from droid2api.auth import AuthManager, TokenFile, Tokens, expiry
+from droid2api.auth import AuthManager
 from droid2api.demo import Demo
+from droid2api.token_store import FileStore, Tokens, expiry
 from tests.harness import BY_TYPE, gateway_for, serving, settings_for
 
 PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
 FIRST_KEY = "demo-refresh-0"
+HOUR = 3600
 
 
 @dataclass
@@ -75,12 +77,18 @@ def jwt(seconds):
     return token_with(f'{{"exp": {int(time.time() + seconds)}}}')
 
 
-def log_in(folder, access="", refresh=FIRST_KEY, **more):
-    """What Factory's own CLI leaves in HOME."""
+def log_in(folder, access="", refresh=FIRST_KEY, age=0, **more):
+    """What Factory's own CLI leaves in HOME, `age` seconds ago."""
     file = folder / "home" / ".factory" / "auth.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(orjson.dumps({"access_token": access, "refresh_token": refresh} | more))
+    make_older(file, age)
     return file
+
+
+def make_older(file, seconds):
+    then = time.time() - seconds
+    os.utime(file, (then, then))
 
 
 async def say(gateway, type="anthropic", headers=None):
@@ -220,17 +228,21 @@ async def test_a_rotated_token_is_on_disk_before_it_is_used(tmp_path, start):
     tokens = {"access_token": service.access_token, "refresh_token": service.refresh_token}
     assert read_json(file) == tokens | {"user": {"name": "Ann"}}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert [path.name for path in file.parent.iterdir()] == ["auth.json"]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["auth.json", "auth.json.lock"]
+    assert stat.S_IMODE(file.with_name("auth.json.lock").stat().st_mode) == 0o600
     assert not (tmp_path / "data").exists()
 
 
 async def test_a_restart_continues_with_the_newest_token(tmp_path, start):
     service = Service()
-    for _ in range(3):
+    file = tmp_path / "data" / "auth.json"
+    for age, refreshes in ((0, 1), (0, 1), (7 * HOUR, 2), (7 * HOUR, 3)):  # one that is not due is not renewed
+        if file.exists():
+            make_older(file, age)
         async with start(service) as gateway:
             assert (await say(gateway))[0] == 200
-    assert (service.refreshes, service.calls[0]) == (3, FIRST_KEY)
-    file = tmp_path / "data" / "auth.json"
+        assert service.refreshes == refreshes
+    assert service.calls[0] == FIRST_KEY
     assert read_json(file)["refresh_token"] == service.refresh_token
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert FIRST_KEY not in file.read_text()
@@ -256,7 +268,7 @@ async def test_what_another_process_wrote(tmp_path, start, seconds):
         await settled(gateway)
         service.access_token = jwt(seconds)
         service.refresh_token = "of-another-process"
-        log_in(tmp_path, service.access_token, service.refresh_token)
+        log_in(tmp_path, service.access_token, service.refresh_token, age=8 * HOUR - seconds)
         assert (await say(gateway))[0] == 200
     assert service.calls == [FIRST_KEY, "of-another-process"][: 1 if seconds > 7200 else 2]
 
@@ -295,7 +307,8 @@ async def test_a_disk_that_does_not_take_it(tmp_path, start, monkeypatch, call):
             state = await credential_state(gateway)
             assert state["state"] == "failing"
             assert "No space left on device" in state["problem"]
-            assert (file.read_bytes(), len(list(file.parent.iterdir()))) == (before, 1)
+            assert file.read_bytes() == before
+            assert sorted(path.name for path in file.parent.iterdir()) == ["auth.json", "auth.json.lock"]
             patched.undo()
             service.access_token = "another"  # rejected: the next refresh must not use what the file still holds
             assert (await say(gateway))[0] == 200
@@ -326,7 +339,7 @@ async def test_requests_wait_while_the_server_already_listens(start):
 async def test_a_valid_token_is_used_while_it_is_renewed(tmp_path, start, quick):
     service = Service()
     service.access_token = jwt(3600)
-    log_in(tmp_path, service.access_token)
+    log_in(tmp_path, service.access_token, age=7 * HOUR)
     service.gate.clear()
     async with start(service, {}) as gateway:
         assert (await say(gateway))[0] == 200
@@ -426,7 +439,7 @@ async def test_without_a_token(start, quick, monkeypatch, answer, status, messag
 async def test_with_an_old_token(tmp_path, start, quick, monkeypatch, answer, status, message):
     monkeypatch.setattr(auth, "REFRESH_TIMEOUT", 0.1)
     service = Service(token_answer=answer, access_token=jwt(60))
-    log_in(tmp_path, service.access_token)
+    log_in(tmp_path, service.access_token, age=8 * HOUR)
     async with start(service, {}) as gateway:
         await settled(gateway)
         assert (await say(gateway))[0] == 200
@@ -462,8 +475,6 @@ async def test_an_answer_in_pieces(start):
 
 # -- the schedule ---------------------------------------------------------------------------------------------------
 
-HOUR = 3600
-
 
 @pytest.mark.parametrize(
     ("lifetime", "delay"),
@@ -472,7 +483,7 @@ HOUR = 3600
 def test_when_the_next_refresh_is(tmp_path, lifetime, delay):
     manager = AuthManager(settings_for(tmp_path, "http://127.0.0.1", {"DROID_REFRESH_KEY": "r"}), None)
     now = time.time()
-    manager._refreshed_at, manager._tokens = now, Tokens("a", "r", now + lifetime * HOUR)
+    manager._hold(Tokens("a", "r", now + lifetime * HOUR, now))
     assert manager._next_delay() == pytest.approx(max(delay * HOUR, 2), abs=1)
 
 
@@ -518,10 +529,10 @@ def test_expiry(token, expires_at):
 
 
 def test_a_file_of_another_key(tmp_path):
-    file = TokenFile(tmp_path / "auth.json", "one")
-    file.write(Tokens("access", "refresh", 0))
-    assert file.read().refresh == "refresh"
-    assert TokenFile(tmp_path / "auth.json", "two").read() is None
+    file = FileStore(tmp_path / "auth.json", "one")
+    file.save(Tokens("access", "refresh"))
+    assert file.load().refresh == "refresh"
+    assert FileStore(tmp_path / "auth.json", "two").load() is None
 
 
 # -- what is told ---------------------------------------------------------------------------------------------------
