@@ -12,12 +12,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import dotenv
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.app import AUTH, GUARD, create_app, drain
-from droid2api.config import Settings, find_config, load
+from droid2api.app import AUTH, GUARD, create_app, start_logging
+from droid2api.config import Settings, find_config, load, load_dotenv
 from droid2api.errors import ConfigError
 
 log = logging.getLogger("droid2api")
@@ -36,20 +35,16 @@ def main() -> None:
     """Exit code 2 for anything that the owner must mend, after one clear message."""
     arguments = _parser().parse_args()
     try:
-        _load_dotenv(Path.cwd() / ".env")
+        load_dotenv(Path.cwd() / ".env")
         settings = _settings(arguments)
     except ConfigError as error:
         sys.exit(_refuse(str(error)))
-    logging.basicConfig(
-        level=logging.DEBUG if settings.dev_mode else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("asyncio").setLevel(logging.INFO)
-    for warning in settings.warnings:
-        log.warning("%s: %s", settings.source, warning)
+    start_logging(settings)
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(settings, demo=arguments.demo))
+    except ConfigError as error:
+        sys.exit(_refuse(str(error)))
     except OSError as error:
         # asyncio wraps the reason into a sentence of its own; a negative errno is a name that was not found
         number = error.errno or 0
@@ -66,15 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--demo", action="store_true", help="answer from an embedded upstream: no account is needed")
     parser.add_argument("--version", action="version", version=f"droid2api {__version__}")
     return parser
-
-
-def _load_dotenv(file: Path) -> None:
-    """Variables that are set already win over the file's."""
-    try:
-        dotenv.load_dotenv(file)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{file}: cannot be read: {reason}.") from None
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -108,8 +94,8 @@ async def serve(settings: Settings, *, demo: bool) -> None:
             from droid2api.demo import start_demo  # only here, so that a normal start does not load it
 
             settings = await running.enter_async_context(start_demo(settings))
-        app = create_app(settings)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
+        runner = await create_app(settings)
+        app = runner.app
         await runner.setup()
         running.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
@@ -119,8 +105,6 @@ async def serve(settings: Settings, *, demo: bool) -> None:
         if app[GUARD].is_open and not demo:
             log.warning(OPEN_WARNING)
         await stop.wait()
-        await site.stop()
-        await drain(app)
 
 
 def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> str:

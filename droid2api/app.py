@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,7 +20,7 @@ from aiohttp import web
 
 from droid2api import __version__
 from droid2api.auth import AuthManager
-from droid2api.config import Model, Settings
+from droid2api.config import Model, Settings, find_config, load, load_dotenv
 from droid2api.errors import CredentialError, GatewayError, RequestError
 from droid2api.estimate import estimate_tokens
 from droid2api.fields import Json, required
@@ -57,8 +59,42 @@ _begun = ContextVar("begun", default=False)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def create_app(settings: Settings) -> web.Application:
-    """The gateway. Its session and its refresh task live from startup to cleanup."""
+async def create_app(settings: Settings | None = None) -> web.AppRunner:
+    """The gateway as a server: its listener is stopped first, then running answers may finish.
+
+    Without settings they are read as the command line does: `gunicorn droid2api.app:create_app`.
+    """
+    own_server = settings is not None
+    if settings is None:
+        load_dotenv(Path.cwd() / ".env")
+        settings = load(find_config(None, os.environ))
+        start_logging(settings)
+    app = build_app(settings)
+    app.on_shutdown.append(drain)
+    if not own_server:
+        app.on_startup.append(_warn_without_keys)
+    return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
+
+
+def start_logging(settings: Settings) -> None:
+    """To stderr, where nobody has set up other (gunicorn's --log-config)."""
+    logging.basicConfig(
+        level=logging.DEBUG if settings.dev_mode else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("asyncio").setLevel(logging.INFO)
+    for warning in settings.warnings:
+        log.warning("%s: %s", settings.source, warning)
+
+
+async def _warn_without_keys(app: web.Application) -> None:
+    """Where another server listens is not known here."""
+    if app[GUARD].is_unlocked:
+        log.warning("No key is set (DROID2API_KEYS): everyone who can reach this server can use your credential.")
+
+
+def build_app(settings: Settings) -> web.Application:
+    """The gateway's application. Its session and its refresh task live from startup to cleanup."""
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[errors_in_format, guarded])
     app[SETTINGS] = settings
     app[STARTED] = time.time()

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+import dotenv
 import orjson
 
 from droid2api import __version__
@@ -131,6 +132,15 @@ def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
     local, package = Path("config.json"), Path(__file__).parent
     carried = package / "config.json"
     return local if local.exists() else carried if carried.exists() else package.parent / "config.json"
+
+
+def load_dotenv(file: Path) -> None:
+    """Variables that are set already win over the file's. Raises ConfigError."""
+    try:
+        dotenv.load_dotenv(file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{file}: cannot be read: {reason}.") from None
 
 
 def home(environment: Mapping[str, str]) -> Path:

@@ -39,7 +39,12 @@ class Guard:
         """Whether others than this machine can use the owner's credential without a key."""
         address = _address(self._settings.host)
         local = address.is_loopback if address else self._settings.host == "localhost"
-        return self._holds_credential and not local and not self._keys
+        return self.is_unlocked and not local
+
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether whoever reaches the gateway can use the owner's credential."""
+        return self._holds_credential and not self._keys
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """Raises RequestError (403, 415) or CredentialError for a request that must not be served."""

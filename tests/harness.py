@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from droid2api.app import create_app
+from droid2api.app import build_app
 from droid2api.config import Settings, load
 from droid2api.demo import Demo
 
@@ -77,7 +77,7 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway_for(settings: Settings) -> AsyncIterator[Gateway]:
-    app = create_app(settings)
+    app = build_app(settings)
     async with serving(app) as url, aiohttp.ClientSession() as client:
         yield Gateway(url, app, client)
 
