@@ -152,6 +152,22 @@ CHAT = {
         ],
         call("a", "f", "{", "}") + call("b", "g", "{}"),
     ),
+    "<think> in the content": (
+        [
+            {"content": ""},
+            {"content": "<th"},
+            {"content": "ink>Hm"},
+            {"content": "m.</t"},
+            {"content": "hink>\n\nOk <"},
+        ],
+        reasoning("Hm", "m.", field="reasoning_content") + text("Ok <"),
+    ),
+    "<think> later on": ([{"content": "Use <think> "}, {"content": "tags."}], text("Use <think> ", "tags.")),
+    "only the beginning of a tag": ([{"content": " <thin"}], text(" <thin")),
+    "<think> without an end": (
+        [{"content": "<think>Hmm</thi"}],
+        reasoning("Hmm", "</thi", field="reasoning_content"),
+    ),
     "arguments null, then never": (
         [tool(index=0, id="a", function={"name": "f", "arguments": None})],
         call("a", "f", "{}"),
@@ -185,14 +201,14 @@ CHAT = {
     ),
     "no ids": (
         [tool(index=0, id="", function={"name": "f", "arguments": "{}"})],
-        call("call_0_x", "f", "{}"),
+        call("call_c_0", "f", "{}"),
     ),
     "one id for two calls": (
         [
             tool(index=0, id="0", function={"name": "f", "arguments": "{}"}),
             tool(index=1, id="0", function={"name": "g", "arguments": "{}"}),
         ],
-        call("0", "f", "{}") + call("call_1_0", "g", "{}"),
+        call("0", "f", "{}") + call("call_c_1", "g", "{}"),
     ),
     "a call of a custom tool": (
         [

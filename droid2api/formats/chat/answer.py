@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,8 @@ from droid2api.sse import ServerSentEvent
 from droid2api.turn import TurnDecoder, fold, read_citation
 
 # -- an upstream's --------------------------------------------------------------------------------------------------
+
+THINK, THINK_END = "<think>", "</think>"
 
 _FINISH: dict[str, FinishReason] = {
     "length": "length",
@@ -72,6 +75,9 @@ class StreamDecoder(TurnDecoder):
         self._calls: dict[int, tuple[object, str]] = {}
         self._nameless: dict[object, str] = {}
         self._ids: set[str] = set()
+        self._id = ""
+        self._place = "before"
+        self._held = ""
 
     def read(self, event: ServerSentEvent) -> None:
         if event.data.strip() == b"[DONE]":
@@ -84,6 +90,7 @@ class StreamDecoder(TurnDecoder):
             self.turn.fail(read_error(value))
             return
         if not self.turn.started and (value.get("model") or value.get("choices")):  # Azure's first chunk has neither
+            self._id = string(value, "id") or uuid.uuid4().hex
             self.turn.start(value.get("id") or "", value.get("model") or "")
         if usage := inner(value, "usage") or inner(inner(value, "x_groq"), "usage"):
             self._usage = _decode_usage(usage)
@@ -100,6 +107,7 @@ class StreamDecoder(TurnDecoder):
         return super().close()
 
     def _finish(self) -> None:
+        self._write("reasoning" if self._place == "inside" else "text", self._held)
         while self.turn.current is not None:
             self._end(self.turn.current)
         if self._nameless:
@@ -114,7 +122,7 @@ class StreamDecoder(TurnDecoder):
             return
         self._read_reasoning(delta)
         if type(content) is str:
-            self._write("text", content)
+            self._write_content(content)
         for part in content if type(content) is list else ():
             if part["type"] == "thinking":
                 self._write("reasoning", "".join(item.get("text") or "" for item in part["thinking"]))
@@ -159,6 +167,26 @@ class StreamDecoder(TurnDecoder):
             if self.turn.current != kind:
                 self._switch(kind, BlockStart(kind))
             self.turn.delta(kind, text)
+
+    def _write_content(self, text: str) -> None:
+        """Text, but a <think> element at its very beginning is reasoning. A tag may be split, so its parts are held."""
+        text, self._held = self._held + text, ""
+        if self._place == "before":
+            begun = text.lstrip()
+            if len(begun) < len(THINK) and THINK.startswith(begun):
+                self._held = text
+                return
+            self._place = "inside" if begun.startswith(THINK) else "after"
+            text = begun.removeprefix(THINK) if self._place == "inside" else text
+        if self._place == "inside":
+            reasoning, tag, text = text.partition(THINK_END)
+            if not tag:
+                self._held = next((THINK_END[:n] for n in range(7, 0, -1) if reasoning.endswith(THINK_END[:n])), "")
+            self._write("reasoning", reasoning.removesuffix(self._held))
+            if not tag:
+                return
+            self._place, text = "after", text.lstrip("\n")
+        self._write("text", text)
 
     def _switch(self, key: object, start: BlockStart) -> None:
         """Go on with another block. A live function call ends only when whole: fragments of them may alternate."""
@@ -206,7 +234,7 @@ class StreamDecoder(TurnDecoder):
     def _unused_id(self, id: str) -> str:
         """The call's id; one of our own where the upstream gave none or the same twice."""
         if not id or id in self._ids:
-            id = f"call_{len(self._ids)}_{id or 'x'}"
+            id = f"call_{self._id}_{len(self._ids)}"
         self._ids.add(id)
         return id
 
