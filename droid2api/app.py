@@ -278,9 +278,10 @@ def _ask(format: Format) -> Handler:
 
 async def _read_call(request: web.Request, format: Format) -> Call:
     """The body as JSON, with its model found. Raises RequestError."""
-    content = await request.read()
     try:
-        body = orjson.loads(content)
+        body = orjson.loads(await request.read())
+    except web.RequestPayloadError:
+        raise RequestError("The body is not encoded as its Content-Encoding or Transfer-Encoding says.") from None
     except orjson.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise RequestError(f"The body is not valid JSON: {where}.") from None

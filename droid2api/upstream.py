@@ -136,7 +136,11 @@ class Upstream:
     async def _send_once(self, url: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
         # aiohttp wants large bodies as files, so that it can send them in pieces
         data = io.BytesIO(body) if len(body) > 1 << 20 else body
-        return await self._session.post(url, data=data, headers=headers, allow_redirects=False)
+        response = await self._session.post(url, data=data, headers=headers, allow_redirects=False)
+        if response.status < 200:  # 101: a protocol that nobody asked for
+            response.close()
+            raise UpstreamError(f"The upstream {_host(url)} answered with status {response.status}.")
+        return response
 
 
 def _host(url: str) -> str:

@@ -1,21 +1,38 @@
-"""The fault matrix: whatever an upstream does, on both lanes, the client gets one well-formed end and nothing is left."""
+"""The fault matrix: whatever an upstream does, the client gets one well-formed end and nothing is left over."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import gzip
 import itertools
 import zlib
 
+import aiohttp
+import orjson
 import pytest
 
+from droid2api import upstream
+from droid2api.app import UPSTREAM
 from droid2api.formats import FORMATS
-from tests.faults import Line, ask, faulty_gateway, outcome
+from tests.faults import (
+    PATIENCE,
+    TIMEOUTS,
+    Line,
+    ask,
+    body_of,
+    check_envelope,
+    faulty_gateway,
+    nothing_left,
+    outcome,
+    playing,
+    recorded,
+)
 from tests.formats.recordings import OWN, STREAMS
-from tests.harness import PATHS
+from tests.harness import PATHS, gateway_for, settings_for
 
 CHUNKED = "Transfer-Encoding: chunked"
-
 PAIRS = list(itertools.product(PATHS, PATHS))
 FEW = [("anthropic", "anthropic"), ("openai", "common"), ("common", "openai")]
 """The pairs for faults of many megabytes."""
@@ -387,3 +404,277 @@ async def test_cuts(tmp_path, recording, how):
             return checks.ask(client, upstream, True, check, place)
 
         await checks.all(asked(*case) for case in itertools.product(PATHS, cuts(stream)))
+
+
+# -- no connection --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["refuses", "resets", "closes"])
+async def test_no_connection(tmp_path, how):
+    async def play(line: Line):
+        if how == "resets":
+            line.reset()
+
+    async with contextlib.AsyncExitStack() as upstream:
+        url = await upstream.enter_async_context(playing(play))
+        if how == "refuses":
+            await upstream.aclose()
+        async with gateway_for(settings_for(tmp_path, url, timeouts=TIMEOUTS)) as gateway, nothing_left(gateway):
+            checks = Checks(gateway)
+
+            def check(*answer):
+                assert answer[0] == 502
+
+            await checks.all(checks.ask(*pair, stream, check) for pair in PAIRS for stream in (True, False))
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2, 3])
+async def test_connecting_is_tried_three_times(tmp_path, failures, monkeypatch):
+    async def play(line: Line):
+        await line.head()
+        await line.write(line.content)
+
+    pauses = []
+    real_sleep, real_connect = asyncio.sleep, aiohttp.TCPConnector._create_connection
+
+    async def sleep(delay, result=None):
+        pauses.append(delay)
+        await real_sleep(0, result)
+
+    async def connect(connector, request, *more):
+        tried.append(request.url)
+        if len(tried) <= failures:
+            raise aiohttp.ClientConnectorError(request.connection_key, ConnectionRefusedError(111, "refused"))
+        return await real_connect(connector, request, *more)
+
+    monkeypatch.setattr(upstream, "CONNECT_DELAYS", (2, 6))
+    async with faulty_gateway(tmp_path, read_and(play)) as gateway:
+        connector, tried = gateway.app[UPSTREAM]._session.connector, []
+        monkeypatch.setattr(connector, "_create_connection", functools.partial(connect, connector))
+        monkeypatch.setattr(upstream.asyncio, "sleep", sleep)
+        answer = await ask(gateway, "common", "anthropic", True)
+        monkeypatch.setattr(upstream.asyncio, "sleep", real_sleep)
+    assert outcome("common", *answer) == ("regular" if failures < 3 else "error")
+    assert len(tried) == min(failures + 1, 3)
+    jittered = [pause for pause in pauses if pause]
+    assert len(jittered) == min(failures, 2)
+    assert all(mean / 2 <= pause <= mean * 1.5 for mean, pause in zip((2, 6), jittered, strict=False))
+
+
+async def test_what_was_sent_is_never_sent_again(tmp_path):
+    """Not after a status, and not after a line that broke: the upstream may have begun to work."""
+    asked = []
+
+    async def play(line: Line):
+        asked.append(line.case)
+        if line.case != "closes":
+            await line.head("Content-Length: 2", status=f"{line.case} Odd")
+            await line.write(b"{}")
+
+    cases = ["closes", "408", "429", "500", "502", "503", "504", "529"]
+    async with faulty_gateway(tmp_path, read_and(play)) as gateway:
+        for case in cases:
+            await ask(gateway, "common", "common", True, case)
+    assert asked == cases
+
+
+# -- every status ---------------------------------------------------------------------------------------------------
+
+BODIES = {"json": b'{"error":{"type":"odd","message":"no"}}', "html": b"<html>\n\nno</html>", "empty": b""}
+STATUSES = [201, 202, 204, 206, 301, 302, 303, 304, 307, 308]
+STATUSES += [400, 401, 402, 403, 404, 408, 409, 413, 418, 422, 429, 451, 499]
+STATUSES += [500, 502, 503, 504, 520, 529, 599, 600, 999]
+BODILESS = (204, 304)
+
+
+@pytest.mark.parametrize("body", BODIES)
+async def test_statuses(tmp_path, body):
+    content = BODIES[body]
+
+    async def play(line: Line):
+        line.streams = line.streams and body == "empty"  # an upstream may say so, whatever it answers
+        length = [] if line.case in ("204", "304") else [f"Content-Length: {len(content)}"]
+        await line.head("Location: /elsewhere", *length, status=f"{line.case} Odd")
+        await line.write(b"" if line.case in ("204", "304") else content)
+
+    async with faulty_gateway(tmp_path, read_and(play)) as gateway:
+        checks = Checks(gateway)
+
+        def asked(client, upstream, stream, status):
+            def check(told, kind, got):
+                if client == upstream:
+                    assert (told, got) == (status, b"" if status in BODILESS else content)
+                else:
+                    assert told == (status if status >= 400 else 502)
+                    assert outcome(client, told, kind, got) == "error"
+
+            return checks.ask(client, upstream, stream, check, status)
+
+        await checks.all(
+            asked(*pair, stream, status) for pair in PAIRS for stream in (True, False) for status in STATUSES
+        )
+
+
+async def test_switching_protocols(tmp_path):
+    async def play(line: Line):
+        await line.head("Upgrade: websocket", "Connection: upgrade", status="101 Switching Protocols")
+        await line.stall()
+
+    async with faulty_gateway(tmp_path, read_and(play)) as gateway:
+        checks = Checks(gateway)
+
+        def asked(client, upstream, stream):
+            def check(*answer):
+                assert outcome(client, *answer) == "error"
+
+            return checks.ask(client, upstream, stream, check)
+
+        await checks.all(asked(*pair, stream) for pair in PAIRS for stream in (True, False))
+
+
+# -- what must not follow -------------------------------------------------------------------------------------------
+
+
+async def test_bytes_past_the_length_are_no_part_of_the_next_answer(tmp_path):
+    connections = []
+
+    async def play(line: Line):
+        connections.append(line)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await line.read_request()
+                smuggled = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{"a":66}'
+                await line.head(f"Content-Length: {len(line.content)}")
+                await line.write(line.content + smuggled)
+
+    async with faulty_gateway(tmp_path, play) as gateway:
+        for _ in range(3):
+            for upstream in PATHS:
+                status, _, content = await ask(gateway, upstream, upstream, False)
+                assert (status, content) == (200, recorded(upstream, "text.response.json"))
+
+
+# -- backpressure ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "upstream"), [("common", "common"), ("anthropic", "common"), ("openai", "anthropic")]
+)
+async def test_a_client_that_does_not_read_stops_the_upstream(tmp_path, client, upstream):
+    """64 MB are ready to be sent; what is taken fits into the buffers of the sockets."""
+    taken, stopped = 0, asyncio.Event()
+
+    async def play(line: Line):
+        nonlocal taken
+        first = line.content.partition(b"\n\n")[0]
+        await line.head()
+        event = large(line.type, 10_000) if client == upstream else FILLED[line.type]
+        await line.write(first + b"\n\n" + BEGUN.get(line.type, b""))
+        while taken < 64_000_000:
+            line.writer.write(event)
+            try:
+                async with asyncio.timeout(0.5):
+                    await line.writer.drain()
+            except TimeoutError:
+                stopped.set()
+                await line.stall()
+                return
+            taken += len(event)
+
+    async with faulty_gateway(tmp_path, read_and(play), timeouts={"idle": 60}) as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+        body = orjson.dumps(body_of(client, upstream, stream=True))
+        head = f"POST {PATHS[client]} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        async with asyncio.timeout(PATIENCE):
+            await stopped.wait()
+        assert taken < 20_000_000
+        writer.transport.abort()
+
+
+WORDS = b"words " * 1000
+FILLED = {
+    "common": b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % WORDS,
+    "anthropic": b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+    b'"delta":{"type":"text_delta","text":"%b"}}\n\n' % WORDS,
+}
+BEGUN = {
+    "anthropic": b'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
+    b'"content_block":{"type":"text","text":""}}\n\n'
+}
+
+
+# -- clients --------------------------------------------------------------------------------------------------------
+
+
+async def answer_to(gateway, path, *headers: str, body: bytes = b"") -> bytes:
+    """What the gateway says to raw bytes, until it hangs up or has said all."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+    head = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", "Connection: close", *headers]
+    writer.write("".join(f"{line}\r\n" for line in head).encode("utf-8", "surrogateescape") + b"\r\n" + body)
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def play_whole(line: Line):
+    await line.head()
+    await line.write(line.content)
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split()[1])
+
+
+@pytest.mark.parametrize("client", PATHS)
+async def test_compressed_bodies_of_clients(tmp_path, client):
+    body = orjson.dumps(body_of(client, client))
+    bomb, packed = gzip.compress(b" " * 70_000_000, 1), gzip.compress(body)
+    cases = [
+        ("gzip", packed, 200),
+        ("gzip", body, 400),
+        ("gzip", packed[:-20], 400),
+        ("deflate", b"\xff" * 50, 400),
+        ("gzip", bomb, 413),
+        ("snappy", b"\xff\x06\x00\x00sNaPpY", 400),
+    ]
+    async with faulty_gateway(tmp_path, read_and(play_whole)) as gateway:
+        for encoding, content, status in cases:
+            headers = (f"Content-Length: {len(content)}", f"Content-Encoding: {encoding}")
+            answer = await answer_to(gateway, PATHS[client], *headers, body=content)
+            assert status_of(answer) == status, (encoding, answer)
+            if status >= 400:
+                check_envelope(client, answer.partition(b"\r\n\r\n")[2])
+
+
+@pytest.mark.parametrize("client", PATHS)
+async def test_bodies_that_are_no_http(tmp_path, client):
+    cases = [
+        (["Transfer-Encoding: chunked"], b"zz\r\n{}\r\n0\r\n\r\n"),
+        (["Transfer-Encoding: chunked"], b"2\r\n{}xx0\r\n\r\n"),
+        (["Content-Length: -1"], b"{}"),
+        (["Content-Length: 2", "Content-Length: 3"], b"{} "),
+        (["Content-Length: 2", "Transfer-Encoding: chunked"], b"2\r\n{}\r\n0\r\n\r\n"),
+        (["Transfer-Encoding: gzip"], b"{}"),
+        (["X-Long: " + "x" * 100_000], b""),
+        ([f"X-Long-{number}: {'x' * 8000}" for number in range(100)], b""),
+        (["X-Control: a\x00b"], b""),
+        (["no colon"], b""),
+    ]
+    async with faulty_gateway(tmp_path, read_and(play_whole)) as gateway:
+        for headers, body in cases:
+            answer = await answer_to(gateway, PATHS[client], *headers, body=body)
+            assert status_of(answer) == 400, (headers[0][:50], answer)
+            assert b"Traceback" not in answer
+
+
+async def test_a_body_that_stays_unfinished_holds_nothing_when_its_client_leaves(tmp_path):
+    async with faulty_gateway(tmp_path, read_and(play_whole)) as gateway:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: 100\r\n\r\n{")
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
