@@ -1,11 +1,12 @@
 FROM python:3.13-slim
 
 WORKDIR /app
-COPY pyproject.toml README.md LICENSE config.json ./
+COPY pyproject.toml requirements.lock README.md LICENSE config.json ./
 COPY droid2api droid2api
 
 # 1000 is the first user's number on most Linux hosts: its files in a mounted ./data can then be written
-RUN pip install --no-cache-dir . \
+RUN pip install --no-cache-dir --require-hashes --requirement requirements.lock \
+    && pip install --no-cache-dir --no-deps . \
     && useradd --uid 1000 --create-home droid \
     && install -d -o droid -g droid -m 700 data
 

@@ -6,10 +6,10 @@ cd /d "%~dp0"
 set "VENV_PYTHON=.venv\Scripts\python.exe"
 set "STAMP=.venv\droid2api-installed"
 
-rem The stamp is a copy of the pyproject.toml that was installed: other dependencies want a new installation.
+rem The stamp is a copy of the requirements.lock that was installed: other packages want a new installation.
 "%VENV_PYTHON%" -c "" >nul 2>&1
 if errorlevel 1 goto install
-fc /b pyproject.toml "%STAMP%" >nul 2>&1
+fc /b requirements.lock "%STAMP%" >nul 2>&1
 if not errorlevel 1 goto run
 
 :install
@@ -44,9 +44,11 @@ if errorlevel 1 exit /b 1
 :packages
 echo start.bat: installing droid2api into .venv, this once ... 1>&2
 if exist "%STAMP%" del "%STAMP%"
-"%VENV_PYTHON%" -m pip install --quiet --disable-pip-version-check --editable .
+"%VENV_PYTHON%" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 if errorlevel 1 exit /b 1
-copy /y pyproject.toml "%STAMP%" >nul
+"%VENV_PYTHON%" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+if errorlevel 1 exit /b 1
+copy /y requirements.lock "%STAMP%" >nul
 
 :run
 "%VENV_PYTHON%" -m droid2api %*

@@ -8,7 +8,7 @@ stamp=.venv/droid2api-installed
 
 # What the environment was made for: another Python or other dependencies want a new installation.
 wanted() {
-    echo "$("$python" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null) $(cksum <pyproject.toml)"
+    echo "$("$python" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null) $(cat pyproject.toml requirements.lock | cksum)"
 }
 
 stop() {
@@ -38,7 +38,9 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(wanted)" ]; then
     fi
     echo "start.sh: installing droid2api into .venv (this once) ..." >&2
     rm -f "$stamp"
-    "$python" -m pip install --quiet --disable-pip-version-check --editable .
+    pip="$python -m pip install --quiet --disable-pip-version-check"
+    $pip --require-hashes --requirement requirements.lock # exactly what was tested, whatever the index offers
+    $pip --no-deps --editable .
     wanted >"$stamp"
 fi
 

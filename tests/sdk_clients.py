@@ -51,7 +51,6 @@ class Answer:
 
 class ChatDriver:
     path = "/v1/chat/completions"
-    finishes: ClassVar = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter"}
 
     def __init__(self, url: str) -> None:
         self.client = openai.AsyncOpenAI(
@@ -97,7 +96,7 @@ class ChatDriver:
         ]
         tokens = (usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens)
         reasoning, text = message.get("reasoning_content") or "", message.get("content") or ""
-        return Answer(text, reasoning, message.get("refusal") or "", calls, self.finishes[finish], tokens)
+        return Answer(text, reasoning, message.get("refusal") or "", calls, finish, tokens)
 
     async def _stream(self, arguments: Json) -> tuple[Json, str, Any]:
         message: Json = {"role": "assistant", "content": None}
