@@ -126,6 +126,8 @@ class EventCutter:
 
 def _last_event(content: bytes) -> bytes:
     """The last event with data and what follows it: blank lines and comments may come after a stream's end."""
-    data = content.rfind(b"data:")
+    data = max(content.rfind(b"\ndata:"), content.rfind(b"\rdata:")) + 1
+    if not data and not content.startswith(b"data:"):
+        return b""
     start = max(content.rfind(b"\n\n", 0, data), content.rfind(b"\n\r\n", 0, data), content.rfind(b"\r\r", 0, data))
-    return content[start + 1 :] if data >= 0 else b""
+    return content[start + 1 :]
