@@ -182,3 +182,23 @@ async def test_a_conversation_that_changes_its_upstream(driver, demo, client):
             answer = await driver.ask(model, stream=turn % 2 == 1, tools=True, effort="low")
         finals.append(answer.text)
     assert finals == ["The tool said: weather 4"] * 3
+
+
+@modes
+@pytest.mark.parametrize("level", ["auto", "high"])
+async def test_a_chat_client_that_forgets_the_reasoning_can_go_on(tmp_path, stream, level):
+    """Claude with a budget refuses to think on in a tool loop whose thinking is missing: then it does not think."""
+    demo = Demo(pace=0)
+    models = [{"id": "claude-haiku-4-5-20251001", "type": "anthropic", "reasoning": level}]
+    async with demo_gateway(tmp_path, demo, models=models) as gateway:
+        driver: Any = DRIVERS["chat"](gateway.url)
+        async with driver.client:
+            driver.say('call get_weather {"city": "Bern"}')
+            answer = await driver.ask(BY_TYPE["anthropic"], stream=stream, tools=True, effort="medium")
+            assert answer.reasoning == THOUGHT
+            driver.history[-1] = {k: v for k, v in driver.history[-1].items() if not k.startswith("reasoning")}
+            driver.result(answer.calls[0][0], "sunny")
+            answer = await driver.ask(BY_TYPE["anthropic"], stream=stream, tools=True, effort="medium")
+            assert (answer.text, answer.reasoning) == ("The tool said: sunny", "")
+            driver.say("and now?")
+            assert (await driver.ask(BY_TYPE["anthropic"], stream=stream, tools=True, effort="medium")).reasoning

@@ -121,3 +121,22 @@ async def test_a_gateway_that_stops_tells_streams_that_take_too_long(tmp_path, p
     assert content.count(ERRORS[path]) == 1
     assert b"The gateway was stopped" in content
     assert ENDS[path] not in content
+
+
+async def test_a_stop_sequence_ends_the_call_of_an_upstream_that_has_none(tmp_path):
+    def event(type: str, **fields: object) -> bytes:
+        return b"data: %b\n\n" % orjson.dumps({"type": type, **fields})
+
+    words = [event("response.output_text.delta", output_index=0, delta=word) for word in ("one ", "tw", "o ST", "OP ")]
+    head = event("response.created", response={"id": "r", "model": "m"})
+    script = Scripted(chunks=[head, *words, *[words[0]] * 1000], pause=0.02)
+    async with scripted_gateway(tmp_path, script) as gateway:
+        body = {"model": BY_TYPE["openai"], "stream": True, "stop": ["STOP"]}
+        body |= BODIES["/v1/chat/completions"]
+        _, _, content = await gateway.ask("/v1/chat/completions", body)
+        async with asyncio.timeout(1):
+            await script.left.wait()
+    deltas = [orjson.loads(line[6:]) for line in content.split(b"\n\n") if line.startswith(b"data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in deltas) == "one two "
+    assert deltas[-1]["choices"][0]["finish_reason"] == "stop"
+    assert content.endswith(b"data: [DONE]\n\n")
