@@ -57,7 +57,7 @@ class Line:
         body = orjson.loads(await self.reader.readexactly(int(length.group(1))))
         path = head.split()[1].decode()
         self.case = re.search(rb"(?i)x-session-id: (.*)\r", head).group(1).decode()
-        self.type = next(type for type, known in PATHS.items() if known == path)
+        self.type = next(type for type, known in PATHS.items() if path.startswith(known))
         self.streams = bool(body.get("stream"))
         self.content = recorded(self.type, "text.sse" if self.streams else "text.response.json")
 
