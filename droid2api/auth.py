@@ -63,6 +63,7 @@ class AuthManager:
         self._tokens: Tokens | None = None
         self._due = self._ends = 0.0  # of the tokens, by the monotonic clock: the other one may be set
         self._unsaved = False
+        self._changed = asyncio.Event()
         self._refreshing: asyncio.Task[None] | None = None
         self._failures = 0
         self._failed_status = 401
@@ -148,8 +149,8 @@ class AuthManager:
         """Refresh when it is due: 6 hours after the last time, or 2 hours before the token ends; and after failures."""
         while self.refreshes:
             with suppress(CredentialError):  # told already
-                await (self._refresh() if time.monotonic() >= self._due else self._check())
-            await asyncio.sleep(self._next_delay())
+                await (self._refresh() if self._failures or time.monotonic() >= self._due else self._check())
+            await self._pause()
 
     async def close(self) -> None:
         """A refresh under way has used up its token: stopping now would lose the next one."""
@@ -165,6 +166,7 @@ class AuthManager:
     def _hold(self, tokens: Tokens) -> None:
         now, lifetime = time.time(), tokens.expires_at - tokens.received_at
         self._tokens = tokens
+        self._changed.set()
         self._ends = time.monotonic() + tokens.expires_at - now
         early = min(REFRESH_BEFORE_EXPIRY, lifetime * 3 / 4)  # some live for minutes only
         due = min(tokens.received_at + REFRESH_EVERY, tokens.expires_at - early)
@@ -174,6 +176,13 @@ class AuthManager:
         """Both clocks are asked: one may have been set, the other stands still while a laptop sleeps."""
         tokens = self._tokens
         return bool(tokens and tokens.access and time.time() < tokens.expires_at and time.monotonic() < self._ends)
+
+    async def _pause(self) -> None:
+        """Until there is something to do; what requests brought about meanwhile changes when that is."""
+        with suppress(TimeoutError):
+            while True:
+                self._changed.clear()
+                await asyncio.wait_for(self._changed.wait(), self._next_delay())
 
     def _next_delay(self) -> float:
         now = time.monotonic()
@@ -222,6 +231,7 @@ class AuthManager:
         first, most = RETRY_DELAYS[0], min(most, RETRY_DELAYS[1])
         delay = min(most, first * 2.0 ** min(self._failures, 20)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         self._failures += 1
+        self._changed.set()
         self._retry_at = time.monotonic() + delay
         self._failed_status = error.status
         if error.message != self.problem:  # once, not at each try
@@ -262,6 +272,7 @@ class AuthManager:
 
     async def _save(self, store: TokenStore, tokens: Tokens) -> None:
         self._unsaved = True  # also when the process is stopped in between
+        self._changed.set()
         try:
             await store.write(tokens)
         except StoreError as error:

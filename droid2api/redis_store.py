@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import cast
 
 from redis.asyncio import Redis
+from redis.asyncio.lock import Lock
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import LockError, RedisError
 
 from droid2api.errors import ConfigError
 from droid2api.token_store import StoreError, Tokens, expiry, key_hash
@@ -45,6 +46,7 @@ class RedisStore:
         self._place = place.get("path") or f"{place.get('host', 'localhost')}:{place.get('port', 6379)}"
         self._name = f"droid2api:{{{key_hash(key)}}}"  # braces keep both keys on one node of a cluster
         self._version = 0
+        self._left: Lock | None = None
 
     async def read(self) -> Tokens | None:
         """None also for what is older than what was here before: Redis has lost its last seconds."""
@@ -77,12 +79,20 @@ class RedisStore:
     async def lock(self) -> AsyncIterator[None]:
         lock = self._redis.lock(f"{self._name}:lock", timeout=LOCK_SECONDS, sleep=0.1, thread_local=False)
         with self._told():
+            if self._left:
+                with suppress(LockError):
+                    await self._left.release()
+                self._left = None
             await lock.acquire()
         try:
             yield
         finally:
-            with suppress(RedisError, OSError):  # it has ended, or will by itself
+            try:
                 await lock.release()
+            except LockError:
+                pass  # its time was over
+            except (RedisError, OSError):
+                self._left = lock  # a Redis that returns may still have it
 
     async def close(self) -> None:
         with suppress(RedisError, OSError):

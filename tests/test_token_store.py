@@ -195,7 +195,7 @@ for number in itertools.count(1):
 def check_whole(file):
     tokens = FileStore(file, "key").load()
     assert tokens is not None
-    assert tokens.access == tokens.refresh.replace("refresh", "access") * (20000 if tokens.refresh[-1] != "0" else 1)
+    assert tokens.access == tokens.refresh.replace("refresh", "access") * (1 if tokens.refresh == "refresh-0" else 20000)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert {path.name for path in file.parent.iterdir()} <= {"auth.json", ".auth.json.new"}
     return tokens
