@@ -58,7 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="settings (default: $DROID2API_CONFIG, then ./config.json)")
     parser.add_argument("--host", help="address to listen on (default: host in config.json, 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: port in config.json, 3000)")
-    parser.add_argument("--demo", action="store_true", help="answer from an embedded upstream: no account is needed")
+    parser.add_argument(
+        "--demo",
+        nargs="?",
+        const=0.02,
+        type=float,
+        metavar="PACE",
+        help="answer from an embedded upstream, a word each PACE seconds (0.02): no account is needed",
+    )
     parser.add_argument("--version", action="version", version=f"droid2api {__version__}")
     return parser
 
@@ -76,8 +83,10 @@ def _refuse(message: str) -> int:
     return 2
 
 
-async def serve(settings: Settings, *, demo: bool) -> None:
-    """Listen until SIGINT or SIGTERM. Raises OSError when the port cannot be had."""
+async def serve(settings: Settings, *, demo: float | None = None) -> None:
+    """Listen until SIGINT or SIGTERM; `demo` is the pace of the embedded upstream, in seconds. Raises OSError when the
+    port cannot be had.
+    """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop_once() -> None:
@@ -90,10 +99,10 @@ async def serve(settings: Settings, *, demo: bool) -> None:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl+C comes as KeyboardInterrupt
             loop.add_signal_handler(name, stop_once)
     async with contextlib.AsyncExitStack() as running:
-        if demo:
-            from droid2api.demo import start_demo  # only here, so that a normal start does not load it
+        if demo is not None:
+            from droid2api.demo import Demo, start_demo  # only here, so that a normal start does not load it
 
-            settings = await running.enter_async_context(start_demo(settings))
+            settings = await running.enter_async_context(start_demo(settings, Demo(pace=demo)))
         runner = await create_app(settings)
         app = runner.app
         await runner.setup()
@@ -101,8 +110,8 @@ async def serve(settings: Settings, *, demo: bool) -> None:
         site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
         await site.start()
         port = runner.addresses[0][1]
-        print(_banner(settings, app, port, demo), flush=True)
-        if app[GUARD].is_open and not demo:
+        print(_banner(settings, app, port, demo is not None), flush=True)
+        if app[GUARD].is_open and demo is None:
             log.warning(OPEN_WARNING)
         await stop.wait()
 

@@ -1,8 +1,39 @@
 """What holds for every test."""
 
+import logging
+import re
+
 import pytest
 
 from droid2api import upstream
+
+SECRETS = re.compile(r"test-key|client-key|demo-refresh-|e30\.[\w-]+\.demo|planted-")
+"""The keys and tokens that the tests give to the gateway, its clients and its token service."""
+
+
+class Leaks(logging.Handler):
+    """Keeps what this program logs with a secret in it; the SDKs of the tests log for themselves."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(("droid2api", "aiohttp", "asyncio")) and SECRETS.search(self.format(record)):
+            self.found.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_in_a_log():
+    """The whole suite runs at DEBUG, and no line of the log may hold a secret."""
+    root, leaks = logging.getLogger(), Leaks()
+    level = root.level
+    root.addHandler(leaks)
+    root.setLevel(logging.DEBUG)
+    yield
+    root.removeHandler(leaks)
+    root.setLevel(level)
+    assert leaks.found == []
 
 
 @pytest.fixture(autouse=True)
