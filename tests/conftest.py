@@ -39,4 +39,4 @@ def _no_secret_in_a_log():
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """An upstream that cannot be reached is tried again at once."""
-    monkeypatch.setattr(upstream, "CONNECT_DELAYS", (0.01, 0.01))
+    monkeypatch.setattr(upstream, "CONNECT_DELAYS", tuple(delay / 40 for delay in upstream.CONNECT_DELAYS))
