@@ -39,7 +39,8 @@ def report(target: str, seconds: int) -> int:
         print(f"{target}: {'CRASH' if child.returncode else 'ok'} {' '.join(last)}", flush=True)
         if not child.returncode and "Done" in output:
             return 0
-        print(output[-4000:], *(f"{file.name}: {file.read_bytes()!r}" for file in crashes), sep="\n")
+        telling = [line for line in output.splitlines() if not line.startswith("#")]
+        print(*telling[-60:], *(f"{file.name}: {file.read_bytes()!r}" for file in crashes), sep="\n")
         return 1
 
 

@@ -258,7 +258,7 @@ def large(type: str, size: int) -> bytes:
 @fault("error", pairs=FEW)
 async def has_an_event_above_the_limit(line: Line):
     await line.head()
-    await line.write(large(line.type, 35_000_000) if line.streams else b" " * 70_000_000)
+    await line.write(large(line.type, 35_000_000) if line.streams else b" " * 70_000_000, line.content)
 
 
 @fault("regular")
