@@ -1,7 +1,7 @@
 FROM python:3.13-slim
 
 WORKDIR /app
-COPY pyproject.toml requirements.lock README.md LICENSE config.json ./
+COPY pyproject.toml requirements.lock requirements-replicas.lock README.md LICENSE config.json ./
 COPY droid2api droid2api
 
 # 1000 is the first user's number on most Linux hosts: its files in a mounted ./data can then be written
@@ -9,6 +9,10 @@ RUN pip install --no-cache-dir --require-hashes --requirement requirements.lock 
     && pip install --no-cache-dir --no-deps . \
     && useradd --uid 1000 --create-home droid \
     && install -d -o droid -g droid -m 700 data
+
+# With `--build-arg EXTRAS=replicas` also what several gateways need that share a token (docs/operations.md)
+ARG EXTRAS=
+RUN test -z "$EXTRAS" || pip install --no-cache-dir --require-hashes --requirement "requirements-$EXTRAS.lock"
 
 USER droid
 ENV HOST=0.0.0.0 PORT=3000 DROID2API_DATA=/app/data

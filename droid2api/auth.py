@@ -200,13 +200,13 @@ class AuthManager:
     async def _refresh(self) -> None:
         """Join the refresh that is under way or begin one. Raises CredentialError, after 30 seconds at the latest."""
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh_once())
+            self._refreshing = asyncio.create_task(self._refresh_once(self._tokens))
             self._refreshing.add_done_callback(_retrieve)
         await asyncio.shield(self._refreshing)
 
-    async def _refresh_once(self) -> None:
+    async def _refresh_once(self, stale: Tokens | None) -> None:
         try:
-            taken = await self._renew()
+            taken = await self._renew(stale)
         except _TooSoon:
             raise CredentialError(self.problem, status=self._failed_status) from None
         except CredentialError as error:
@@ -238,37 +238,43 @@ class AuthManager:
             log.warning("%s", error.message)
         self.problem = error.message
 
-    async def _renew(self) -> bool:
+    async def _renew(self, stale: Tokens | None) -> bool:
         """Hold what another process stored (True), else what the token endpoint gives for the newest refresh token."""
-        before, store = self._refresh_token, self._store
-        if store is None:
+        store = self._store
+        if stale is None or store is None:
             raise CredentialError(NO_CREDENTIAL)
         waiting = time.monotonic() < self._retry_at
         if waiting and store.remote and self._store_problem:
             raise _TooSoon
-        if self._take(await store.read()):
+        self._take(await store.read())
+        if self._has_newer_than(stale):
             return True
-        if waiting and before == self._refresh_token:
+        if waiting and stale.refresh == self._refresh_token:
             raise _TooSoon
         async with AsyncExitStack() as locked:
             async with asyncio.timeout(REFRESH_TIMEOUT):
                 await locked.enter_async_context(store.lock())
-                if self._take(await store.read()):
+                self._take(await store.read())
+                if self._has_newer_than(stale):
                     return True
                 tokens = await self._request(self._refresh_token)
             self._hold(tokens)
             await self._save(store, tokens)
         return False
 
-    def _take(self, stored: Tokens | None) -> bool:
-        """Go on with what another process stored. True when its access token spares a refresh."""
+    def _take(self, stored: Tokens | None) -> None:
+        """Go on with what another process stored."""
         held = self._tokens
         if held is None or stored is None or not stored.refresh or stored in (held, self._seen):
-            return False
+            return
         self._seen, self._unsaved = stored, False
-        other = stored.access not in ("", held.access)
-        self._hold(stored if other and stored.expires_at > time.time() else replace(held, refresh=stored.refresh))
-        return other and time.monotonic() < self._due
+        good = stored.access and stored.expires_at > time.time()
+        self._hold(stored if good else replace(held, refresh=stored.refresh))
+
+    def _has_newer_than(self, stale: Tokens) -> bool:
+        """Whether a refresh is spared by what was taken, here or by the look at the store that goes on beside."""
+        access = self._tokens.access if self._tokens else ""
+        return access != stale.access and self._is_valid() and time.monotonic() < self._due
 
     async def _save(self, store: TokenStore, tokens: Tokens) -> None:
         self._unsaved = True  # also when the process is stopped in between

@@ -6,22 +6,25 @@ Redis must keep its data (appendonly): a refresh token that was used is worthles
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import cast
+from itertools import chain
 
 from redis.asyncio import Redis
-from redis.asyncio.lock import Lock
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import RedisError
 
 from droid2api.errors import ConfigError
 from droid2api.token_store import StoreError, Tokens, expiry, key_hash
 
 LOCK_SECONDS = 45.0
 """Longer than a refresh may take. A holder that died or was cut off blocks the others no longer than this."""
+LOCK_POLL = 0.1
+RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 5.0
 
@@ -46,7 +49,8 @@ class RedisStore:
         self._place = place.get("path") or f"{place.get('host', 'localhost')}:{place.get('port', 6379)}"
         self._name = f"droid2api:{{{key_hash(key)}}}"  # braces keep both keys on one node of a cluster
         self._version = 0
-        self._left: Lock | None = None
+        self._release = self._redis.register_script(RELEASE)
+        self._left = ""  # the token of a lock that could not be released
 
     async def read(self) -> Tokens | None:
         """None also for what is older than what was here before: Redis has lost its last seconds."""
@@ -66,33 +70,34 @@ class RedisStore:
     async def write(self, tokens: Tokens) -> None:
         with self._told():
             seconds, micros = await self._redis.time()
-            fields: dict[str | bytes, bytes | float | int | str] = {
+            fields: dict[str, str | float] = {
                 "access": tokens.access,
                 "refresh": tokens.refresh,
                 "received_at": seconds + micros / 1e6 - max(time.time() - tokens.received_at, 0),
                 "version": self._version + 1,
             }
-            await cast("Awaitable[int]", self._redis.hset(f"{self._name}:tokens", mapping=fields))
+            async with self._redis.pipeline() as pipeline:
+                pipeline.hset(f"{self._name}:tokens", items=list(chain(*fields.items())))
+                await pipeline.execute()
         self._version += 1
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
-        lock = self._redis.lock(f"{self._name}:lock", timeout=LOCK_SECONDS, sleep=0.1, thread_local=False)
+        """Its time is limited, and it is only released by the token that took it."""
+        name, token = f"{self._name}:lock", uuid.uuid4().hex
         with self._told():
             if self._left:
-                with suppress(LockError):
-                    await self._left.release()
-                self._left = None
-            await lock.acquire()
+                await self._release(keys=[name], args=[self._left])
+                self._left = ""
+            while not await self._redis.set(name, token, nx=True, px=int(LOCK_SECONDS * 1000)):  # noqa: ASYNC110
+                await asyncio.sleep(LOCK_POLL)
         try:
             yield
         finally:
             try:
-                await lock.release()
-            except LockError:
-                pass  # its time was over
+                await self._release(keys=[name], args=[token])
             except (RedisError, OSError):
-                self._left = lock  # a Redis that returns may still have it
+                self._left = token  # a Redis that returns may still have it
 
     async def close(self) -> None:
         with suppress(RedisError, OSError):

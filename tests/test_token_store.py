@@ -112,6 +112,23 @@ async def test_a_401_takes_what_another_process_stored_without_a_call(tmp_path, 
         assert len(service.calls) == calls == 2
 
 
+async def test_what_is_taken_beside_a_refresh_spares_it(tmp_path, monkeypatch):
+    """The look at the store goes on while a request asks for a refresh."""
+    service = Service()
+    async with managers_for(tmp_path, service, 2) as (managers, endpoint):
+        (old,) = await credentials(managers, endpoint)
+        await managers[0].replace_rejected(endpoint, old)
+        store = managers[1]._store
+
+        async def read():
+            managers[1]._take(store.load())
+            return store.load()
+
+        monkeypatch.setattr(store, "read", read)
+        assert await managers[1].replace_rejected(endpoint, old)
+    assert len(service.calls) == 2
+
+
 async def _answer(**value):
     return web.json_response(value)
 
@@ -195,7 +212,9 @@ for number in itertools.count(1):
 def check_whole(file):
     tokens = FileStore(file, "key").load()
     assert tokens is not None
-    assert tokens.access == tokens.refresh.replace("refresh", "access") * (1 if tokens.refresh == "refresh-0" else 20000)
+    assert tokens.access == tokens.refresh.replace("refresh", "access") * (
+        1 if tokens.refresh == "refresh-0" else 20000
+    )
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert {path.name for path in file.parent.iterdir()} <= {"auth.json", ".auth.json.new"}
     return tokens
