@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,8 +42,8 @@ def main() -> None:
         sys.exit(_refuse(str(error)))
     start_logging(settings)
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(settings, demo=arguments.demo))
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(settings, demo=arguments.demo))
     except ConfigError as error:
         sys.exit(_refuse(str(error)))
     except OSError as error:
@@ -76,6 +77,15 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port: must be from 0 to 65535, not {port}.")
     return replace(settings, host=arguments.host or settings.host, port=port)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where the extra `fast` is installed; else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _refuse(message: str) -> int:
