@@ -31,6 +31,7 @@ log = logging.getLogger("droid2api.auth")
 REFRESH_EVERY = 6 * 3600.0
 REFRESH_BEFORE_EXPIRY = 2 * 3600.0
 REFRESH_TIMEOUT = 30.0
+SAVE_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
 RETRY_DELAYS = (2.0, 300.0)
 """Seconds after a failed refresh: the first delay, doubled each time up to the second."""
@@ -258,8 +259,10 @@ class AuthManager:
                 if self._has_newer_than(stale):
                     return True
                 tokens = await self._request(self._refresh_token)
-            self._hold(tokens)
-            await self._save(store, tokens)
+            try:  # stored before it is used, and used whatever comes of that
+                await self._save(store, tokens)
+            finally:
+                self._hold(tokens)
         return False
 
     def _take(self, stored: Tokens | None) -> None:
@@ -280,9 +283,10 @@ class AuthManager:
         self._unsaved = True  # also when the process is stopped in between
         self._changed.set()
         try:
-            await store.write(tokens)
-        except StoreError as error:
-            self._note_store(f"{error} The new token is used, but until it is stored a restart may need a new login.")
+            await asyncio.wait_for(store.write(tokens), SAVE_TIMEOUT)
+        except (StoreError, TimeoutError) as error:
+            reason = str(error) or f"The new token could not be stored in {SAVE_TIMEOUT:g} seconds."
+            self._note_store(f"{reason} The new token is used, but until it is stored a restart may need a new login.")
         else:
             self._seen, self._unsaved = tokens, False
             self._note_store("")

@@ -407,3 +407,32 @@ def test_without_the_redis_package(tmp_path, monkeypatch):
 def test_redis_is_only_loaded_when_it_is_used():
     code = "import sys, droid2api.__main__; sys.exit('redis' in sys.modules or 'droid2api.redis_store' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, timeout=30).returncode == 0
+
+
+async def test_a_token_is_stored_before_it_is_used(tmp_path, monkeypatch):
+    service, save, waiting = Service(), FileStore.save, []
+    async with managers_for(tmp_path, service, 1) as ([manager], endpoint):
+
+        def slow_save(store, tokens):
+            time.sleep(0.2)
+            waiting.append(asking.done())
+            save(store, tokens)
+
+        monkeypatch.setattr(FileStore, "save", slow_save)
+        asking = asyncio.create_task(manager.credential(endpoint, {}))
+        token = await asking
+        assert waiting == [False]
+        assert read_json(tmp_path / "data" / "auth.json")["access_token"] == token
+
+
+async def test_a_disk_that_hangs_holds_nobody_for_long(tmp_path, monkeypatch):
+    async def hang(store, tokens):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(FileStore, "write", hang)
+    monkeypatch.setattr(auth, "SAVE_TIMEOUT", 0.1)
+    monkeypatch.setattr(auth, "CLOSE_TIMEOUT", 0.1)
+    async with managers_for(tmp_path, Service(), 1) as ([manager], endpoint):
+        async with asyncio.timeout(2):
+            assert await manager.credential(endpoint, {})
+        assert "could not be stored in 0.1 seconds" in manager.describe()["problem"]
