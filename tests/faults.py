@@ -162,6 +162,8 @@ def stream_outcome(client: str, content: bytes) -> str:
             continue  # the relay lane passes on what it gets
         if type(value) is not dict:
             continue
+        if value == {"type": "[DONE]"} and client != "common":
+            continue  # some upstreams of the other formats say it too, after the end
         finished = finished or any(choice.get("finish_reason") for choice in value.get("choices") or ())
         seen.append(_end(client, value))
     ends = [end for end in seen if end]

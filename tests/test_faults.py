@@ -198,6 +198,14 @@ async def stalls_in_the_body(line: Line):
     await line.stall()
 
 
+@fault("error", relayed="unread")
+async def ends_early_in_a_stream_that_counts_as_it_goes(line: Line):
+    """Usage in every chunk of a Chat stream is no end."""
+    events = line.content.replace(b'"usage":null', b'"usage":{"prompt_tokens":1}').split(b"\n\n")
+    await line.head(CHUNKED)
+    await line.chunk(b"\n\n".join(events[: len(events) // 2]) + b"\n\n", b"")
+
+
 @fault("regular", "error")
 async def stalls_after_the_body(line: Line):
     await line.head(CHUNKED)
@@ -265,7 +273,8 @@ async def has_an_event_above_the_limit(line: Line):
 async def says_more_after_the_end(line: Line):
     await line.head()
     await line.write(line.content)
-    for more in (b"\n", b"\n\n", b": bye\n", b"\n") if line.streams else (b"\n", b" "):
+    done = b"data: [DONE]\n\n" if line.streams and line.type != "common" else b"\n"
+    for more in (done, b"\n", b"\n\n", b": bye\n", b"\n") if line.streams else (b"\n", b" "):
         await asyncio.sleep(0.005)
         await line.write(more)
 
