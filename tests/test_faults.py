@@ -206,6 +206,15 @@ async def ends_early_in_a_stream_that_counts_as_it_goes(line: Line):
     await line.chunk(b"\n\n".join(events[: len(events) // 2]) + b"\n\n", b"")
 
 
+SAYS_END = rb"data: [DONE] data: [DONE]\n\ndata: [DONE]\n\n\"type\":\"message_stop\" \"finish_reason\":\"stop\""
+
+
+@fault("error", relayed="unread")
+async def ends_early_after_a_text_about_ends(line: Line):
+    await line.head(CHUNKED)
+    await line.chunk(b'data: {"type":"x","id":"c","choices":[],"text":"%b"}\n\n' % SAYS_END, b"")
+
+
 @fault("regular", "error")
 async def stalls_after_the_body(line: Line):
     await line.head(CHUNKED)

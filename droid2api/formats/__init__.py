@@ -46,13 +46,15 @@ class Format:
     encode_stream_error: Callable[[GatewayError, bytes], bytes]
 
 
+_DONE = rb"(^|[\r\n])data:\s*\[DONE\]"
+
 CHAT = Format(
     name="chat",
     type="common",
     path="/v1/chat/completions",
     # not every upstream of this format sends [DONE]; then a finish reason is the end, or usage without an answer
     end=re.compile(
-        rb'\[DONE\]|"finish_reason":\s*"|"error":\s*["{]'
+        _DONE + rb'|"finish_reason":\s*"|"error":\s*["{]'
         rb'|"choices":\s*\[\].*"usage":\s*\{|"usage":\s*\{.*"choices":\s*\[\]'
     ),
     keepalive=b": keepalive\n\n",
@@ -71,7 +73,7 @@ RESPONSES = Format(
     name="responses",
     type="openai",
     path="/v1/responses",
-    end=re.compile(rb'"type":\s*"(response\.(completed|incomplete|failed|cancelled)|error)"|\[DONE\]'),
+    end=re.compile(_DONE + rb'|"type":\s*"(response\.(completed|incomplete|failed|cancelled)|error)"'),
     keepalive=b": keepalive\n\n",
     decode_request=responses.decode_request,
     encode_request=responses.encode_request,
@@ -88,7 +90,7 @@ ANTHROPIC = Format(
     name="anthropic",
     type="anthropic",
     path="/v1/messages",
-    end=re.compile(rb'"type":\s*"(message_stop|error)"|^data:\s*\[DONE\]', re.MULTILINE),
+    end=re.compile(_DONE + rb'|"type":\s*"(message_stop|error)"'),
     keepalive=b'event: ping\ndata: {"type":"ping"}\n\n',
     decode_request=anthropic.decode_request,
     encode_request=anthropic.encode_request,
