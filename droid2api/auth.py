@@ -117,6 +117,15 @@ class AuthManager:
             state |= {"state": "failing", "problem": problem}
         return state
 
+    def secrets(self, headers: Mapping[str, str]) -> list[str]:
+        """What an upstream that repeats what it was sent could tell of, for a client with `headers`."""
+        tokens = [self._tokens.access, self._tokens.refresh] if self._tokens else []
+        endpoints = self._settings.endpoints.values()
+        own = [self._environment.get(endpoint.api_key_env, "") for endpoint in endpoints if endpoint.api_key_env]
+        configured = [value for endpoint in endpoints for value in endpoint.headers.values()]
+        known = [self._key, *tokens, *own, *configured, *client_credentials(headers)]
+        return [secret for secret in known if len(secret) > 7]  # a shorter one is a dummy, and may be a word
+
     async def credential(self, endpoint: Endpoint, headers: Mapping[str, str]) -> str:
         """The credential for a request to `endpoint` from a client with `headers`. Raises CredentialError."""
         if endpoint.api_key_env:

@@ -185,7 +185,7 @@ async def translate(call: Call) -> web.StreamResponse:
             answer = call.format.encode_response(whole, request, time.time, new_id)
         except GatewayError as error:  # the turn failed
             error.headers |= passed
-            raise
+            raise call.upstream.mask(error, call.request.headers) from None
         return web.Response(body=orjson.dumps(answer), content_type="application/json", headers=passed)
 
 
@@ -199,6 +199,7 @@ async def _translate_stream(
             if batch is None:
                 await out.write(call.format.keepalive)
             elif isinstance(batch[-1], Failed):
+                call.upstream.mask(batch[-1].error, call.request.headers)
                 await out.fail(batch[-1].error, encoder.encode(batch), begun=len(batch) > 2)
             else:
                 await out.write(encoder.encode(batch))
@@ -264,7 +265,7 @@ async def _upstream_error(call: Call, response: aiohttp.ClientResponse, passed: 
     error.headers |= passed
     if status == 429 and error.code != "insufficient_quota":
         error.headers.setdefault("retry-after", "1")  # without it Codex ends the turn
-    return error
+    return call.upstream.mask(error, call.request.headers)
 
 
 def _client_headers(response: aiohttp.ClientResponse) -> dict[str, str]:

@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from droid2api.auth import AuthManager
 from droid2api.config import Model, Settings, Timeouts
-from droid2api.errors import StreamError, UpstreamError
+from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import ANTHROPIC
 
 ANTHROPIC_VERSION = "2023-06-01"
@@ -95,6 +95,12 @@ class Upstream:
         self._session = session
         self._auth = auth
         self._timeouts = settings.timeouts
+
+    def mask(self, error: GatewayError, client: Mapping[str, str]) -> GatewayError:
+        """An upstream's error without the credentials that it may repeat."""
+        for secret in self._auth.secrets(client):
+            error.message = error.message.replace(secret, "***")
+        return error
 
     @asynccontextmanager
     async def post(

@@ -436,3 +436,22 @@ async def test_an_error_in_the_middle(tmp_path, client, upstream):
     assert (status, [is_error(event) for event in events].count(True)) == (200, 1)
     assert is_error(events[-1])
     assert "Overloaded" in str(events[-1])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("how", ["status", "stream"])
+async def test_an_upstream_that_repeats_the_credential_is_not_quoted(tmp_path, stream, how):
+    """In the translate lane; where formats are equal its words go through as they are."""
+    error = {"message": "Bad key test-key-of-the-owner, or test-key-of-the-client", "code": "server_error"}
+    body = orjson.dumps({"error": error})
+    script = Scripted(status=401, headers={"Content-Type": "application/json"}, chunks=[body])
+    if how == "stream":
+        script = Scripted(chunks=[b"data: %b\n\n" % body])
+    async with serving(script.app()) as upstream:
+        environment = {"FACTORY_API_KEY": "test-key-of-the-owner"}
+        async with gateway_for(settings_for(tmp_path, upstream, environment)) as gateway:
+            sent = {"model": BY_TYPE["common"], "input": "hi", "stream": stream}
+            headers = {"x-api-key": "test-key-of-the-client"}
+            status, _, content = await gateway.ask("/v1/responses", sent, headers)
+    assert status >= 400
+    assert b"Bad key ***, or ***" in content
