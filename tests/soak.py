@@ -130,6 +130,7 @@ def _report(result, memory: list[float], before: tuple[int, int], after: tuple[i
         ("wrong answers", len(result["wrong"]), not result["wrong"]),
         ("refreshes", result["refreshes"], result["refreshes"] >= len(memory) / 3),
         ("memory, MB", f"{warm:.1f} warm, {end:.1f} in the end", end <= warm * factor + noise),
+        ("  on the way", " ".join(f"{value:.1f}" for value in memory[:: len(memory) // 10 + 1]), True),
         ("open files", f"{before[0]} before, {after[0]} after", after[0] <= before[0] + 1),  # the upstream's is kept
         ("tasks", f"{before[1]} before, {after[1]} after", after[1] <= before[1]),
         ("requests left", left, left == 0),
