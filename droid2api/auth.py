@@ -33,6 +33,8 @@ REFRESH_BEFORE_EXPIRY = 2 * 3600.0
 REFRESH_TIMEOUT = 30.0
 SAVE_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
+FRESH_AT_START = 60.0
+"""A start renews the token, but for one that is only seconds old: several workers start together."""
 RETRY_DELAYS = (2.0, 300.0)
 """Seconds after a failed refresh: the first delay, doubled each time up to the second."""
 CHECK_EVERY = 30.0
@@ -73,6 +75,8 @@ class AuthManager:
         self.problem = ""
         self.source = self._find_source()
         self._seen: Tokens | None = self._tokens  # in the store; others there are another process's
+        if self._tokens and time.time() - self._tokens.received_at > FRESH_AT_START:
+            self._due = 0.0
 
     def _find_source(self) -> str:
         if self._key:
