@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from droid2api import __version__
 from droid2api.auth import AuthManager
@@ -74,6 +75,17 @@ async def create_app(settings: Settings | None = None) -> web.AppRunner:
     if not own_server:
         app.on_startup.append(_warn_without_keys)
     return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
+
+
+def _without_request_bytes(record: logging.LogRecord) -> bool:
+    """aiohttp quotes a request that it cannot read, with whatever key stands in it: the kind of error must do."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.msg, record.args = f"{record.getMessage()}: {type(record.exc_info[1]).__name__}", ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
+logging.getLogger("aiohttp.server").addFilter(_without_request_bytes)
 
 
 def start_logging(settings: Settings) -> None:

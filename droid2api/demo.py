@@ -41,6 +41,9 @@ from droid2api.formats import ANTHROPIC, FORMATS, RESPONSES, Format
 from droid2api.history import repair
 from droid2api.reasoning import SMALLEST_BUDGET
 
+KEPT_REASONING = 10000
+"""Reasoning blocks that the demo knows again; older ones are refused, as if they were another's."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -125,6 +128,8 @@ class Demo:
                 start = max(number for number, earlier in enumerate(events[:index]) if isinstance(earlier, BlockStart))
                 words = [delta.text for delta in events[start:index] if isinstance(delta, Delta)]
                 self._reasoning[_state_key(event.state)] = "".join(words)
+                if len(self._reasoning) > KEPT_REASONING:
+                    del self._reasoning[next(iter(self._reasoning))]
 
     def _check_reasoning(self, format: Format, request: Request) -> None:
         """Opaque state must be this upstream's own and stand with the text that it was given out with."""

@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 
 import orjson
@@ -172,3 +173,16 @@ async def test_json_with_a_charset_is_json(tmp_path):
     async with demo_gateway(tmp_path) as gateway:
         for kind in ("application/json; charset=utf-8", "application/vnd.api+json"):
             assert (await gateway.ask(CHAT, ASK, {"Content-Type": kind}))[0] == 200
+
+
+@pytest.mark.parametrize("line", ["Authorization: Bearer test-key\x01", "x-api-key: test-key\x00", "Bearer test-key"])
+async def test_a_request_that_cannot_be_read_is_not_quoted_in_the_log(tmp_path, caplog, line):
+    async with demo_gateway(tmp_path) as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n".encode())
+        assert (await reader.read(12)).endswith(b"400")
+        writer.close()
+        await writer.wait_closed()
+    assert "Error handling request" in caplog.text
+    assert "test-key" not in caplog.text
