@@ -244,9 +244,9 @@ def encode_request(request: Request, target: Target) -> Json:
     if request.effort:
         body["reasoning_effort"] = request.effort
     if output := request.output:
-        schema = {"name": output.name, "schema": output.schema, "strict": output.strict}
-        if output.description:
-            schema["description"] = output.description
+        given: Json = {"strict": output.strict, "description": output.description}
+        schema: Json = {"name": output.name, "schema": output.schema}
+        schema |= {name: value for name, value in given.items() if value is not None}
         json_schema = {"type": "json_schema", "json_schema": schema}
         body["response_format"] = json_schema if output.schema else {"type": "json_object"}
     if request.user:
