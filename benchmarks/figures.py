@@ -127,7 +127,7 @@ class Bench:
 
     def stalls(self, tell: Callable[[str], None]) -> None:
         """The largest level at which no gap is over 100 ms longer than the direct run's, by halving."""
-        direct = {level: self._gap(self.rows[0], level) for level in self.plan.levels}
+        direct: dict[int, float] = {}
         for row in self.rows[1:]:
             if row.limited:
                 continue
@@ -135,6 +135,8 @@ class Bench:
             probe = bad - 1
             while good < bad:
                 level = self.plan.levels[probe]
+                if level not in direct:
+                    direct[level] = self._gap(self.rows[0], level)
                 gap = self._gap(row, level)
                 tell(f"{row.name}: {level} streams, largest gap {gap * 1000:.0f} ms, direct {direct[level] * 1000:.0f}")
                 if gap <= direct[level] + 0.1:

@@ -168,7 +168,9 @@ def litellm(python: str, folder: Path, upstream_port: int) -> Iterator[Server]:
         }
         for name in SCENARIOS
     ]
-    config.write_bytes(orjson.dumps({"model_list": models, "litellm_settings": {"telemetry": False}}))
+    general = {"dangerously_permit_weak_or_unset_master_key": True}  # loopback only, and nothing behind it
+    settings = {"model_list": models, "litellm_settings": {"telemetry": False}, "general_settings": general}
+    config.write_bytes(orjson.dumps(settings))
     environment = {
         "HOME": str(folder),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",

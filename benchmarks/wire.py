@@ -20,7 +20,6 @@ Json = dict[str, Any]
 
 STAMP = re.compile(rb"t=(\d{10}\.\d{6})")
 _PLACE = b"t=0000000000.000000"
-WORD = "token "
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,8 @@ class Scenario:
     pace: float = 0.0
 
     def events(self) -> list[Event]:
-        text = f"{_PLACE.decode()} " if self.pace else WORD
-        events: list[Event] = [Start("answer-1", "model"), BlockStart("text")]
-        events += [Delta(text)] * self.deltas
-        events.append(BlockEnd())
+        words = (f"{_PLACE.decode()} " if self.pace else f"token{number} " for number in range(self.deltas))
+        events: list[Event] = [Start("answer-1", "model"), BlockStart("text"), *map(Delta, words), BlockEnd()]
         if self.arguments:
             events.append(BlockStart("tool_call", "call_1", "Edit"))
             parts = ['{"file_path":"/src/main.py","new_string":"', *["value = "] * (self.arguments - 2), '"}']

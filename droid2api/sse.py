@@ -105,11 +105,8 @@ class EventCutter:
     def feed(self, chunk: bytes) -> bytes:
         """The bytes up to the last event boundary, or nothing. Raises StreamError for an event above `limit` bytes."""
         window = self._end + chunk
-        boundary = -1
-        for mark in (b"\n\n", b"\n\r\n", b"\r\r"):
-            if (found := window.rfind(mark)) >= 0:
-                boundary = max(boundary, found + len(mark))
-        if boundary < 0:
+        boundary = _last_boundary(window, len(window))
+        if not boundary:
             self._parts.append(chunk)
             self._size += len(chunk)
             self._end = window[-3:]
@@ -124,10 +121,21 @@ class EventCutter:
         return whole
 
 
+def _last_boundary(content: bytes, end: int) -> int:
+    """Where the last blank line before `end` ends; 0 without one."""
+    marks = (b"\n\n", b"\n\r\n", b"\r\r") if b"\r" in content else (b"\n\n",)  # a search for what is not there is slow
+    boundary = 0
+    for mark in marks:
+        if (found := content.rfind(mark, 0, end)) >= 0:
+            boundary = max(boundary, found + len(mark))
+    return boundary
+
+
 def _last_event(content: bytes) -> bytes:
     """The last event with data and what follows it: blank lines and comments may come after a stream's end."""
-    data = max(content.rfind(b"\ndata:"), content.rfind(b"\rdata:")) + 1
+    data = content.rfind(b"\ndata:") + 1
+    if b"\r" in content:
+        data = max(data, content.rfind(b"\rdata:") + 1)
     if not data and not content.startswith(b"data:"):
         return b""
-    start = max(content.rfind(b"\n\n", 0, data), content.rfind(b"\n\r\n", 0, data), content.rfind(b"\r\r", 0, data))
-    return content[start + 1 :]
+    return content[_last_boundary(content, data) :]
