@@ -1,11 +1,11 @@
 FROM python:3.13-slim
 
 WORKDIR /app
-COPY pyproject.toml requirements.lock requirements-replicas.lock README.md LICENSE config.json ./
+COPY pyproject.toml requirements.lock requirements-fast.lock requirements-replicas.lock README.md LICENSE config.json ./
 COPY droid2api droid2api
 
 # 1000 is the first user's number on most Linux hosts: its files in a mounted ./data can then be written
-RUN pip install --no-cache-dir --require-hashes --requirement requirements.lock \
+RUN pip install --no-cache-dir --require-hashes --requirement requirements.lock --requirement requirements-fast.lock \
     && pip install --no-cache-dir --no-deps . \
     && useradd --uid 1000 --create-home droid \
     && install -d -o droid -g droid -m 700 data

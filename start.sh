@@ -8,7 +8,7 @@ stamp=.venv/droid2api-installed
 
 # What the environment was made for: another Python or other dependencies want a new installation.
 wanted() {
-    echo "$("$python" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null) $(cat pyproject.toml requirements.lock | cksum)"
+    echo "$("$python" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null) $(cat pyproject.toml requirements*.lock | cksum)"
 }
 
 stop() {
@@ -41,6 +41,8 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(wanted)" ]; then
     pip="$python -m pip install --quiet --disable-pip-version-check"
     $pip --require-hashes --requirement requirements.lock # exactly what was tested, whatever the index offers
     $pip --no-deps --editable .
+    $pip --require-hashes --only-binary :all: --requirement requirements-fast.lock 2>/dev/null ||
+        echo "start.sh: there is no uvloop for this Python; its own event loop serves." >&2
     wanted >"$stamp"
 fi
 

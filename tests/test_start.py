@@ -397,7 +397,7 @@ esac"""
     assert "no network" in first.stderr
     assert second.stdout == third.stdout == "started --demo\n"
     assert third.stderr == ""
-    assert (folder / "pip.log").read_text().split() == ["try"] * 3  # failed, packages, droid2api itself
+    assert (folder / "pip.log").read_text().split() == ["try"] * 4  # failed, packages, droid2api itself, uvloop
     with (folder / "pyproject.toml").open("a") as file:
         file.write("# other dependencies\n")
     assert "installing" in run(tmp_path, environment, command=("sh", str(script))).stderr
