@@ -21,7 +21,7 @@ _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-
 
 @dataclass
 class Answer:
-    """`chunks` go out at once, one write for each; then each of `paced` after another `pace` seconds; then `rest`."""
+    """`chunks` go out at once, a write for each; then each of `paced` after another `pace` seconds; then `rest`."""
 
     pace: float
     chunks: list[bytes] = field(default_factory=list)
@@ -48,7 +48,12 @@ def prepare(scenario: Scenario, format: Format) -> Answer:
         answer.rest += b"0\r\n\r\n"
     else:
         answer.chunks.append(b"0\r\n\r\n")
+        answer.chunks = _together(answer.chunks, scenario.together)
     return answer
+
+
+def _together(chunks: list[bytes], size: int) -> list[bytes]:
+    return [b"".join(chunks[start : start + size]) for start in range(0, len(chunks), size)]
 
 
 ANSWERS = {

@@ -24,13 +24,17 @@ _PLACE = b"t=0000000000.000000"
 
 @dataclass(frozen=True)
 class Scenario:
-    """What the upstream answers: `deltas` of text, then `arguments` of a tool call; `pace` is the seconds between."""
+    """What the upstream answers: `deltas` of text, then `arguments` of a tool call; `pace` is the seconds between.
+
+    Unpaced, it writes as many events `together`.
+    """
 
     name: str
     stream: bool = True
     deltas: int = 0
     arguments: int = 0
     pace: float = 0.0
+    together: int = 1
 
     def events(self) -> list[Event]:
         words = (f"{_PLACE.decode()} " if self.pace else f"token{number} " for number in range(self.deltas))
@@ -44,11 +48,12 @@ class Scenario:
 
 SHORT = Scenario("short", stream=False, deltas=8)
 UNPACED = Scenario("unpaced", deltas=200)
+BURST = Scenario("burst", deltas=200, together=10)
 BRIEF = Scenario("brief", deltas=3, pace=0.02)
 PACED = Scenario("paced", deltas=64, pace=0.02)
 SLOW = Scenario("slow", deltas=64, pace=0.5)
 TURN = Scenario("turn", deltas=100, arguments=200)
-SCENARIOS = {scenario.name: scenario for scenario in (SHORT, UNPACED, BRIEF, PACED, SLOW, TURN)}
+SCENARIOS = {scenario.name: scenario for scenario in (SHORT, UNPACED, BURST, BRIEF, PACED, SLOW, TURN)}
 
 
 # -- answers --------------------------------------------------------------------------------------------------------

@@ -159,23 +159,24 @@ async def read_chunks(response: aiohttp.ClientResponse, timeouts: Timeouts) -> A
 
     Raises StreamError when the answer breaks, or the upstream is silent for `idle` seconds.
     """
-    content, silent = response.content, 0.0
+    content, silent, loop = response.content, 0.0, asyncio.get_running_loop()
     try:
-        while True:
+        while silent < timeouts.idle:
             patience = min(timeouts.keepalive, timeouts.idle - silent)
             try:
-                async with asyncio.timeout(patience):
-                    chunk = await content.readany()
+                async with asyncio.timeout(None) as limit:  # one for many reads: to enter it costs as much as a read
+                    while True:
+                        limit.reschedule(loop.time() + patience)
+                        chunk = await content.readany()
+                        limit.reschedule(None)  # the client may take long for the chunk
+                        if not chunk:
+                            return
+                        silent, patience = 0.0, min(timeouts.keepalive, timeouts.idle)
+                        yield chunk
             except TimeoutError:
                 silent += patience
-                if silent >= timeouts.idle:
-                    break
-                yield b""
-                continue
-            if not chunk:
-                return
-            silent = 0.0
-            yield chunk
+                if silent < timeouts.idle:
+                    yield b""
     except (aiohttp.ClientError, OSError) as error:
         raise StreamError(f"The connection to the upstream broke ({type(error).__name__}).") from None
     raise StreamError(f"The upstream said nothing for {timeouts.idle:g} seconds.", status=504)
