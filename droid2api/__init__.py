@@ -8,7 +8,7 @@ The map, lowest floor first; a module imports from lower floors only:
                        capabilities (of models), estimate (of tokens)
        fields, sse     JSON fields with exact errors; server-sent events
        stops           stop sequences for upstreams that have none
-    2  formats/*.py    chat, responses, anthropic: JSON of one format to and from the floor below
+    2  formats/*/      chat, responses, anthropic: request, adapt and answer of one format, to and from the floor below
     3  formats         FORMATS: what each format is called and can do
     4  config          settings from config.json and the environment
     5  auth, upstream  where the credential comes from; the one client session

@@ -4,6 +4,7 @@ The stream is named events, message_start to message_stop, strictly nested. Toke
 ones out of input_tokens, and those of message_delta replace the earlier ones.
 """
 
+from droid2api.formats.anthropic.adapt import adapt
 from droid2api.formats.anthropic.answer import (
     StreamDecoder,
     StreamEncoder,
@@ -12,7 +13,7 @@ from droid2api.formats.anthropic.answer import (
     encode_response,
     encode_stream_error,
 )
-from droid2api.formats.anthropic.request import NAME, adapt, decode_request, encode_request
+from droid2api.formats.anthropic.request import NAME, decode_request, encode_request
 
 __all__ = [
     "NAME",

@@ -92,13 +92,15 @@ class StreamDecoder(TurnDecoder):
         if not self.turn.started and (value.get("model") or value.get("choices")):  # Azure's first chunk has neither
             self._id = string(value, "id") or uuid.uuid4().hex
             self.turn.start(value.get("id") or "", value.get("model") or "")
-        if usage := inner(value, "usage") or inner(inner(value, "x_groq"), "usage"):
-            self._usage = _decode_usage(usage)
+        if value.get("usage") or value.get("x_groq"):
+            usage = inner(value, "usage") or inner(inner(value, "x_groq"), "usage")
+            self._usage = _decode_usage(usage) if usage else self._usage
         for choice in value.get("choices") or ():
             if choice.get("index"):
                 continue
             self._read_delta(choice.get("delta") or choice.get("message") or {})
-            self._reason = string(choice, "finish_reason") or self._reason
+            if choice.get("finish_reason"):
+                self._reason = string(choice, "finish_reason")
 
     def close(self) -> list[Event]:
         """Without [DONE] the finish reason is the end: some upstreams forget the former."""

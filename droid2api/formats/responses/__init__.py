@@ -5,6 +5,7 @@ are told apart by their output_index: one upstream changes item_id on every even
 """
 
 from droid2api.formats.openai_shared import encode_error
+from droid2api.formats.responses.adapt import adapt
 from droid2api.formats.responses.answer import (
     StreamDecoder,
     StreamEncoder,
@@ -12,7 +13,7 @@ from droid2api.formats.responses.answer import (
     encode_response,
     encode_stream_error,
 )
-from droid2api.formats.responses.request import NAME, adapt, decode_request, encode_request
+from droid2api.formats.responses.request import NAME, decode_request, encode_request
 
 __all__ = [
     "NAME",

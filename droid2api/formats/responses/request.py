@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-
 from droid2api.capabilities import never_reasons, openai_effort, refuses_sampling
 from droid2api.conversation import (
     Document,
@@ -26,7 +24,7 @@ from droid2api.conversation import (
     unsupported,
 )
 from droid2api.errors import RequestError
-from droid2api.events import PACKED_STATE, State
+from droid2api.events import State
 from droid2api.fields import Json, objects, optional, required, wrong
 from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
 from droid2api.tools import register_tools, safe_name, wire_name
@@ -367,31 +365,3 @@ def _encode_part(part: Part) -> Json:
             return with_breakpoint({"type": "input_file"} | ({"file_url": part.url} if part.url else file), part.cache)
         case _:
             raise unsupported(part, "openai")
-
-
-def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
-    """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
-
-    Takes out reasoning items that this gateway marked as another provider's.
-    """
-    body["model"] = target.id
-    instructions = body.get("instructions")
-    if system_prompt and (instructions is None or type(instructions) is str):
-        body["instructions"] = system_prompt + (instructions or "")
-    items = body.get("input")
-    if type(items) is list:
-        body["input"] = [item for item in items if not _is_foreign(item)]
-    if target.reasoning == "off":
-        body.pop("reasoning", None)
-    elif target.reasoning != "auto":
-        body["reasoning"] = {"effort": target.reasoning, "summary": "auto"}
-    if target.fast:
-        body.setdefault("service_tier", "priority")
-
-
-def _is_foreign(item: object) -> bool:
-    return (
-        type(item) is dict
-        and item.get("type") == "reasoning"
-        and str(item.get("encrypted_content")).startswith(PACKED_STATE)
-    )
