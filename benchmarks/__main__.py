@@ -19,6 +19,8 @@ from benchmarks import report, sansio, servers
 from benchmarks.figures import FULL, LANES, QUICK, Bench, Row, cold_start, memory
 from benchmarks.servers import Server
 
+BASELINE = Path(__file__).with_name("baseline.json")
+
 
 def main() -> None:
     arguments = _parser().parse_args()
@@ -27,6 +29,8 @@ def main() -> None:
     print(report.table(result["rows"], result["sans_io"]))
     if arguments.json:
         Path(arguments.json).write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+    if arguments.baseline:
+        BASELINE.write_bytes(orjson.dumps(report.baseline(result), option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loops", action="store_true", help="the gateway's rows without uvloop too")
     parser.add_argument("--upstream-port", type=int, default=0, help="a fixed port, for the peer at a URL")
     parser.add_argument("--json", metavar="FILE", help="write everything there, each round's values too")
+    parser.add_argument("--baseline", action="store_true", help=f"write {BASELINE.name} beside this module anew")
     return parser
 
 

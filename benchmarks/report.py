@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from benchmarks.figures import Samples
+from benchmarks.figures import LANES, Samples
 
 TITLES = {
     "calls_per_s": "short calls at 32 connections, 1/s",
@@ -35,6 +35,10 @@ RATIOS = ("calls_per_s", "unpaced_per_s", "burst_per_s", "turns_per_s", "cpu_us"
 """Figures whose ratio to another row says the same on any machine."""
 LESS_IS_BETTER = ("cpu_us",)
 BASES = ("direct", "nginx")
+KEPT = ("calls_per_s", "burst_per_s", "cpu_us")
+"""What the baseline holds. Streams with a write for each event are as fast as upstream and load get the CPU."""
+
+LANE_NAMES = [lane[0] for lane in LANES]
 
 Medians = dict[str, dict[str, float]]
 Ratios = dict[str, dict[str, dict[str, float]]]
@@ -89,6 +93,15 @@ def _number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def baseline(measured: dict[str, Any]) -> dict[str, Any]:
+    counts = {name: round(cost["instructions"]) for name, cost in measured["sans_io"].items()}
+    kept = {name: measured["ratios"][name] for name in KEPT}
+    for bases in kept.values():
+        for base, rows in bases.items():
+            bases[base] = {row: ratio for row, ratio in rows.items() if row in LANE_NAMES}
+    return {"ratios": kept, "instructions": counts}
 
 
 def falls(measured: dict[str, Any], baseline: dict[str, Any], room: float) -> list[str]:
