@@ -132,6 +132,24 @@ async def test_banner_tells_address_credential_source_models_and_endpoints(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ({"FACTORY_API_KEY": SECRET}, True),
+        ({"FACTORY_API_KEY": SECRET, "DROID2API_KEYS": "a-key"}, False),
+        ({"FACTORY_API_KEY": SECRET, "HOST": "127.0.0.1"}, False),
+        ({}, False),  # without a credential there is nothing to misuse
+    ],
+)
+async def test_an_open_gateway_is_warned_of(tmp_path, environment, more, warned):
+    write_config(tmp_path)
+    async with started(tmp_path, environment | {"HOST": "0.0.0.0"} | more, "--port", "0") as running:
+        assert await running.end() == 0
+    text = "\n".join(running.errors)
+    assert ("Everyone who can reach this port can use your credential" in text) is warned
+    assert ("DROID2API_KEYS=" in text) is warned
+
+
+@pytest.mark.parametrize(
     ("keys", "shown"),
     [
         ({}, "each client's own (no credential is configured)"),
