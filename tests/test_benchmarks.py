@@ -44,11 +44,11 @@ def test_instructions_of_decoders_and_encoders():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_quick_form_against_the_baseline(tmp_path):
-    """Measured a second time before it is a failure: on a shared machine one run says little."""
-    for attempt in ("first", "second"):
+    """Measured three times before it is a failure: on a shared machine one run says little."""
+    for attempt in ("first", "second", "third"):
         measured = run_quick(tmp_path / f"{attempt}.json")
         assert {"direct", "relay chat", "chat->anthropic"} <= set(measured["rows"])
         if not servers.has_uvloop():
