@@ -182,7 +182,7 @@ async def errors_in_format(request: web.Request, handler: Handler) -> web.Stream
         return _error_response(request, RequestError(f"The body has more than {BODY_LIMIT} bytes.", status=413))
     except web.HTTPException:
         raise
-    except Exception:
+    except Exception:  # a mistake of this program: the client must get an end all the same, and the log the traceback
         if request.transport and not request.transport.is_closing():  # else the client has left in the middle
             log.exception("%s %s failed", request.method, request.rel_url.raw_path)
             if _begun.get():  # a second head would be part of the stream: let it break instead

@@ -44,15 +44,14 @@ def test_instructions_of_decoders_and_encoders():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(400)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.skipif(not servers.has_uvloop(), reason="the baseline was measured with uvloop")
 def test_the_quick_form_against_the_baseline(tmp_path):
-    """Measured three times before it is a failure: on a shared machine one run says little."""
-    for attempt in ("first", "second", "third"):
+    """Measured a second time before it is a failure: on a shared machine one run says little."""
+    for attempt in ("first", "second"):
         measured = run_quick(tmp_path / f"{attempt}.json")
         assert {"direct", "relay chat", "chat->anthropic"} <= set(measured["rows"])
-        if not servers.has_uvloop():
-            pytest.skip("the baseline is of uvloop")
         falls = report.falls(measured, BASELINE, ROOM)
         if not falls:
             return

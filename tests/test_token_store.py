@@ -436,3 +436,15 @@ async def test_a_disk_that_hangs_holds_nobody_for_long(tmp_path, monkeypatch):
         async with asyncio.timeout(2):
             assert await manager.credential(endpoint, {})
         assert "could not be stored in 0.1 seconds" in manager.describe()["problem"]
+
+
+@needs_posix
+def test_only_the_owner_may_read_the_folder_and_its_files(tmp_path):
+    before = os.umask(0)  # as open as a shell can set it
+    try:
+        store = FileStore(tmp_path / "data" / "auth.json", "key")
+        store.save(Tokens("access", "refresh"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "data").iterdir()} == {0o600}
