@@ -13,9 +13,12 @@ The map, lowest floor first; a module imports from lower floors only:
     4  config          settings from config.json and the environment
     5  auth, upstream  where the credential comes from; the one client session
        token_store     where rotating tokens are kept, for one process or many: a file; redis_store: the same in Redis
+       exchange        one request and its answer, for whoever watches: log, metrics, usage, page
     6  relay, guard    the two pumps: relay and translate; which callers are let in
     7  app             routes and lifecycle
     8  __main__, demo  command line; the embedded upstream
+
+    observe/*          what is optional, imported only when used: usage store, metrics, page, command line reports
 """
 
 __version__ = "0.1.0"

@@ -18,7 +18,7 @@ FLOORS = [
     {f"formats.{name}" for name in FORMATS} | {"formats.openai_shared"},
     {"formats"},
     {"config"},
-    {"auth", "token_store", "redis_store", "upstream"},
+    {"auth", "token_store", "redis_store", "upstream", "exchange"},
     {"relay", "guard"},
     {"app"},
     {"__main__", "demo"},
