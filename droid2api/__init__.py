@@ -13,8 +13,9 @@ The map, lowest floor first; a module imports from lower floors only:
     4  config          settings from config.json and the environment
     5  auth, upstream  where the credential comes from; the one client session
        token_store     where rotating tokens are kept, for one process or many: a file; redis_store: the same in Redis
-       exchange        one request and its answer, for whoever watches: log, metrics, usage, page
-    6  relay, guard    the two pumps: relay and translate; which callers are let in
+       exchange        one request and its answer, for whoever watches: logs, and what is in observe
+    6  lanes, relay    the two lanes of an answer, and the pumps through them
+       guard, reload   which callers are let in; settings that change while the gateway runs
     7  app             routes and lifecycle
     8  __main__, demo  command line; the embedded upstream
 

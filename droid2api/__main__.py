@@ -12,14 +12,15 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.app import AUTH, GUARD, create_app, start_logging
-from droid2api.config import Settings, find_config, load, load_dotenv
+from droid2api.app import CURRENT, RELOADER, create_app, file_source
+from droid2api.config import Settings
 from droid2api.errors import ConfigError
+from droid2api.logs import start_logging
+from droid2api.reload import Source
 
 log = logging.getLogger("droid2api")
 
@@ -39,15 +40,15 @@ def main() -> None:
     """Exit code 2 for anything that the owner must mend, after one clear message."""
     arguments = _parser().parse_args()
     try:
-        load_dotenv(Path.cwd() / ".env")
-        settings = _settings(arguments)
+        source = _source(arguments)
+        settings = source.read()
     except ConfigError as error:
         sys.exit(_refuse(str(error)))
     start_logging(settings)
     gc.set_threshold(GARBAGE_THRESHOLD)
     try:
         with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(settings, demo=arguments.demo))
+            runner.run(serve(settings, source, demo=arguments.demo))
     except ConfigError as error:
         sys.exit(_refuse(str(error)))
     except OSError as error:
@@ -75,12 +76,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    settings = load(find_config(arguments.config, os.environ))
-    port = settings.port if arguments.port is None else arguments.port
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port: must be from 0 to 65535, not {port}.")
-    return replace(settings, host=arguments.host or settings.host, port=port)
+def _source(arguments: argparse.Namespace) -> Source:
+    """The files' settings; the arguments win over them."""
+    source = file_source(arguments.config)
+
+    def read() -> Settings:
+        settings = source.read()
+        port = settings.port if arguments.port is None else arguments.port
+        if not 0 <= port <= 65535:
+            raise ConfigError(f"--port: must be from 0 to 65535, not {port}.")
+        return replace(settings, host=arguments.host or settings.host, port=port)
+
+    return replace(source, read=read)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -97,9 +104,9 @@ def _refuse(message: str) -> int:
     return 2
 
 
-async def serve(settings: Settings, *, demo: float | None = None) -> None:
-    """Listen until SIGINT or SIGTERM; `demo` is the pace of the embedded upstream, in seconds. Raises OSError when the
-    port cannot be had.
+async def serve(settings: Settings, source: Source | None = None, *, demo: float | None = None) -> None:
+    """Listen until SIGINT or SIGTERM; SIGHUP reads `source` again. `demo` is the pace of the embedded upstream, in
+    seconds. Raises OSError when the port cannot be had.
     """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -114,10 +121,13 @@ async def serve(settings: Settings, *, demo: float | None = None) -> None:
             loop.add_signal_handler(name, stop_once)
     async with contextlib.AsyncExitStack() as running:
         if demo is not None:
-            from droid2api.demo import Demo, start_demo  # only here, so that a normal start does not load it
+            from droid2api.demo import Demo, point_at, start_demo  # only here, so that a normal start does not load it
 
-            settings = await running.enter_async_context(start_demo(settings, Demo(pace=demo)))
-        runner = await create_app(settings)
+            base = await running.enter_async_context(start_demo(Demo(pace=demo)))
+            settings = point_at(base, settings)
+            if files := source:
+                source = replace(files, read=lambda: point_at(base, files.read()))
+        runner = await create_app(settings, source)
         app = runner.app
         await runner.setup()
         running.push_async_callback(runner.cleanup)
@@ -125,7 +135,10 @@ async def serve(settings: Settings, *, demo: float | None = None) -> None:
         await site.start()
         port = runner.addresses[0][1]
         print(_banner(settings, app, port, demo is not None), flush=True)
-        if app[GUARD].is_open and demo is None:
+        if source:
+            with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
+                loop.add_signal_handler(signal.SIGHUP, app[RELOADER].ask)
+        if app[CURRENT].guard.is_open and demo is None:
             log.warning(OPEN_WARNING)
         await stop.wait()
 
@@ -145,7 +158,7 @@ def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> 
 
 
 def _credential(settings: Settings, app: web.Application) -> str:
-    source = app[AUTH].source
+    source = app[CURRENT].auth.source
     own = sorted({m.endpoint.api_key_env for m in settings.models.values() if m.endpoint.api_key_env})
     shared = "each client's own (no credential is configured)" if source == "client" else source
     return ", ".join([shared, *(f"{name} for its endpoint{_unset(settings, name)}" for name in own)])

@@ -5,30 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from droid2api import __version__
-from droid2api.auth import AuthManager
-from droid2api.config import Model, Settings, find_config, load, load_dotenv
-from droid2api.errors import CredentialError, GatewayError, RequestError
+from droid2api.config import Model, Settings, find_config, load, read_environment
+from droid2api.errors import CredentialError, GatewayError, RequestError, UpstreamError
 from droid2api.estimate import estimate_tokens
+from droid2api.exchange import Exchange, Observer, client_name
 from droid2api.fields import Json, required
 from droid2api.formats import ANTHROPIC, CHAT, FORMATS, RESPONSES, Format
-from droid2api.guard import CORS_HEADERS, Guard
+from droid2api.guard import CORS_HEADERS
+from droid2api.logs import RequestLog, start_logging
 from droid2api.relay import STOPPING, Call, answer, forward
-from droid2api.upstream import BODY_LIMIT, Upstream, open_session
+from droid2api.reload import Current, Reloader, Source
+from droid2api.upstream import BODY_LIMIT, open_session
 
 log = logging.getLogger("droid2api")
 
@@ -46,75 +46,59 @@ ROUTES = (
     "POST /v1/messages/count_tokens",
 )
 
-SETTINGS = web.AppKey("settings", Settings)
-AUTH = web.AppKey("auth", AuthManager)
-UPSTREAM = web.AppKey("upstream", Upstream)
-GUARD = web.AppKey("guard", Guard)
+CURRENT = web.AppKey("current", Current)
+"""The settings and what is made from them; from the app's startup on."""
+RELOADER = web.AppKey("reloader", Reloader)
+OBSERVERS = web.AppKey("observers", list[Observer])
 RUNNING = web.AppKey("running", set[asyncio.Task[Any]])
 """The tasks that are answering a client."""
 STARTED = web.AppKey("started", float)
-
-_begun = ContextVar("begun", default=False)
-"""Whether this request's answer has begun, so that it is too late for another."""
+EXCHANGE = web.RequestKey("exchange", Exchange)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def create_app(settings: Settings | None = None) -> web.AppRunner:
+async def create_app(settings: Settings | None = None, source: Source | None = None) -> web.AppRunner:
     """The gateway as a server: its listener is stopped first, then running answers may finish.
 
-    Without settings they are read as the command line does: `gunicorn droid2api.app:create_app`.
+    Without settings they are read as the command line does: `gunicorn droid2api.app:create_app`. From `source` they are
+    read again when its files change.
     """
     own_server = settings is not None
     if settings is None:
-        load_dotenv(Path.cwd() / ".env")
-        settings = load(find_config(None, os.environ))
+        source = file_source()
+        settings = source.read()
         start_logging(settings)
-    app = build_app(settings)
+    app = build_app(settings, source)
     app.on_shutdown.append(drain)
     if not own_server:
         app.on_startup.append(_warn_without_keys)
     return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
 
 
-def _without_request_bytes(record: logging.LogRecord) -> bool:
-    """aiohttp quotes a request that it cannot read, with whatever key stands in it: the kind of error must do."""
-    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
-        record.msg, record.args = f"{record.getMessage()}: {type(record.exc_info[1]).__name__}", ()
-        record.exc_info = record.exc_text = None
-    return True
-
-
-logging.getLogger("aiohttp.server").addFilter(_without_request_bytes)
-
-
-def start_logging(settings: Settings) -> None:
-    """To stderr, where nobody has set up other (gunicorn's --log-config)."""
-    logging.basicConfig(
-        level=logging.DEBUG if settings.dev_mode else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("asyncio").setLevel(logging.INFO)
-    for warning in settings.warnings:
-        log.warning("%s: %s", settings.source, warning)
+def file_source(config: str | None = None) -> Source:
+    """Settings from config.json (or the file `config`), .env and the environment. Raises ConfigError."""
+    env_file = Path.cwd() / ".env"
+    path = find_config(config, read_environment(env_file))
+    return Source(lambda: load(path, read_environment(env_file)), (path, env_file))
 
 
 async def _warn_without_keys(app: web.Application) -> None:
     """Where another server listens is not known here."""
-    if app[GUARD].is_unlocked:
+    if app[CURRENT].guard.is_unlocked:
         log.warning("No key is set (DROID2API_KEYS): everyone who can reach this server can use your credential.")
 
 
-def build_app(settings: Settings) -> web.Application:
-    """The gateway's application. Its session and its refresh task live from startup to cleanup."""
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[errors_in_format, guarded])
-    app[SETTINGS] = settings
+def build_app(settings: Settings, source: Source | None = None) -> web.Application:
+    """The gateway's application. Its session and its tasks live from startup to cleanup."""
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[answered])
     app[STARTED] = time.time()
     app[STOPPING] = asyncio.Event()
     app[RUNNING] = set()
-    app.cleanup_ctx.append(_lifecycle)
-    app.on_response_prepare.append(_note_begin)
-    app.on_response_prepare.append(_allow_origin)
+    observers: list[Observer] = [RequestLog()]
+    app[OBSERVERS] = observers
+    app.cleanup_ctx.append(_lifecycle(settings, source))
+    app.on_response_prepare.append(_complete_head)
     app.router.add_get("/", index)
     app.router.add_get("/health", health)
     app.router.add_get("/api/hello", hello)
@@ -130,7 +114,7 @@ def build_app(settings: Settings) -> web.Application:
 
 async def drain(app: web.Application) -> None:
     """Let running answers finish, `timeouts.drain` seconds at the most; then end them with a clean error."""
-    await _wait_for(app[RUNNING], app[SETTINGS].timeouts.drain)
+    await _wait_for(app[RUNNING], app[CURRENT].settings.timeouts.drain)
     app[STOPPING].set()
     for task in app[RUNNING]:
         task.cancel()
@@ -142,34 +126,58 @@ async def _wait_for(tasks: set[asyncio.Task[Any]], seconds: float) -> None:
         await asyncio.wait(set(tasks), timeout=seconds)
 
 
-async def _lifecycle(app: web.Application) -> AsyncIterator[None]:
-    async with open_session(app[SETTINGS].timeouts) as session:
-        app[AUTH] = AuthManager(app[SETTINGS], session)
-        own_keys = any(model.endpoint.api_key_env for model in app[SETTINGS].models.values())
-        app[GUARD] = Guard(app[SETTINGS], own_keys or app[AUTH].source != "client")
-        app[UPSTREAM] = Upstream(app[SETTINGS], session, app[AUTH])
-        refreshing = asyncio.create_task(app[AUTH].run())
-        yield
-        refreshing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await refreshing
-        await app[AUTH].close()
+def _lifecycle(settings: Settings, source: Source | None) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        async with open_session() as session:
+            current = app[CURRENT] = Current(settings, session)
+            tasks = []
+            if source:
+                app[RELOADER] = Reloader(source, current)
+                tasks.append(asyncio.create_task(app[RELOADER].run()))
+            yield
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            await current.close()
+
+    return run
 
 
-# -- errors ---------------------------------------------------------------------------------------------------------
+# -- every request --------------------------------------------------------------------------------------------------
 
 
 @web.middleware
-async def errors_in_format(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error leaves in the envelope of the client's format."""
-    _begun.set(False)
+async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every request is let in or not, told to the observers, and its errors leave in the envelope of its format."""
+    app = request.app
+    client = client_name(request.headers.get("User-Agent", ""))
+    exchange = request[EXCHANGE] = Exchange(secrets.token_hex(8), client)
     if task := asyncio.current_task():
-        request.app[RUNNING].add(task)
-        task.add_done_callback(request.app[RUNNING].discard)
+        app[RUNNING].add(task)
     try:
+        return await _answer(request, handler, exchange)
+    except asyncio.CancelledError:
+        exchange.end = "stopped" if app[STOPPING].is_set() else "client left"
+        raise
+    finally:
+        if task:
+            app[RUNNING].discard(task)
+        if exchange.format:
+            exchange.duration = time.time() - exchange.began
+            if not exchange.stream:
+                exchange.first_byte = exchange.duration
+            exchange.end = exchange.end or "finish"
+            _tell(app, "ended", exchange)
+
+
+async def _answer(request: web.Request, handler: Handler, exchange: Exchange) -> web.StreamResponse:
+    try:
+        if preflight := _let_in(request):
+            return preflight
         return await handler(request)
     except GatewayError as error:
-        log.debug("%s %s: %d %s", request.method, request.rel_url.raw_path, error.status, error.message)
+        _note_error(request, error)
         return _error_response(request, error)
     except web.HTTPNotFound:
         routes = ", ".join(ROUTES)
@@ -179,48 +187,82 @@ async def errors_in_format(request: web.Request, handler: Handler) -> web.Stream
         wrong = f"{request.method} is not served on this path, but {allowed}."
         return _error_response(request, RequestError(wrong, status=405, headers={"Allow": allowed}))
     except web.HTTPRequestEntityTooLarge:
-        return _error_response(request, RequestError(f"The body has more than {BODY_LIMIT} bytes.", status=413))
+        too_large = RequestError(f"The body has more than {BODY_LIMIT} bytes.", status=413)
+        _note_error(request, too_large)
+        return _error_response(request, too_large)
     except web.HTTPException:
         raise
     except Exception:  # a mistake of this program: the client must get an end all the same, and the log the traceback
+        exchange.end = "client left"
         if request.transport and not request.transport.is_closing():  # else the client has left in the middle
+            exchange.end = "gateway error"
             log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-            if _begun.get():  # a second head would be part of the stream: let it break instead
+            if exchange.status:  # a second head would be part of the stream: let it break instead
                 request.transport.abort()
         return _error_response(request, GatewayError("The gateway failed; its log says why."))
 
 
-async def _note_begin(request: web.Request, response: web.StreamResponse) -> None:
-    _begun.set(True)
-
-
-def _error_response(request: web.Request, error: GatewayError) -> web.Response:
-    spoken = ANTHROPIC if "/messages" in request.path or "anthropic-version" in request.headers else CHAT
-    headers = dict(error.headers)
-    if isinstance(error, RequestError | CredentialError) and error.status < 500:
-        headers["x-should-retry"] = "false"  # Claude Code and the SDKs would try again for minutes
-    return _json(spoken.encode_error(error), error.status, headers)
-
-
-def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, headers=headers, content_type="application/json")
-
-
-@web.middleware
-async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    guard, origin = request.app[GUARD], request.headers.get("Origin")
+def _let_in(request: web.Request) -> web.Response | None:
+    """The answer to a preflight. Raises RequestError or CredentialError for who must not be served."""
+    guard, origin = request.app[CURRENT].guard, request.headers.get("Origin")
     if request.method == "OPTIONS" and origin:
         guard.check_preflight(origin, request.headers)
         return web.Response(status=204, headers=CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
     guard.check(request.method, request.path, request.headers)
-    return await handler(request)
+    return None
 
 
-async def _allow_origin(request: web.Request, response: web.StreamResponse) -> None:
-    """A page that may use the gateway may read its answers, errors too."""
+def _note_error(request: web.Request, error: GatewayError) -> None:
+    """Whose fault it is. A request that was refused before its format was looked at is told to the observers too."""
+    exchange = request[EXCHANGE]
+    exchange.error = error.message
+    match error:
+        case RequestError():
+            exchange.end = "request error"
+        case CredentialError():
+            exchange.end = "credential error"
+        case UpstreamError():
+            exchange.end = "upstream error"
+        case _:
+            exchange.end = "gateway error"
+    if request.method == "POST" and not exchange.format:
+        exchange.format = _spoken(request).name
+        _tell(request.app, "began", exchange)
+
+
+def _tell(app: web.Application, what: Literal["began", "ended"], exchange: Exchange) -> None:
+    for observer in app[OBSERVERS]:
+        try:
+            getattr(observer, what)(exchange)
+        except Exception:
+            log.exception("%s failed", type(observer).__name__)
+
+
+async def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
+    """Every answer carries the request's id, and a page that may use the gateway may read its answers, errors too."""
+    exchange = request[EXCHANGE]
+    exchange.status = response.status
+    response.headers["x-request-id"] = exchange.id
+    response.headers.setdefault("request-id", exchange.id)
     origin = request.headers.get("Origin")
-    if origin and request.app[GUARD].allows_origin(origin, request.headers):
+    if origin and request.app[CURRENT].guard.allows_origin(origin, request.headers):
         response.headers.update(CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
+
+
+def _spoken(request: web.Request) -> Format:
+    """The format that the client surely understands an error in."""
+    return ANTHROPIC if "/messages" in request.path or "anthropic-version" in request.headers else CHAT
+
+
+def _error_response(request: web.Request, error: GatewayError) -> web.Response:
+    headers = dict(error.headers)
+    if isinstance(error, RequestError | CredentialError) and error.status < 500:
+        headers["x-should-retry"] = "false"  # Claude Code and the SDKs would try again for minutes
+    return _json(_spoken(request).encode_error(error), error.status, headers)
+
+
+def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, headers=headers, content_type="application/json")
 
 
 # -- the gateway's own pages ----------------------------------------------------------------------------------------
@@ -238,19 +280,19 @@ async def hello(request: web.Request) -> web.Response:
 
 async def health(request: web.Request) -> web.Response:
     uptime = round(time.time() - request.app[STARTED])
-    credential = request.app[AUTH].describe()
+    credential = request.app[CURRENT].auth.describe()
     return _json({"status": "ok", "version": __version__, "credential": credential, "uptime_seconds": uptime})
 
 
 async def models(request: web.Request) -> web.Response:
     """Configured models, with the fields that both vendors' SDKs require."""
-    data = [_describe(model, request.app[STARTED]) for model in request.app[SETTINGS].models.values()]
+    data = [_describe(model, request.app[STARTED]) for model in request.app[CURRENT].settings.models.values()]
     ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
     return _json({"object": "list", "data": data, "has_more": False, **ends})
 
 
 async def model(request: web.Request) -> web.Response:
-    model = request.app[SETTINGS].route(request.match_info["id"])
+    model = request.app[CURRENT].settings.route(request.match_info["id"])
     return _json(_describe(model, request.app[STARTED]))
 
 
@@ -290,6 +332,25 @@ def _ask(format: Format) -> Handler:
 
 async def _read_call(request: web.Request, format: Format) -> Call:
     """The body as JSON, with its model found. Raises RequestError."""
+    exchange, current = request[EXCHANGE], request.app[CURRENT]
+    exchange.format = format.name
+    try:
+        body = await _read_json(request)
+        exchange.asked = required(body, "model", str)[:200]
+        model = current.settings.route(body["model"])
+        exchange.model, exchange.upstream = model.id, model.format.name
+    except RequestError as error:
+        if error.param == "model" and error.status == 400:
+            error.message += f" Configured models: {', '.join(current.settings.models) or 'none'}."
+        raise
+    finally:
+        _tell(request.app, "began", exchange)
+    call = Call(current.settings, current.upstream, request, format, body, model, exchange)
+    call.show("asked", await request.read())
+    return call
+
+
+async def _read_json(request: web.Request) -> Json:
     try:
         body = orjson.loads(await request.read())
     except web.RequestPayloadError:
@@ -299,13 +360,7 @@ async def _read_call(request: web.Request, format: Format) -> Call:
         raise RequestError(f"The body is not valid JSON: {where}.") from None
     if type(body) is not dict:
         raise RequestError("The body must be a JSON object.")
-    settings = request.app[SETTINGS]
-    try:
-        id = required(body, "model", str)
-    except RequestError as error:
-        error.message += f" Configured models: {', '.join(settings.models) or 'none'}."
-        raise
-    return Call(settings, request.app[UPSTREAM], request, format, body, settings.route(id))
+    return body
 
 
 async def count_tokens(request: web.Request) -> web.StreamResponse:

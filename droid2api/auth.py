@@ -100,6 +100,14 @@ class AuthManager:
             return "~/.factory/auth.json"
         return "client"
 
+    def holds_for(self, settings: Settings) -> bool:
+        """Whether the credential comes from the same place under other settings."""
+        return _places(settings) == _places(self._settings)
+
+    def take(self, settings: Settings) -> None:
+        """Go on with the same credential under new settings."""
+        self._settings, self._environment = settings, settings.environment
+
     @property
     def refreshes(self) -> bool:
         return bool(self._refresh_token)
@@ -357,6 +365,13 @@ class AuthManager:
             )
         now = time.time()
         return Tokens(access, str(value.get("refresh_token") or refresh_token), expiry(access, now), now)
+
+
+def _places(settings: Settings) -> list[object]:
+    """All that decides where the gateway's own credential comes from."""
+    names = ("FACTORY_API_KEY", "DROID_REFRESH_KEY", "DROID2API_REDIS_URL")
+    given = [settings.environment.get(name, "") for name in names]
+    return [*given, home(settings.environment), settings.data_folder, settings.auth]
 
 
 def _open_redis(url: str, key: str) -> TokenStore:

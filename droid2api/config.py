@@ -35,10 +35,12 @@ TOKEN_URL = "https://api.workos.com/user_management/authenticate"  # noqa: S105 
 CLIENT_ID = "client_01HNM792M5G5G1A2THWPXKFMXB"
 USER_AGENT = f"droid2api/{__version__}"
 THINKING = ("budget", "adaptive")
+LOG_FORMATS = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _KEYS = frozenset(
-    "port host endpoint models model_redirects system_prompt user_agent dev_mode auth timeouts api_keys allowed_hosts "
-    "allowed_origins".split()
+    "port host endpoint models model_redirects system_prompt user_agent dev_mode log_format log_level auth timeouts "
+    "api_keys allowed_hosts allowed_origins".split()
 )
 _ENDPOINT_KEYS = frozenset("name base_url headers api_key_env".split())
 _MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking max_tokens".split())
@@ -101,6 +103,8 @@ class Settings:
     system_prompt: str = ""
     user_agent: str = USER_AGENT
     dev_mode: bool = False
+    log_format: str = "text"
+    log_level: str = "info"
     auth: Auth = Auth()
     timeouts: Timeouts = Timeouts()
     api_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -134,13 +138,14 @@ def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
     return local if local.exists() else carried if carried.exists() else package.parent / "config.json"
 
 
-def load_dotenv(file: Path) -> None:
-    """Variables that are set already win over the file's. Raises ConfigError."""
+def read_environment(file: Path) -> dict[str, str]:
+    """The process's variables and those of a .env file; those that are set already win. Raises ConfigError."""
     try:
-        dotenv.load_dotenv(file)
+        given = dotenv.dotenv_values(file)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{file}: cannot be read: {reason}.") from None
+    return {name: value for name, value in given.items() if value is not None} | dict(os.environ)
 
 
 def home(environment: Mapping[str, str]) -> Path:
@@ -193,6 +198,8 @@ class _Reader:
             system_prompt=optional(value, "system_prompt", str) or "",
             user_agent=self._header_value("user_agent", optional(value, "user_agent", str)) or USER_AGENT,
             dev_mode=optional(value, "dev_mode", bool) or False,
+            log_format=_one_of(optional(value, "log_format", str) or "text", LOG_FORMATS, "log_format"),
+            log_level=_one_of(optional(value, "log_level", str) or "info", LOG_LEVELS, "log_level"),
             auth=self._read_auth(),
             timeouts=self._read_timeouts(),
             api_keys=self._read_keys(),

@@ -345,22 +345,23 @@ def _count(text: str) -> int:
 
 
 @asynccontextmanager
-async def start_demo(settings: Settings, demo: Demo | None = None) -> AsyncIterator[Settings]:
-    """Run the demo on a free loopback port; the settings given out point every endpoint at it.
-
-    No real credential is used and none is touched: the demo has one of its own.
-    """
+async def start_demo(demo: Demo | None = None) -> AsyncIterator[str]:
+    """Run the demo on a free loopback port; gives its URL."""
     runner = web.AppRunner((demo or Demo()).app(), access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        models = {
-            id: replace(model, endpoint=replace(model.endpoint, base_url=base + model.format.path, api_key_env=""))
-            for id, model in settings.models.items()
-        }
-        environment = {"FACTORY_API_KEY": "demo"}
-        auth = Auth(f"{base}/oauth/token", settings.auth.client_id)
-        yield replace(settings, models=models, environment=environment, auth=auth)
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+def point_at(base: str, settings: Settings) -> Settings:
+    """The settings with every model at the demo. No real credential is used, none touched: it has one of its own."""
+    models = {
+        id: replace(model, endpoint=replace(model.endpoint, base_url=base + model.format.path, api_key_env=""))
+        for id, model in settings.models.items()
+    }
+    environment = {"FACTORY_API_KEY": "demo"}
+    auth = Auth(f"{base}/oauth/token", settings.auth.client_id)
+    return replace(settings, models=models, environment=environment, auth=auth)

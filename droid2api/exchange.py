@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from droid2api.events import Usage
+from droid2api.fields import Json
 
 End: TypeAlias = Literal[
     "", "finish", "client left", "request error", "credential error", "upstream error", "stopped", "gateway error"
@@ -30,7 +31,7 @@ class Exchange:
 
     id: str
     client: str
-    format: str
+    format: str = ""
     asked: str = ""
     model: str = ""
     upstream: str = ""
@@ -60,15 +61,21 @@ class Exchange:
         seconds = self.duration - self.first_byte
         return self.usage.output / seconds if seconds > 0 else None
 
+    def to_json(self) -> Json:
+        """All that is known, for the log and the page."""
+        value = {name: getattr(self, name) for name in self.__slots__}
+        usage = {name: getattr(self.usage, name) for name in Usage.__slots__} if self.usage else None
+        return value | {"usage": usage, "lane": self.lane, "tokens_per_second": self.tokens_per_second}
+
 
 class Observer(Protocol):
     """Is called on the event loop, so it must not wait; what it raises is logged and harms nobody."""
 
     def began(self, exchange: Exchange) -> None:
-        """A request has come in; of `model` and what follows from it nothing is known yet."""
+        """A request has been read; its `model` is known, unless it is refused."""
 
     def ended(self, exchange: Exchange) -> None:
-        """Its answer has ended, well or not."""
+        """Its answer has ended, well or not. Each exchange that ends has begun."""
 
 
 def client_name(user_agent: str) -> str:

@@ -4,37 +4,32 @@ relay       client and upstream speak the same format: the answer is not parsed,
 translate   upstream bytes -> its decoder -> events -> the client's encoder -> bytes
 
 Once a stream has begun its status is 200, so a later failure becomes the one error event that the client's format has
-for it, and never a regular end.
+for it, and never a regular end. What each does with the bytes is in lanes.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
-import aiohttp
 import orjson
-from aiohttp import web
+from aiohttp import ClientResponse, web
 from multidict import CIMultiDict
 
-from droid2api import sse
 from droid2api.config import Model, Settings
 from droid2api.conversation import Request
 from droid2api.errors import GatewayError, StreamError, UpstreamError, read_error
-from droid2api.events import Event, Failed
+from droid2api.events import Event, Finish
+from droid2api.exchange import Exchange
 from droid2api.fields import Json
 from droid2api.formats import Format
 from droid2api.history import repair
-from droid2api.stops import StopFilter
-from droid2api.tools import ToolRestorer
+from droid2api.lanes import AnswerReader, Lane, RelayLane, TranslateLane, find_usage
+from droid2api.logs import log_body
 from droid2api.upstream import Upstream, passed_headers, read_body, read_chunks, request_headers
-
-log = logging.getLogger("droid2api.relay")
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -61,9 +56,15 @@ class Call:
     format: Format
     body: Json
     model: Model
+    exchange: Exchange
 
     def upstream_headers(self) -> CIMultiDict[str]:
         return request_headers(self.settings, self.model, self.request.headers)
+
+    def show(self, what: str, content: bytes) -> None:
+        """Log a body, in dev_mode."""
+        if self.settings.dev_mode:
+            log_body(what, self.exchange.id, content, self.upstream.secrets(self.request.headers))
 
 
 class Out:
@@ -73,25 +74,34 @@ class Out:
         self._call = call
         self._response = web.StreamResponse(headers=headers | STREAM_HEADERS)
         self._headers = headers
+        self.shown: list[bytes] | None = [] if call.settings.dev_mode else None
 
     async def write(self, content: bytes) -> None:
         if not self._response.prepared:
-            await self._response.prepare(self._call.request)
+            await self._begin()
         if content:
             await self._response.write(content)
+            if self.shown is not None:
+                self.shown.append(content)
 
-    async def fail(self, error: GatewayError, content: bytes, begun: bool = False) -> None:
-        """End with the one error event `content`. Raises the error instead when nothing was sent or is to be sent."""
-        log.warning("%s: %s", self._call.model.id, error.message)
-        if not self._response.prepared and not begun:
+    async def _begin(self) -> None:
+        exchange = self._call.exchange
+        exchange.stream, exchange.first_byte = True, time.time() - exchange.began
+        await self._response.prepare(self._call.request)
+
+    async def fail(self, error: GatewayError, content: bytes) -> None:
+        """End with the one error event `content`. Raises the error instead when nothing was sent yet."""
+        if not self._response.prepared:
             error.headers |= self._headers
             raise error
+        self._call.exchange.end, self._call.exchange.error = "upstream error", error.message
         await self.write(content)
 
-    async def interrupt(self, encode: Callable[[GatewayError], bytes]) -> None:
+    async def interrupt(self, lane: Lane) -> None:
         """The handler was cancelled: by a client that left, or since the gateway stops; then the client is told."""
         if self._call.request.app[STOPPING].is_set() and self._response.prepared:
-            await self._response.write(encode(StreamError("The gateway was stopped. Try again.", status=503)))
+            content = lane.encode_error(StreamError("The gateway was stopped. Try again.", status=503))
+            await self._response.write(content)
             await self._response.write_eof()
 
     async def finished(self) -> web.StreamResponse:
@@ -103,6 +113,42 @@ async def answer(call: Call) -> web.StreamResponse:
     if call.format is call.model.format:
         return await relay(call)
     return await translate(call)
+
+
+async def _stream(call: Call, response: ClientResponse, lane: Lane, passed: dict[str, str]) -> web.StreamResponse:
+    """Pump the answer through `lane` while it is made."""
+    out = Out(call, passed)
+    failure: UpstreamError | None = None
+    try:
+        try:
+            async for chunk in read_chunks(response, call.settings.timeouts, call.exchange):
+                if chunk:
+                    if content := lane.feed(chunk):
+                        await out.write(content)
+                    if lane.over:
+                        break
+                elif lane.done:
+                    break  # the answer is whole, only the connection is still open
+                else:
+                    await out.write(call.format.keepalive)
+        except UpstreamError as error:
+            failure = error
+        return await _end(call, out, lane, lane.close(failure))
+    except asyncio.CancelledError:
+        await out.interrupt(lane)
+        raise
+    finally:
+        call.exchange.usage = lane.usage()
+        call.show("answered", b"".join(out.shown or ()))
+
+
+async def _end(call: Call, out: Out, lane: Lane, rest: bytes) -> web.StreamResponse:
+    if rest:
+        await out.write(rest)
+    if lane.error:
+        error = call.upstream.mask(lane.error, call.request.headers)
+        await out.fail(error, lane.encode_error(error))
+    return await out.finished()
 
 
 # -- relay ----------------------------------------------------------------------------------------------------------
@@ -118,49 +164,20 @@ async def relay(call: Call) -> web.StreamResponse:
 async def forward(call: Call, path: str, headers: CIMultiDict[str]) -> web.StreamResponse:
     """Send `call.body` to `path` below the model's endpoint and pass the answer on."""
     body = orjson.dumps(call.body)
+    call.show("sent", body)
     async with call.upstream.post(call.model, path, headers, body, call.request.headers) as response:
-        passed = passed_headers(response)
+        passed = _client_headers(call, response)
         if response.status == 200 and response.content_type == "text/event-stream":
-            return await _relay_stream(call, response, passed)
+            return await _stream(call, response, RelayLane(call.format), passed)
         content = await read_body(response, call.settings.timeouts)
+        call.show("answered", content)
+        if response.status < 400:
+            call.exchange.usage = find_usage(content, call.format)
+        else:
+            error = call.upstream.mask(_read_error(content, response.status), call.request.headers)
+            call.exchange.end, call.exchange.error = "upstream error", error.message
         content_type = response.headers.get("Content-Type", "application/json")
         return web.Response(body=content, status=response.status, headers=passed | {"Content-Type": content_type})
-
-
-async def _relay_stream(call: Call, response: aiohttp.ClientResponse, passed: dict[str, str]) -> web.StreamResponse:
-    out = Out(call, passed)
-    cutter = sse.EventCutter()
-    failure: UpstreamError = StreamError("The upstream closed the stream before its end.")
-    try:
-        try:
-            async for chunk in read_chunks(response, call.settings.timeouts):
-                if not chunk and _has_ended(call, cutter):
-                    break  # the answer is whole, only the connection is still open
-                if not chunk:
-                    await out.write(call.format.keepalive)
-                elif whole := cutter.feed(chunk):
-                    await out.write(whole)
-        except UpstreamError as error:
-            failure = error
-        if _has_ended(call, cutter):
-            await out.write(_whole_rest(cutter))
-        else:
-            await out.fail(failure, call.format.encode_stream_error(failure, cutter.last))
-    except asyncio.CancelledError:
-        await out.interrupt(lambda error: call.format.encode_stream_error(error, cutter.last))
-        raise
-    return await out.finished()
-
-
-def _has_ended(call: Call, cutter: sse.EventCutter) -> bool:
-    return call.format.end.search(_whole_rest(cutter).strip() or cutter.last) is not None
-
-
-def _whole_rest(cutter: sse.EventCutter) -> bytes:
-    """What came after the last boundary, if only the blank line is missing: half an event is none."""
-    data = cutter.rest.rpartition(b"data:")[2].strip()
-    whole = not cutter.rest.strip() or data == b"[DONE]" or _json(data) is not None
-    return cutter.rest if whole else b""
 
 
 # -- translate ------------------------------------------------------------------------------------------------------
@@ -173,106 +190,99 @@ async def translate(call: Call) -> web.StreamResponse:
     upstream_format, headers = call.model.format, call.upstream_headers()
     body = upstream_format.encode_request(request, call.model.target)
     upstream_format.adapt(body, headers, call.model.target, call.settings.system_prompt)
-    async with call.upstream.post(call.model, "", headers, orjson.dumps(body), call.request.headers) as response:
-        passed = _client_headers(response) | _notes(request)
+    call.exchange.dropped, call.exchange.repaired = request.dropped, request.repaired
+    content = orjson.dumps(body)
+    call.show("sent", content)
+    async with call.upstream.post(call.model, "", headers, content, call.request.headers) as response:
+        passed = _client_headers(call, response) | _notes(request)
         if response.status != 200:
             raise await _upstream_error(call, response, passed)
-        async with aclosing(_decoded(call, request, response)) as batches:
-            if request.stream or (request.stream is None and response.content_type == "text/event-stream"):
-                return await _translate_stream(call, request, batches, passed)
-            whole = [event async for batch in batches for event in batch or ()]
-        try:
-            answer = call.format.encode_response(whole, request, time.time, new_id)
-        except GatewayError as error:  # the turn failed
-            error.headers |= passed
-            raise call.upstream.mask(error, call.request.headers) from None
-        return web.Response(body=orjson.dumps(answer), content_type="application/json", headers=passed)
+        streamed = response.content_type == "text/event-stream"
+        if request.stream or (request.stream is None and streamed):
+            lane = TranslateLane(call.format, call.model, request, time.time, new_id)
+            if streamed:
+                return await _stream(call, response, lane, passed)
+            return await _stream_whole(call, response, lane, passed)
+        events = await (_read_stream if streamed else _read_whole)(call, request, response)
+    return _whole_answer(call, request, events, passed)
 
 
-async def _translate_stream(
-    call: Call, request: Request, batches: AsyncIterator[list[Event] | None], passed: dict[str, str]
+async def _stream_whole(
+    call: Call, response: ClientResponse, lane: TranslateLane, passed: dict[str, str]
 ) -> web.StreamResponse:
-    out = Out(call, passed)
-    encoder = call.format.stream_encoder(request, time.time, new_id)
+    content = lane.feed_whole(await _read_events(call, response))
+    call.exchange.usage = lane.usage()
+    return await _end(call, Out(call, passed), lane, content)
+
+
+async def _read_stream(call: Call, request: Request, response: ClientResponse) -> list[Event]:
+    reader = AnswerReader(call.model, request)
+    events: list[Event] = []
     try:
-        async for batch in batches:
-            if batch is None:
-                await out.write(call.format.keepalive)
-            elif isinstance(batch[-1], Failed):
-                call.upstream.mask(batch[-1].error, call.request.headers)
-                await out.fail(batch[-1].error, encoder.encode(batch), begun=len(batch) > 2)
-            else:
-                await out.write(encoder.encode(batch))
-    except asyncio.CancelledError:
-        await out.interrupt(lambda error: encoder.encode([Failed(error)]))
-        raise
-    return await out.finished()
-
-
-async def _decoded(
-    call: Call, request: Request, response: aiohttp.ClientResponse
-) -> AsyncGenerator[list[Event] | None, None]:
-    """The answer's events as the client may see them, a batch for each read; the last batch ends the turn.
-
-    None stands for a silence of the upstream.
-    """
-    stops, tools = StopFilter(request.local_stop), ToolRestorer(request)
-    async for batch in _upstream_events(call, response):
-        if batch is None:
-            yield None
-            continue
-        events = stops.feed(batch) if request.local_stop else batch
-        if stops.stopped and request.stream:
-            yield tools.feed(events + stops.close())
-            return
-        if events := tools.feed(events):
-            yield events
-
-
-async def _upstream_events(call: Call, response: aiohttp.ClientResponse) -> AsyncIterator[list[Event] | None]:
-    upstream_format, target, timeouts = call.model.format, call.model.target, call.settings.timeouts
-    if response.content_type != "text/event-stream":
-        body = _json(await read_body(response, timeouts))
-        if type(body) is not dict:
-            raise UpstreamError("The upstream's answer is not a JSON object.")
-        yield upstream_format.decode_response(body, target)
-        return
-    decoder, lines = upstream_format.stream_decoder(target), sse.Decoder()
-    try:
-        async for chunk in read_chunks(response, timeouts):
-            if not chunk and decoder.turn.done:
+        async for chunk in read_chunks(response, call.settings.timeouts):
+            if chunk:
+                events += reader.feed(chunk)
+            elif reader.done:
                 break
-            yield decoder.feed(lines.feed(chunk)) if chunk else None
-        yield decoder.feed(lines.close()) + decoder.close()
     except UpstreamError as error:
-        decoder.turn.fail(error)
-        yield decoder.turn.take()
+        return events + reader.close(error)
+    return events + reader.close(None)
 
 
-def _json(content: bytes) -> object:
+async def _read_whole(call: Call, request: Request, response: ClientResponse) -> list[Event]:
+    return AnswerReader(call.model, request).filter(await _read_events(call, response))
+
+
+async def _read_events(call: Call, response: ClientResponse) -> list[Event]:
+    body = _json(await read_body(response, call.settings.timeouts))
+    if type(body) is not dict:
+        raise UpstreamError("The upstream's answer is not a JSON object.")
+    return call.model.format.decode_response(body, call.model.target)
+
+
+def _whole_answer(call: Call, request: Request, events: list[Event], passed: dict[str, str]) -> web.Response:
+    if isinstance(events[-1], Finish):
+        call.exchange.usage = events[-1].usage
+    try:
+        answer = call.format.encode_response(events, request, time.time, new_id)
+    except GatewayError as error:  # the turn failed
+        error.headers |= passed
+        raise call.upstream.mask(error, call.request.headers) from None
+    content = orjson.dumps(answer)
+    call.show("answered", content)
+    return web.Response(body=content, content_type="application/json", headers=passed)
+
+
+def _json(content: bytes) -> Any:
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
 
 
-async def _upstream_error(call: Call, response: aiohttp.ClientResponse, passed: dict[str, str]) -> GatewayError:
+async def _upstream_error(call: Call, response: ClientResponse, passed: dict[str, str]) -> GatewayError:
     """The upstream's error for the client's envelope: same status, same message, same advice to retry."""
     content = await read_body(response, call.settings.timeouts)
-    value = _json(content)
     status = response.status if response.status >= 400 else 502
-    error = read_error(content.decode(errors="replace")[:2000] if value is None else value, status)
+    error = _read_error(content, status)
     error.headers |= passed
     if status == 429 and error.code != "insufficient_quota":
         error.headers.setdefault("retry-after", "1")  # without it Codex ends the turn
     return call.upstream.mask(error, call.request.headers)
 
 
-def _client_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """What is passed on, with the request id under the names of both vendors' SDKs."""
+def _read_error(content: bytes, status: int) -> UpstreamError:
+    value = _json(content)
+    return read_error(content.decode(errors="replace")[:2000] if value is None else value, status)
+
+
+def _client_headers(call: Call, response: ClientResponse) -> dict[str, str]:
+    """What is passed on. The upstream's request id is beside our own, and where Anthropic's SDKs look for it."""
     passed = passed_headers(response)
-    if id := passed.get("request-id") or passed.get("x-request-id"):
-        passed |= {"request-id": id, "x-request-id": id}
+    id = passed.pop("x-request-id", "") or passed.get("request-id", "")
+    if id:
+        passed |= {"x-upstream-request-id": id, "request-id": passed.get("request-id", id)}
+        call.exchange.upstream_id = id
     return passed
 
 
@@ -281,7 +291,6 @@ def _notes(request: Request) -> dict[str, str]:
     notes = {}
     if request.dropped:
         notes["x-droid2api-dropped"] = _header_text(", ".join(request.dropped))
-        log.debug("Not sent to the upstream: %s.", notes["x-droid2api-dropped"])
     if request.repaired:
         repairs = ", ".join(f"{name}={count}" for name, count in sorted(request.repaired.items()))
         notes["x-droid2api-repaired"] = _header_text(repairs)

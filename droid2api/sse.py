@@ -6,6 +6,7 @@ and in linear time: a long line is joined once, when its end is there.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from droid2api.errors import StreamError
@@ -87,8 +88,9 @@ class Decoder:
 class EventCutter:
     """Cuts a byte stream at event boundaries and changes no byte of it.
 
-    The relay lane forwards whole events only, so that an error event can always follow. `last` is the newest whole
-    event with data, `rest` what came after the last boundary.
+    The relay lane forwards whole events only, so that an error event can always follow. `first` and
+    `recent` are the first piece that was given out and the newest ones with data, `rest` what came after the last
+    boundary.
     """
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
@@ -96,7 +98,13 @@ class EventCutter:
         self._parts: list[bytes] = []
         self._size = 0
         self._end = b""
-        self.last = b""
+        self.first = b""
+        self.recent: deque[bytes] = deque(maxlen=3)
+
+    @property
+    def last(self) -> bytes:
+        """The newest whole event with data."""
+        return next((event for piece in reversed(self.recent) if (event := _last_event(piece))), b"")
 
     @property
     def rest(self) -> bytes:
@@ -104,6 +112,8 @@ class EventCutter:
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes up to the last event boundary, or nothing. Raises StreamError for an event above `limit` bytes."""
+        if not self._size and chunk.endswith(b"\n\n"):  # as services write: whole events only
+            return self._note(chunk)
         window = self._end + chunk
         boundary = _last_boundary(window, len(window))
         if not boundary:
@@ -117,7 +127,12 @@ class EventCutter:
         head, tail = chunk[:cut], chunk[cut:]
         whole = b"".join([*self._parts, head])
         self._parts, self._size, self._end = [tail], len(tail), tail[-3:]
-        self.last = _last_event(whole) or self.last
+        return self._note(whole)
+
+    def _note(self, whole: bytes) -> bytes:
+        if b"data:" in whole:
+            self.first = self.first or whole
+            self.recent.append(whole)
         return whole
 
 

@@ -11,14 +11,17 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import aiohttp
 from multidict import CIMultiDict
+from yarl import URL
 
 from droid2api.auth import AuthManager
 from droid2api.config import Model, Settings, Timeouts
 from droid2api.errors import GatewayError, StreamError, UpstreamError
+from droid2api.exchange import Exchange
 from droid2api.formats import ANTHROPIC
 
 ANTHROPIC_VERSION = "2023-06-01"
@@ -31,13 +34,9 @@ _FINAL = frozenset([400, 401, 402, 403, 404, 405, 413, 415, 422])
 _PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
 
 
-def open_session(timeouts: Timeouts) -> aiohttp.ClientSession:
-    """No limit on the whole call or on connections: streams are long and many. No cookies are kept."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    )
+def open_session() -> aiohttp.ClientSession:
+    """No limit on connections: streams are many. No cookies are kept."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
 def request_headers(settings: Settings, model: Model, client: Mapping[str, str]) -> CIMultiDict[str]:
@@ -62,15 +61,13 @@ def request_headers(settings: Settings, model: Model, client: Mapping[str, str])
     return headers
 
 
-def _authorized(headers: CIMultiDict[str], model: Model, credential: str) -> CIMultiDict[str]:
-    headers = headers.copy()
+def authorize(headers: CIMultiDict[str], model: Model, credential: str) -> None:
     if model.endpoint.api_key_env and model.format is ANTHROPIC:
         headers["x-api-key"] = credential
     else:
         headers["authorization"] = f"Bearer {credential}"
     for name, value in model.endpoint.headers.items():
         headers[name] = value
-    return headers
 
 
 def passed_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
@@ -95,12 +92,17 @@ class Upstream:
         self._session = session
         self._auth = auth
         self._timeouts = settings.timeouts
+        # no limit on the whole call: streams are long
+        self._limits = aiohttp.ClientTimeout(total=None, connect=settings.timeouts.connect, sock_read=None)
 
     def mask(self, error: GatewayError, client: Mapping[str, str]) -> GatewayError:
         """An upstream's error without the credentials that it may repeat."""
-        for secret in self._auth.secrets(client):
+        for secret in self.secrets(client):
             error.message = error.message.replace(secret, "***")
         return error
+
+    def secrets(self, client: Mapping[str, str]) -> list[str]:
+        return self._auth.secrets(client)
 
     @asynccontextmanager
     async def post(
@@ -112,7 +114,8 @@ class Upstream:
         """
         for last in (False, True):
             credential = await self._auth.credential(model.endpoint, client)
-            response = await self._send(model, path, _authorized(headers, model, credential), body)
+            authorize(headers, model, credential)
+            response = await self._send(model, path, headers, body)
             try:
                 if last or response.status != 401 or not await self._auth.replace_rejected(model.endpoint, credential):
                     yield response
@@ -142,11 +145,16 @@ class Upstream:
     async def _send_once(self, url: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
         # aiohttp wants large bodies as files, so that it can send them in pieces
         data = io.BytesIO(body) if len(body) > 1 << 20 else body
-        response = await self._session.post(url, data=data, headers=headers, allow_redirects=False)
+        response = await self._session.post(
+            _parsed(url), data=data, headers=headers, timeout=self._limits, allow_redirects=False
+        )
         if response.status < 200:  # 101: a protocol that nobody asked for
             response.close()
             raise UpstreamError(f"The upstream {_host(url)} answered with status {response.status}.")
         return response
+
+
+_parsed = lru_cache(maxsize=256)(URL)
 
 
 def _host(url: str) -> str:
@@ -154,31 +162,79 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-async def read_chunks(response: aiohttp.ClientResponse, timeouts: Timeouts) -> AsyncIterator[bytes]:
+class _Watch:
+    """Ends a wait for the upstream by the `limit` around it, once nothing has come for `patience` seconds.
+
+    A read only notes the time; one timer for the whole answer looks at it. To set a timer for each costs as much as
+    the read itself.
+    """
+
+    def __init__(self, limit: asyncio.Timeout, patience: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = limit
+        self._patience = patience
+        self.since = self._loop.time()
+        self.waiting = True
+        self.longest = 0.0
+        self._timer = self._loop.call_later(patience, self._look)
+
+    def heard(self) -> None:
+        now = self._loop.time()
+        if now - self.since > self.longest:
+            self.longest = now - self.since
+        self.waiting = False  # the client may take long for what was read
+
+    def wait(self) -> None:
+        self.since = self._loop.time()
+        self.waiting = True
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if self.waiting and now >= self.since + self._patience - 0.001:  # uvloop's clock counts milliseconds
+            self._limit.reschedule(now)
+            return
+        due = (self.since if self.waiting else now) + self._patience
+        self._timer = self._loop.call_at(due, self._look)
+
+
+async def read_chunks(
+    response: aiohttp.ClientResponse, timeouts: Timeouts, exchange: Exchange | None = None
+) -> AsyncIterator[bytes]:
     """The bytes of an answer as they come, and b"" each time that the upstream was silent for `keepalive` seconds.
 
-    Raises StreamError when the answer breaks, or the upstream is silent for `idle` seconds.
+    Raises StreamError when the answer breaks, or the upstream is silent for `idle` seconds. The longest silence is
+    noted in `exchange`.
     """
-    content, silent, loop = response.content, 0.0, asyncio.get_running_loop()
+    readany, silent, gap = response.content.readany, 0.0, 0.0
     try:
         while silent < timeouts.idle:
             patience = min(timeouts.keepalive, timeouts.idle - silent)
             try:
-                async with asyncio.timeout(None) as limit:  # one for many reads: to enter it costs as much as a read
-                    while True:
-                        limit.reschedule(loop.time() + patience)
-                        chunk = await content.readany()
-                        limit.reschedule(None)  # the client may take long for the chunk
-                        if not chunk:
-                            return
-                        silent, patience = 0.0, min(timeouts.keepalive, timeouts.idle)
-                        yield chunk
+                async with asyncio.timeout(None) as limit:
+                    watch = _Watch(limit, patience)
+                    try:
+                        while chunk := await readany():
+                            watch.heard()
+                            silent = 0.0
+                            yield chunk
+                            watch.wait()
+                        return
+                    finally:
+                        watch.stop()
+                        gap = max(gap, watch.longest)
             except TimeoutError:
                 silent += patience
+                gap = max(gap, silent)
                 if silent < timeouts.idle:
                     yield b""
     except (aiohttp.ClientError, OSError) as error:
         raise StreamError(f"The connection to the upstream broke ({type(error).__name__}).") from None
+    finally:
+        if exchange:
+            exchange.longest_gap = gap
     raise StreamError(f"The upstream said nothing for {timeouts.idle:g} seconds.", status=504)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 
-from droid2api.app import AUTH, RUNNING
+from droid2api.app import CURRENT, RUNNING
 from droid2api.demo import Demo
 from tests.faults import check_envelope, stream_outcome
 from tests.formats.sdk import wire_events
@@ -84,7 +84,7 @@ async def soak(streams: int, seconds: float) -> int:
                 await asyncio.sleep(0.5)
                 before = _open_files(), len(asyncio.all_tasks())
                 loader.stdin.write(f"{gateway.url}\n".encode())
-                memory, refreshing = [], asyncio.create_task(_refresh_all_the_time(gateway.app[AUTH]))
+                memory, refreshing = [], asyncio.create_task(_refresh_all_the_time(gateway.app[CURRENT].auth))
                 told = asyncio.create_task(loader.stdout.readline())
                 while not told.done():
                     memory.append(_memory())

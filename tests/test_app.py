@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from droid2api import __version__, app
-from droid2api.app import ROUTES, UPSTREAM
+from droid2api.app import CURRENT, ROUTES
 from droid2api.formats import BY_TYPE as FORMAT_OF
 from tests.harness import BY_TYPE, MODELS, Scripted, demo_gateway, scripted_gateway
 
@@ -335,7 +335,7 @@ async def test_a_mistake_in_the_gateway(tmp_path, path, monkeypatch, caplog):
         raise KeyError("inner detail")
 
     async with demo_gateway(tmp_path) as gateway:
-        monkeypatch.setattr(gateway.app[UPSTREAM], "_send", fail)
+        monkeypatch.setattr(gateway.app[CURRENT].upstream, "_send", fail)
         status, _, content = await gateway.ask(path, GOOD[path])
         error_of(path, content)
         assert (status, b"detail" in content, "inner detail" in caplog.text) == (500, False, True)

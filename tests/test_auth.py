@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from droid2api import __main__, auth
-from droid2api.app import AUTH, UPSTREAM
+from droid2api.app import CURRENT
 from droid2api.auth import AuthManager
 from droid2api.demo import Demo
 from droid2api.token_store import FileStore, Tokens, expiry
@@ -114,7 +114,7 @@ async def until(condition):
 
 async def settled(gateway):
     """Wait for the refresh at the start."""
-    manager = gateway.app[AUTH]
+    manager = gateway.app[CURRENT].auth
     await until(lambda: manager._refreshing is not None and manager._refreshing.done())
 
 
@@ -168,7 +168,7 @@ async def test_priority(tmp_path, environment, own_key, logged_in, source, crede
             assert status == 200
             assert service.used == [credential.format(access=service.access_token)]
             assert (await credential_state(gateway))["source"] == source
-            assert source in __main__._banner(gateway.app[AUTH]._settings, gateway.app, 1, demo=False).replace(
+            assert source in __main__._banner(gateway.app[CURRENT].auth._settings, gateway.app, 1, demo=False).replace(
                 "each client's own", "client"
             )
 
@@ -585,7 +585,7 @@ async def test_no_secret_is_told(tmp_path, quick, caplog, chain, failing, monkey
                     told += [(await say_text(gateway, type, header, **more))[1] for type in ("common", "anthropic")]
                 told += [(await gateway.ask(path, b"{", header))[2] for path in PATHS.values()]
                 told += [(await gateway.get(path, header))[2] for path in ("/", "/health", "/v1/models", "/SECRE")]
-            monkeypatch.setattr(gateway.app[UPSTREAM], "_send", None)  # any mistake in the gateway
+            monkeypatch.setattr(gateway.app[CURRENT].upstream, "_send", None)  # any mistake in the gateway
             told.append((await say_text(gateway, "common", {"x-api-key": "SECRET-client"}))[1])
             told.append(__main__._banner(settings, gateway.app, 1, demo=False).encode())
     everything = caplog.text.encode() + b"".join(told) + repr(settings.auth).encode()

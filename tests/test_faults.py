@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from droid2api import upstream
-from droid2api.app import UPSTREAM
+from droid2api.app import CURRENT
 from droid2api.formats import FORMATS
 from tests.faults import (
     PATIENCE,
@@ -474,7 +474,7 @@ async def test_connecting_is_tried_three_times(tmp_path, failures, monkeypatch):
     delays = tuple(600 * delay for delay in upstream.CONNECT_DELAYS)
     monkeypatch.setattr(upstream, "CONNECT_DELAYS", delays)
     async with faulty_gateway(tmp_path, read_and(play)) as gateway:
-        connector, tried = gateway.app[UPSTREAM]._session.connector, []
+        connector, tried = gateway.app[CURRENT].upstream._session.connector, []
         monkeypatch.setattr(connector, "_create_connection", functools.partial(connect, connector))
         monkeypatch.setattr(upstream.asyncio, "sleep", sleep)
         answer = await ask(gateway, "common", "anthropic", True)

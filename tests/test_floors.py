@@ -18,8 +18,8 @@ FLOORS = [
     {f"formats.{name}" for name in FORMATS} | {"formats.openai_shared"},
     {"formats"},
     {"config"},
-    {"auth", "token_store", "redis_store", "upstream", "exchange"},
-    {"relay", "guard"},
+    {"auth", "token_store", "redis_store", "upstream", "exchange", "logs"},
+    {"lanes", "relay", "guard", "reload"},
     {"app"},
     {"__main__", "demo"},
 ]

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from droid2api import auth
-from droid2api.app import AUTH
+from droid2api.app import CURRENT
 from droid2api.token_store import Tokens
 from tests.harness import gateway_for, serving, settings_for
 from tests.services import Server, free_port, program, running
@@ -95,7 +95,7 @@ async def test_redis_dies_and_returns(tmp_path, redis, environment, quick, caplo
         good, service.access_token = service.access_token, "another"
         assert (await say(gateway))[0] == 401  # no refresh without the shared lock
         service.access_token = good
-        gateway.app[AUTH]._ends = 0
+        gateway.app[CURRENT].auth._ends = 0
         for _ in range(3):
             told.append(await say(gateway))
             assert told[-1][0] == 503
@@ -152,7 +152,7 @@ async def test_it_returns_with_old_data(tmp_path, redis, environment, quick, los
         gateway_for(settings_for(tmp_path, upstream, environment)) as gateway,
     ):
         await settled(gateway)
-        manager = gateway.app[AUTH]
+        manager = gateway.app[CURRENT].auth
         client = manager._store._redis
         (name,) = [name for name in await client.keys("*") if name.endswith("tokens")]
         before = await client.hgetall(name)
@@ -214,7 +214,7 @@ async def test_it_has_no_memory_left(tmp_path, environment, quick):
         gateway_for(settings_for(tmp_path, upstream, environment)) as gateway,
     ):
         await settled(gateway)
-        client = gateway.app[AUTH]._store._redis
+        client = gateway.app[CURRENT].auth._store._redis
         await client.config_set("maxmemory", 1)
         good, service.access_token = service.access_token, "another"
         assert (await say(gateway))[0] == 401
@@ -222,7 +222,7 @@ async def test_it_has_no_memory_left(tmp_path, environment, quick):
         assert (await say(gateway))[0] == 200
         await health(gateway, "failing")
         await client.config_set("maxmemory", 0)
-        await until(lambda: not gateway.app[AUTH]._store_problem)
+        await until(lambda: not gateway.app[CURRENT].auth._store_problem)
         service.access_token = "another"
         await asyncio.sleep(0.2)
         assert (await say(gateway))[0] == 200

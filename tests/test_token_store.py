@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 
 from droid2api import auth
-from droid2api.app import AUTH
+from droid2api.app import CURRENT
 from droid2api.auth import AuthManager
 from droid2api.errors import ConfigError
 from droid2api.token_store import FileStore, Tokens, expiry
@@ -269,7 +269,7 @@ async def test_a_token_that_was_not_saved_is_saved_later(tmp_path, monkeypatch, 
                 assert (await say(gateway))[0] == 200
                 patched.undo()
                 await until((tmp_path / "data" / "auth.json").exists)
-                await until(lambda: not gateway.app[AUTH]._store_problem)
+                await until(lambda: not gateway.app[CURRENT].auth._store_problem)
                 assert (await credential_state(gateway))["state"] == "ok"
         assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
     assert service.refreshes == 1
@@ -385,7 +385,7 @@ async def test_no_refresh_without_the_shared_lock(tmp_path, caplog):
     assert state["state"] == "failing"
     assert "Redis at 127.0.0.1:1 does not serve the shared token (ConnectionError)" in state["problem"]
     assert (service.calls, (tmp_path / "data").exists()) == ([], False)
-    lines = [record for record in caplog.records if record.levelno > logging.INFO]
+    lines = [record for record in caplog.records if record.levelno > logging.INFO and "auth" in record.name]
     assert len(lines) <= 2
     assert "SECRET-password" not in caplog.text + repr(answers) + repr(state)
 

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 from droid2api.conversation import Request, Target
 from droid2api.errors import GatewayError
-from droid2api.events import Event
+from droid2api.events import Event, Usage
 from droid2api.fields import Json
 from droid2api.formats import anthropic, chat, responses
 from droid2api.turn import TurnDecoder
@@ -39,6 +39,7 @@ class Format:
     encode_request: Callable[[Request, Target], Json]
     adapt: Callable[[Json, MutableMapping[str, str], Target, str], None]
     decode_response: Callable[[Json, Target], list[Event]]
+    decode_usage: Callable[[Json], Usage]
     encode_response: Callable[[list[Event], Request, Clock, NewId], Json]
     stream_decoder: Callable[[Target], TurnDecoder]
     stream_encoder: Callable[[Request, Clock, NewId], StreamEncoder]
@@ -62,6 +63,7 @@ CHAT = Format(
     encode_request=chat.encode_request,
     adapt=chat.adapt,
     decode_response=chat.decode_response,
+    decode_usage=chat.decode_usage,
     encode_response=chat.encode_response,
     stream_decoder=chat.StreamDecoder,
     stream_encoder=chat.StreamEncoder,
@@ -79,6 +81,7 @@ RESPONSES = Format(
     encode_request=responses.encode_request,
     adapt=responses.adapt,
     decode_response=responses.decode_response,
+    decode_usage=responses.decode_usage,
     encode_response=responses.encode_response,
     stream_decoder=responses.StreamDecoder,
     stream_encoder=responses.StreamEncoder,
@@ -96,6 +99,7 @@ ANTHROPIC = Format(
     encode_request=anthropic.encode_request,
     adapt=anthropic.adapt,
     decode_response=anthropic.decode_response,
+    decode_usage=anthropic.decode_usage,
     encode_response=anthropic.encode_response,
     stream_decoder=anthropic.StreamDecoder,
     stream_encoder=anthropic.StreamEncoder,

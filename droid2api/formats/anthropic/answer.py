@@ -142,11 +142,11 @@ class StreamDecoder(TurnDecoder):
         if explanation := string(inner(stop, "stop_details"), "explanation"):
             self.turn.open("refusal", BlockStart("refusal"))
             self.turn.delta("refusal", explanation)
-        usage = _decode_usage(self._usage)
+        usage = decode_usage(self._usage)
         self.turn.finish(Finish(_FINISH.get(raw, "stop"), raw, usage, string(stop, "stop_sequence") or None))
 
 
-def _decode_usage(usage: Json) -> Usage:
+def decode_usage(usage: Json) -> Usage:
     read, write = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
     thinking = count(inner(usage, "output_tokens_details"), "thinking_tokens")
     return Usage(count(usage, "input_tokens") + read + write, count(usage, "output_tokens"), read, write, thinking)

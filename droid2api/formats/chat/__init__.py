@@ -10,6 +10,7 @@ from droid2api.formats.chat.answer import (
     StreamDecoder,
     StreamEncoder,
     decode_response,
+    decode_usage,
     encode_response,
     encode_stream_error,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "adapt",
     "decode_request",
     "decode_response",
+    "decode_usage",
     "encode_error",
     "encode_request",
     "encode_response",

@@ -50,7 +50,7 @@ def decode_response(body: Json, target: Target) -> list[Event]:
     return decoder.feed_values([body]) + decoder.close()
 
 
-def _decode_usage(usage: Json) -> Usage:
+def decode_usage(usage: Json) -> Usage:
     prompt = inner(usage, "prompt_tokens_details")
     return Usage(
         count(usage, "prompt_tokens"),
@@ -94,7 +94,7 @@ class StreamDecoder(TurnDecoder):
             self.turn.start(value.get("id") or "", value.get("model") or "")
         if value.get("usage") or value.get("x_groq"):
             usage = inner(value, "usage") or inner(inner(value, "x_groq"), "usage")
-            self._usage = _decode_usage(usage) if usage else self._usage
+            self._usage = decode_usage(usage) if usage else self._usage
         for choice in value.get("choices") or ():
             if choice.get("index"):
                 continue

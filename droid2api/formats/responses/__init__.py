@@ -10,6 +10,7 @@ from droid2api.formats.responses.answer import (
     StreamDecoder,
     StreamEncoder,
     decode_response,
+    decode_usage,
     encode_response,
     encode_stream_error,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "adapt",
     "decode_request",
     "decode_response",
+    "decode_usage",
     "encode_error",
     "encode_request",
     "encode_response",

@@ -165,10 +165,10 @@ class StreamDecoder(TurnDecoder):
         for index in {key[0] for key in self.turn.open_keys()}:
             self._end_parts(index)
         raw = string(inner(response, "incomplete_details"), "reason") or string(response, "status")
-        self.turn.finish(Finish(_INCOMPLETE.get(raw, "stop"), raw, _decode_usage(inner(response, "usage"))))
+        self.turn.finish(Finish(_INCOMPLETE.get(raw, "stop"), raw, decode_usage(inner(response, "usage"))))
 
 
-def _decode_usage(usage: Json) -> Usage:
+def decode_usage(usage: Json) -> Usage:
     read = inner(usage, "input_tokens_details")
     return Usage(
         count(usage, "input_tokens"),
