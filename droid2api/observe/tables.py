@@ -6,7 +6,7 @@ What goes into a pipe or a file is plain always, so that grep and cut find what 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TextIO, TypeAlias
+from typing import Literal, TextIO, TypeAlias
 
 Cell: TypeAlias = str | int
 
@@ -15,15 +15,17 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], out: Text
     """Numbers stand at the right of their column, texts at the left."""
     if out.isatty():
         try:
+            from rich.box import SIMPLE_HEAD
             from rich.console import Console
             from rich.table import Table
             from rich.text import Text
         except ImportError:
             pass
         else:
-            table = Table()
+            table = Table(box=SIMPLE_HEAD, pad_edge=False)
             for index, column in enumerate(columns):
-                table.add_column(column, justify="right" if _is_number(rows, index) else "left", overflow="fold")
+                side: Literal["left", "right"] = "right" if _is_number(rows, index) else "left"
+                table.add_column(column, justify=side, overflow="fold", no_wrap=index == 0)  # the first is to be copied
             for row in rows:
                 table.add_row(*(Text(_text(cell)) for cell in row))  # as it is: [brackets] are markup otherwise
             Console(file=out).print(table)

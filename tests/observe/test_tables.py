@@ -33,9 +33,15 @@ def test_plain_without_rich(monkeypatch):
 
 def test_rich_on_a_terminal():
     text = shown(Terminal())
-    assert "┃" in text or "|" in text
+    assert "───" in text
     assert "[bold]gpt" in text  # no markup
     assert "1,234,567" in text
+
+
+def test_the_first_column_stays_in_one_piece(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    id = "claude-haiku-4-5-20251001"
+    assert id in shown(Terminal(), [[id, "a long text that must be broken into lines"]])
 
 
 @pytest.mark.parametrize("out", [io.StringIO, Terminal])
