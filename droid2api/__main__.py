@@ -38,10 +38,17 @@ GARBAGE_THRESHOLD = 10_000
 
 def main() -> None:
     """Exit code 2 for anything that the owner must mend, after one clear message."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.command and arguments.demo is not None:
+        parser.error("--demo is for a start of the gateway, not for a command")
     try:
         source = _source(arguments)
         settings = source.read()
+        if arguments.command:
+            from droid2api.observe.commands import run
+
+            sys.exit(run(arguments, settings))
     except ConfigError as error:
         sys.exit(_refuse(str(error)))
     start_logging(settings)
@@ -60,6 +67,8 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from droid2api.observe.commands import add_commands
+
     parser = argparse.ArgumentParser(prog="droid2api", description="A streaming gateway between LLM API formats.")
     parser.add_argument("--config", metavar="FILE", help="settings (default: $DROID2API_CONFIG, then ./config.json)")
     parser.add_argument("--host", help="address to listen on (default: host in config.json, 127.0.0.1)")
@@ -73,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         help="answer from an embedded upstream, a word each PACE seconds (0.02): no account is needed",
     )
     parser.add_argument("--version", action="version", version=f"droid2api {__version__}")
+    add_commands(parser)
     return parser
 
 

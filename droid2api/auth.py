@@ -129,6 +129,10 @@ class AuthManager:
             state |= {"state": "failing", "problem": problem}
         return state
 
+    async def stored(self) -> Tokens | None:
+        """What the store holds now, for who only looks: nothing is refreshed. Raises StoreError."""
+        return await self._store.read() if self._store else None
+
     def secrets(self, headers: Mapping[str, str]) -> list[str]:
         """What an upstream that repeats what it was sent could tell of, for a client with `headers`."""
         tokens = [self._tokens.access, self._tokens.refresh] if self._tokens else []
@@ -162,7 +166,7 @@ class AuthManager:
             return False
         if self._tokens.access == credential:
             try:
-                await self._refresh()
+                await self.refresh()
             except CredentialError:
                 return False
         return self._tokens.access != credential
@@ -171,7 +175,7 @@ class AuthManager:
         """Refresh when it is due: 6 hours after the last time, or 2 hours before the token ends; and after failures."""
         while self.refreshes:
             with suppress(CredentialError):  # told already
-                await (self._refresh() if self._failures or time.monotonic() >= self._due else self._check())
+                await (self.refresh() if self._failures or time.monotonic() >= self._due else self._check())
             await self._pause()
 
     async def close(self) -> None:
@@ -214,12 +218,12 @@ class AuthManager:
 
     async def _token(self) -> str:
         if not self._is_valid():
-            await self._refresh()
+            await self.refresh()
         if self._tokens and self._tokens.access:
             return self._tokens.access
         raise CredentialError(NO_CREDENTIAL)  # pragma: no cover - a refresh gives a token or raises
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
         """Join the refresh that is under way or begin one. Raises CredentialError, after 30 seconds at the latest."""
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._refresh_once(self._tokens))

@@ -103,7 +103,7 @@ async def soak(streams: int, seconds: float) -> int:
 
 async def _refresh_all_the_time(auth) -> None:
     while True:
-        await auth._refresh()
+        await auth.refresh()
         await asyncio.sleep(1)
 
 

@@ -1,0 +1,230 @@
+"""Whether the gateway could do its work here and now: for `droid2api check`.
+
+Nothing is changed and no token is refreshed, unless that is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import dotenv
+import orjson
+
+from droid2api.auth import AuthManager
+from droid2api.config import Settings, home
+from droid2api.errors import CredentialError
+from droid2api.guard import Guard
+from droid2api.observe.masking import masked_url, secret_headers
+from droid2api.observe.setups import local_url
+from droid2api.token_store import StoreError, Tokens
+from droid2api.upstream import open_session
+
+HEALTH_TIMEOUT = 3.0
+"""Seconds that whoever has the port may take to say whether it is this gateway."""
+
+_SECRETS = frozenset("FACTORY_API_KEY DROID_REFRESH_KEY DROID2API_KEYS DROID2API_REDIS_URL".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `todo` is what the owner must do about it, "" where all is well."""
+
+    name: str
+    text: str
+    todo: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.todo
+
+    def __str__(self) -> str:
+        state, todo = ("ok", "") if self.ok else ("problem", f" -> {self.todo}")
+        return f"{state:<8} {self.name:<11} {self.text}{todo}"
+
+
+async def check(settings: Settings, *, refresh: bool = False, folder: Path | None = None) -> list[Finding]:
+    """All findings, problems and good ones. `folder` is where the .env is (the working folder).
+
+    With `refresh` the token is renewed, and kept as the gateway keeps it. Raises ConfigError.
+    """
+    async with open_session() as session:
+        auth = AuthManager(settings, session)
+        try:
+            credential = [finding async for finding in _credential(settings, auth, refresh)]
+        finally:
+            await auth.close()
+        urls = {model.endpoint.base_url: f"endpoint {model.endpoint.name}" for model in settings.models.values()}
+        if auth.refreshes:
+            urls[settings.auth.token_url] = "token service"
+        reached = await asyncio.gather(*(_reach(session, name, url, settings) for url, name in urls.items()))
+    port = await _port(settings)
+    exposed = _exposed(settings, auth)
+    files = _files(settings, folder or Path.cwd())
+    return [*_config(settings), *credential, *reached, port, *exposed, *files]
+
+
+# -- settings -------------------------------------------------------------------------------------------------------
+
+
+def _config(settings: Settings) -> Iterator[Finding]:
+    text = f"{settings.source}: {len(settings.models)} models, {len(settings.redirects)} redirects"
+    yield Finding("config", text, "" if settings.models else 'add one to "models"')
+    for warning in settings.warnings:
+        yield Finding("config", warning, "mend it or take it out")
+
+
+def _exposed(settings: Settings, auth: AuthManager) -> Iterator[Finding]:
+    own_keys = any(model.endpoint.api_key_env for model in settings.models.values())
+    if Guard(settings, own_keys or auth.source != "client").is_open:
+        text = f"whoever can reach {settings.host} can use your credential"
+        yield Finding("access", text, "set DROID2API_KEYS, or listen on 127.0.0.1")
+
+
+# -- credential -----------------------------------------------------------------------------------------------------
+
+
+async def _credential(settings: Settings, auth: AuthManager, refresh: bool) -> AsyncIterator[Finding]:
+    endpoints = {model.endpoint.name: model.endpoint for model in settings.models.values()}.values()
+    for endpoint in endpoints:
+        if name := endpoint.api_key_env:
+            todo = "" if settings.environment.get(name, "").strip() else f"set {name}, or put it into .env"
+            yield Finding("credential", f"{name} for endpoint {endpoint.name}{' is not set' if todo else ''}", todo)
+    if any(not endpoint.api_key_env for endpoint in endpoints):
+        yield await _shared_credential(settings, auth, refresh)
+
+
+async def _shared_credential(settings: Settings, auth: AuthManager, refresh: bool) -> Finding:
+    source = auth.source
+    if source == "client":
+        file = home(settings.environment) / ".factory" / "auth.json"
+        if file.exists():
+            return Finding("credential", f"{file} holds no token that can be read", "log in again with Factory's CLI")
+        return Finding("credential", "none is configured: each client must send its own key")
+    if source == "FACTORY_API_KEY":
+        return Finding("credential", "FACTORY_API_KEY: a fixed key, never refreshed")
+    try:
+        if refresh and auth.refreshes:
+            await auth.refresh()
+        tokens = await auth.stored()
+    except (CredentialError, StoreError) as error:
+        return Finding("credential", f"{source}: {error}", f"log in again and renew {source} if this goes on")
+    if problem := auth.describe().get("problem"):
+        return Finding("credential", f"{source}: {problem}", "mend the place where tokens are kept")
+    return _token(source, tokens, auth.refreshes)
+
+
+def _token(source: str, tokens: Tokens | None, refreshes: bool) -> Finding:
+    if tokens is None or not tokens.access:
+        return Finding("credential", f"{source}: no access token yet; the start gets one (or --refresh)")
+    age, left = time.time() - tokens.received_at, tokens.expires_at - time.time()
+    if left > 0:
+        return Finding("credential", f"{source}: {_span(age)} old, ends in {_span(left)}")
+    text = f"{source}: the access token ended {_span(-left)} ago"
+    if refreshes:
+        return Finding("credential", f"{text}; the start renews it (or --refresh)")
+    return Finding("credential", f"{text}, and there is no refresh token", "log in again with Factory's CLI")
+
+
+def _span(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
+
+
+# -- network --------------------------------------------------------------------------------------------------------
+
+
+async def _reach(session: aiohttp.ClientSession, name: str, url: str, settings: Settings) -> Finding:
+    """A GET without any credential: whatever status comes, the way there is open."""
+    place, patience = masked_url(url), settings.timeouts.connect
+    todo = "check the network, and the URL in config.json"
+    headers = {"user-agent": settings.user_agent}
+    try:
+        async with asyncio.timeout(patience):
+            asked = session.get(url.partition("?")[0], headers=headers, allow_redirects=False)
+            async with asked as response:
+                return Finding(name, f"{place} answers ({response.status})")
+    except aiohttp.ClientConnectorDNSError:
+        return Finding(name, f"{place}: the name {urlsplit(url).hostname} is not known", todo)
+    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+        return Finding(name, f"{place}: TLS failed ({type(error).__name__})", "check the certificate and the clock")
+    except TimeoutError:
+        return Finding(name, f"{place}: no answer in {patience:g} seconds", todo)
+    except (aiohttp.ClientError, OSError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
+        return Finding(name, f"{place}: {reason}", todo)
+
+
+async def _port(settings: Settings) -> Finding:
+    host, port = settings.host, settings.port
+    where = f"{host} port {port}"
+    try:
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
+    except OSError as error:
+        number = error.errno or 0  # negative: a name that was not found
+        if number != errno.EADDRINUSE:
+            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+            return Finding("port", f"{where}: {reason}", "choose another with --host or --port")
+        return await _whose_port(settings, where)
+    server.close()
+    await server.wait_closed()
+    return Finding("port", f"{where} is free")
+
+
+async def _whose_port(settings: Settings, where: str) -> Finding:
+    """The port is taken, which is well if this gateway has it."""
+    health: object = None
+    try:
+        timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT)
+        url = f"{local_url(settings)}/health"
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            health = orjson.loads(await response.content.read(1 << 16))
+    except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
+        pass
+    if type(health) is not dict or not {"version", "credential", "uptime_seconds"} <= health.keys():
+        return Finding("port", f"{where} is taken by another program", "choose another with --port or PORT")
+    credential = health["credential"]
+    if type(credential) is dict and credential.get("state") == "failing":
+        return Finding("port", f"{where}: this gateway runs there, but {credential.get('problem')}", "see its log")
+    return Finding("port", f"{where}: this gateway ({health['version']}) runs there already")
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+def _files(settings: Settings, folder: Path) -> Iterator[Finding]:
+    """Files that hold secrets, each once; on Windows a mode says nothing."""
+    if os.name != "posix":
+        return
+    for file in _secret_files(settings, folder):
+        try:
+            mode = file.stat().st_mode & 0o777
+        except OSError:  # it is not there, or in a folder of another user
+            continue
+        todo = f"chmod 600 {file}" if mode & 0o077 else ""
+        who = "others may read it or write to it" if todo else "only you may read it"
+        yield Finding("file", f"{file} (mode {mode:03o}): {who}", todo)
+
+
+def _secret_files(settings: Settings, folder: Path) -> Iterator[Path]:
+    names = _SECRETS | {endpoint.api_key_env for endpoint in settings.endpoints.values()}
+    environment = folder / ".env"
+    if environment.is_file() and any(
+        value for name, value in dotenv.dotenv_values(environment).items() if name in names
+    ):
+        yield environment
+    config = orjson.loads(settings.source.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    if config.get("api_keys") or any(secret_headers(endpoint) for endpoint in settings.endpoints.values()):
+        yield settings.source
+    yield settings.data_folder / "auth.json"
+    yield home(settings.environment) / ".factory" / "auth.json"

@@ -1,0 +1,329 @@
+"""The subcommands of the command line: what they print where, and their exit codes."""
+
+import asyncio
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from droid2api.__main__ import main
+from tests.harness import MODELS, demo_gateway
+from tests.services import free_port
+
+ROOT = Path(__file__).parent.parent.parent
+OWN = ("FACTORY_API_KEY", "DROID_REFRESH_KEY", "DROID2API_KEYS", "DROID2API_CONFIG", "DROID2API_DATA", "PORT", "HOST")
+
+
+@dataclass
+class Command:
+    """Runs the command line in an empty folder with a config.json; `run` gives (exit code, stdout, stderr)."""
+
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture
+
+    def configure(self, **config):
+        self.folder.joinpath("config.json").write_text(json.dumps({"models": MODELS, "port": free_port()} | config))
+
+    def run(self, *arguments):
+        self.monkeypatch.setattr(sys, "argv", ["droid2api", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code, *self.capsys.readouterr())
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    for name in OWN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    command = Command(tmp_path, monkeypatch, capsys)
+    command.configure()
+    return command
+
+
+def refused(result):
+    """The one line of an error that the owner must mend."""
+    code, out, errors = result
+    assert (code, out) == (2, "")
+    assert errors.count("\n") == 1
+    return errors
+
+
+# -- for all --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [("models",), ("check",), ("env", "claude"), ("usage",), ("explain", "-")])
+def test_a_wrong_config_is_one_line(command, arguments):
+    command.configure(port="x")
+    assert "config.json: port: must be an integer" in refused(command.run(*arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nothing",),
+        ("env",),
+        ("env", "emacs"),
+        ("explain",),
+        ("explain", "-", "--format", "x"),
+        ("usage", "--days", "0"),
+        ("usage", "--by", "hour"),
+        ("--demo", "0", "models"),
+        ("models", "--demo"),
+    ],
+)
+def test_wrong_usage(command, arguments):
+    code, out, errors = command.run(*arguments)
+    assert (code, out) == (2, "")
+    assert errors.startswith("usage: droid2api")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_options_stand_before_or_after_the_command(command, before):
+    Path("config.json").rename("other.json")
+    options = ("--config", "other.json", "--host", "127.0.0.2", "--port", "4567")
+    arguments = (*options, "env", "claude") if before else ("env", *options, "claude")
+    code, out, _ = command.run(*arguments)
+    assert code == 0
+    assert "ANTHROPIC_BASE_URL=http://127.0.0.2:4567\n" in out
+    assert "--port: must be from 0 to 65535" in refused(command.run("env", "claude", "--port", "70000", *options[:2]))
+
+
+def test_a_start_loads_no_command():
+    code = """if True:
+        import sys
+        from droid2api.__main__ import _parser
+        assert _parser().parse_args([]).command is None
+        print(*(name for name in sys.modules if name.startswith("droid2api.observe.")), "difflib" in sys.modules)
+    """
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert result.stdout == "droid2api.observe.commands False\n"
+
+
+def test_it_runs_as_a_program(command):
+    environment = {"HOME": str(command.folder), "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-m", "droid2api", "models", "--json"]
+    result = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=30)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [model["id"] for model in json.loads(result.stdout)] == [model["id"] for model in MODELS]
+
+
+# -- check ----------------------------------------------------------------------------------------------------------
+
+
+def test_check_finds_a_problem(command):
+    gone = f"http://127.0.0.1:{free_port()}"
+    endpoints = [{"name": name, "base_url": gone} for name in ("anthropic", "openai", "common")]
+    command.configure(endpoint=endpoints)
+    code, out, errors = command.run("check")
+    assert (code, errors) == (1, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["ok", "ok", "problem", "ok"]
+    code, out, _ = command.run("check", "--json")
+    found = json.loads(out)
+    assert (code, found["ok"]) == (1, False)
+    assert [check["ok"] for check in found["checks"]] == [True, True, False, True]
+    assert found["checks"][2]["todo"]
+
+
+def test_check_is_quiet_of_what_it_reports(command):
+    """A broken token file is logged by the core, too: once is enough."""
+    file = command.folder / "home" / ".factory" / "auth.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{broken")
+    command.configure(models=[])
+    environment = {"HOME": str(command.folder / "home"), "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-m", "droid2api", "check"]
+    result = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=30)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+async def test_check_with_everything_in_order(tmp_path, command):
+    async with demo_gateway(tmp_path, port=free_port()):
+        environment = {
+            "HOME": str(tmp_path),
+            "PATH": os.defpath,
+            "PYTHONPATH": str(ROOT),
+            "FACTORY_API_KEY": "test-key",
+        }
+        arguments = [sys.executable, "-m", "droid2api", "check"]
+        result = await asyncio.to_thread(
+            subprocess.run, arguments, env=environment, capture_output=True, text=True, timeout=30
+        )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert {line.split()[0] for line in result.stdout.splitlines()} == {"ok"}
+
+
+# -- env ------------------------------------------------------------------------------------------------------------
+
+
+def test_env_prints_what_can_be_evaluated(command):
+    code, out, errors = command.run("env", "claude")
+    assert code == 0
+    assert all(line.startswith("export ANTHROPIC_") for line in out.splitlines())
+    assert "# Then start it: claude" in errors
+    assert "nothing answers at http://127.0.0.1:" in errors
+    assert "--port" in errors
+
+
+def test_env_with_several_parts_says_where_each_belongs(command):
+    code, out, _ = command.run("env", "codex")
+    assert code == 0
+    assert out.startswith("# ~/.codex/config.toml:\nmodel = ")
+    assert "\n# in a shell:\nexport DROID2API_KEY=any\n" in out
+
+
+def test_env_as_json(command):
+    code, out, _ = command.run("env", "opencode", "--json")
+    setup = json.loads(out)
+    assert code == 0
+    assert setup.keys() == {"tool", "title", "parts", "start"}
+    assert json.loads(setup["parts"][0]["text"])["provider"]
+
+
+def test_env_gives_the_key_of_the_gateway(command):
+    command.configure(api_keys=["client-key-1", "client-key-2"])
+    assert "export ANTHROPIC_AUTH_TOKEN=client-key-1\n" in command.run("env", "claude")[1]
+
+
+def test_env_with_a_gateway_that_runs(command):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        code, _, errors = command.run("env", "aider", "--port", str(listener.getsockname()[1]))
+    assert code == 0
+    assert "nothing answers" not in errors
+
+
+def test_env_for_a_model_that_is_not_there(command):
+    errors = refused(command.run("env", "aider", "--model", "gpt-9"))
+    assert "--model: 'gpt-9' is not configured. Configured models: " in errors
+
+
+# -- explain --------------------------------------------------------------------------------------------------------
+
+BODY = {"model": "glm-4.6", "max_tokens": 99, "messages": [{"role": "user", "content": "hi"}], "top_k": 3}
+
+
+def test_explain_a_file(command):
+    Path("request.json").write_text(json.dumps(BODY))
+    code, out, errors = command.run("explain", "request.json")
+    assert (code, errors) == (0, "")
+    assert out.startswith("format    anthropic (guessed: only this format has 'top_k'")
+    assert "\x1b" not in out
+
+
+def test_explain_stdin_as_json(command):
+    command.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(BODY).encode())))
+    code, out, _ = command.run("explain", "-", "--json", "--format", "anthropic", "--model", "gpt-5.5")
+    explained = json.loads(out)
+    assert code == 0
+    assert (explained["guess"], explained["lane"], explained["model"]) == ("", "translate", "gpt-5.5")
+    assert (explained["body"]["max_output_tokens"], explained["dropped"]) == (99, ["top_k"])
+
+
+@pytest.mark.parametrize(("no_color", "colored"), [("", True), ("1", False)])
+def test_explain_in_colors_on_a_terminal(command, no_color, colored):
+    Path("request.json").write_text(json.dumps(BODY))
+    command.monkeypatch.setenv("NO_COLOR", no_color)
+    command.monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert ("\x1b[32m+" in command.run("explain", "request.json")[1]) is colored
+
+
+def test_explain_a_request_that_would_be_refused(command):
+    Path("request.json").write_text(json.dumps(BODY | {"messages": 3}))
+    code, out, errors = command.run("explain", "request.json")
+    assert (code, out) == (1, "")
+    assert "would refuse this request (400): messages: must be a list" in errors
+    code, out, _ = command.run("explain", "request.json", "--json")
+    assert (code, json.loads(out)["refused"]["param"]) == (1, "messages")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "request.json: cannot be read: No such file"),
+        ("{", "request.json: line 1, column"),
+        ("[]", "must be a JSON object"),
+    ],
+)
+def test_explain_what_cannot_be_read(command, content, said):
+    if content is not None:
+        Path("request.json").write_text(content)
+    assert said in refused(command.run("explain", "request.json"))
+
+
+# -- models ---------------------------------------------------------------------------------------------------------
+
+
+def test_models(command):
+    command.configure(model_redirects={"glm*": "glm-4.6", "zhipu": "glm-4.6"})
+    code, out, _ = command.run("models")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["id", "name", "type", "host", "reasoning", "redirects"]
+    assert lines[-1].split() == ["glm-4.6", "glm-4.6", "common", "api.factory.ai", "auto", "glm*,", "zhipu"]
+    models = json.loads(command.run("models", "--json")[1])
+    assert models[-1]["redirects"] == ["glm*", "zhipu"]
+
+
+# -- usage ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class UsageRow:
+    key: str
+    requests: int = 0
+    errors: int = 0
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+
+@pytest.fixture
+def recorded(command):
+    """A usage store with one row; gives what was asked of it."""
+    asked = []
+    rows = [UsageRow("gpt-5.5", requests=3, input=12345)]
+
+    def read_usage(file, days, by):
+        asked.append((file, days, by))
+        return rows if by == "model" else []
+
+    module = types.SimpleNamespace(read_usage=read_usage)
+    command.monkeypatch.setitem(sys.modules, "droid2api.observe.usage", module)
+    Path("data").mkdir()
+    Path("data/usage.db").touch()
+    return asked
+
+
+def test_usage(command, recorded):
+    code, out, errors = command.run("usage")
+    assert (code, errors) == (0, "")
+    header, row = (line.split() for line in out.splitlines())
+    assert header == "model requests errors input output cache read cache write reasoning".split()
+    assert row == ["gpt-5.5", "3", "0", "12,345", "0", "0", "0", "0"]
+    code, out, _ = command.run("usage", "--json", "--days", "7")
+    assert json.loads(out)[0]["input"] == 12345
+    assert recorded == [(Path("data/usage.db"), 30, "model"), (Path("data/usage.db"), 7, "model")]
+
+
+def test_usage_of_days_without_any(command, recorded):
+    code, out, errors = command.run("usage", "--by", "day", "--days", "2")
+    assert (code, out, errors) == (0, "", "Nothing has been recorded in the last 2 days.\n")
+    assert command.run("usage", "--by", "day", "--json")[1] == "[]\n"
+
+
+def test_usage_before_anything_was_recorded(command):
+    code, out, errors = command.run("usage")
+    assert (code, out) == (0, "")
+    assert errors.startswith("Nothing has been recorded yet")
+    assert command.run("usage", "--json")[:2] == (0, "[]\n")
