@@ -535,6 +535,25 @@ def test_a_file_of_another_key(tmp_path):
     assert FileStore(tmp_path / "auth.json", "two").load() is None
 
 
+async def test_refreshes_are_counted(tmp_path, start, quick):
+    """The gateway's own, not what it took from another process."""
+    service = Service(token_answer=_answers(500, "{}"))
+
+    def counts():
+        return manager.refreshes_done, manager.refreshes_failed
+
+    async with start(service) as gateway:
+        manager = gateway.app[AUTH]
+        await until(lambda: manager.refreshes_failed >= 2)
+        service.token_answer = None
+        await until(lambda: manager.refreshes_done)
+        done, failed = counts()
+        assert (done, failed) == (1, len(service.calls) - 1)
+        FileStore(tmp_path / "data" / "auth.json", FIRST_KEY).save(Tokens(jwt(8 * HOUR), "demo-refresh-another"))
+        await manager._refresh_once(manager._tokens)
+        assert counts() == (done, failed)
+
+
 # -- what is told ---------------------------------------------------------------------------------------------------
 
 
