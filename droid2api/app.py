@@ -98,6 +98,7 @@ def build_app(settings: Settings, source: Source | None = None) -> web.Applicati
     observers: list[Observer] = [RequestLog()]
     app[OBSERVERS] = observers
     app.cleanup_ctx.append(_lifecycle(settings, source))
+    _add_observers(app, observers)
     app.on_response_prepare.append(_complete_head)
     app.router.add_get("/", index)
     app.router.add_get("/health", health)
@@ -110,6 +111,15 @@ def build_app(settings: Settings, source: Source | None = None) -> web.Applicati
         app.router.add_post(f"{prefix}/messages/count_tokens", count_tokens)
         app.router.add_get(f"{prefix}/responses", websocket_probe)
     return app
+
+
+def _add_observers(app: web.Application, observers: list[Observer]) -> None:
+    """What is optional: nothing of it is needed to answer a client."""
+    from droid2api.observe.metrics import add_metrics
+    from droid2api.observe.usage import add_usage
+
+    add_metrics(app, observers, lambda: app[CURRENT].auth)
+    add_usage(app, observers, lambda: app[CURRENT].settings.data_folder / "usage.db")
 
 
 async def drain(app: web.Application) -> None:
@@ -156,7 +166,9 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
     if task := asyncio.current_task():
         app[RUNNING].add(task)
     try:
-        return await _answer(request, handler, exchange)
+        response = await _answer(request, handler, exchange)
+        exchange.status = response.status
+        return response
     except asyncio.CancelledError:
         exchange.end = "stopped" if app[STOPPING].is_set() else "client left"
         raise

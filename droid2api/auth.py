@@ -73,6 +73,7 @@ class AuthManager:
         self._retry_at = 0.0
         self._store_problem = ""
         self.problem = ""
+        self.refreshes_done = self.refreshes_failed = 0  # since the start
         self.source = self._find_source()
         self._seen: Tokens | None = self._tokens  # in the store; others there are another process's
         if self._tokens and time.time() - self._tokens.received_at > FRESH_AT_START:
@@ -249,6 +250,7 @@ class AuthManager:
             self._failed(failure)
             raise failure from None
         self._failures, self._retry_at, self.problem = 0, 0.0, ""
+        self.refreshes_done += not taken
         expires = datetime.fromtimestamp(self._tokens.expires_at if self._tokens else 0).strftime("%Y-%m-%d %H:%M:%S")
         how = "taken from another process" if taken else "refreshed successfully"
         log.info("Token %s, expires at: %s", how, expires)
@@ -257,6 +259,7 @@ class AuthManager:
         first, most = RETRY_DELAYS[0], min(most, RETRY_DELAYS[1])
         delay = min(most, first * 2.0 ** min(self._failures, 20)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         self._failures += 1
+        self.refreshes_failed += 1
         self._changed.set()
         self._retry_at = time.monotonic() + delay
         self._failed_status = error.status

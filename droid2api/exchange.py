@@ -54,6 +54,11 @@ class Exchange:
         return "" if not self.upstream else "relay" if self.format == self.upstream else "translate"
 
     @property
+    def failed(self) -> bool:
+        """Whether it ended in an error, whoever's."""
+        return self.end not in ("", "finish", "client left", "stopped")
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Output tokens for each second after the first byte of a stream."""
         if not (self.usage and self.stream and self.duration and self.first_byte is not None):

@@ -230,7 +230,7 @@ async def test_a_rotated_token_is_on_disk_before_it_is_used(tmp_path, start):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert sorted(path.name for path in file.parent.iterdir()) == ["auth.json", "auth.json.lock"]
     assert stat.S_IMODE(file.with_name("auth.json.lock").stat().st_mode) == 0o600
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "data" / "auth.json").exists()
 
 
 async def test_a_restart_continues_with_the_newest_token(tmp_path, start):
@@ -533,6 +533,25 @@ def test_a_file_of_another_key(tmp_path):
     file.save(Tokens("access", "refresh"))
     assert file.load().refresh == "refresh"
     assert FileStore(tmp_path / "auth.json", "two").load() is None
+
+
+async def test_refreshes_are_counted(tmp_path, start, quick):
+    """The gateway's own, not what it took from another process."""
+    service = Service(token_answer=_answers(500, "{}"))
+
+    def counts():
+        return manager.refreshes_done, manager.refreshes_failed
+
+    async with start(service) as gateway:
+        manager = gateway.app[CURRENT].auth
+        await until(lambda: manager.refreshes_failed >= 2)
+        service.token_answer = None
+        await until(lambda: manager.refreshes_done)
+        done, failed = counts()
+        assert (done, failed) == (1, len(service.calls) - 1)
+        FileStore(tmp_path / "data" / "auth.json", FIRST_KEY).save(Tokens(jwt(8 * HOUR), "demo-refresh-another"))
+        await manager._refresh_once(manager._tokens)
+        assert counts() == (done, failed)
 
 
 # -- what is told ---------------------------------------------------------------------------------------------------

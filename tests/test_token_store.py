@@ -384,7 +384,7 @@ async def test_no_refresh_without_the_shared_lock(tmp_path, caplog):
     assert [status for status, _ in answers] == [503] * 3
     assert state["state"] == "failing"
     assert "Redis at 127.0.0.1:1 does not serve the shared token (ConnectionError)" in state["problem"]
-    assert (service.calls, (tmp_path / "data").exists()) == ([], False)
+    assert (service.calls, (tmp_path / "data" / "auth.json").exists()) == ([], False)
     lines = [record for record in caplog.records if record.levelno > logging.INFO and "auth" in record.name]
     assert len(lines) <= 2
     assert "SECRET-password" not in caplog.text + repr(answers) + repr(state)

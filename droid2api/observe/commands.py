@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import logging
 import socket
 import sys
@@ -175,14 +174,15 @@ def _describe(model: Model, settings: Settings) -> Json:
 
 
 def _usage(arguments: argparse.Namespace, settings: Settings) -> int:
+    from droid2api.observe.usage import read_usage
+
     file = settings.data_folder / "usage.db"
     if not file.exists():
         _note(f"Nothing has been recorded yet: there is no {file}.")
         if arguments.json:
             _print_json([])
         return 0
-    usage = importlib.import_module("droid2api.observe.usage")
-    rows = [asdict(row) for row in usage.read_usage(file, arguments.days, arguments.by)]
+    rows = [asdict(row) for row in read_usage(file, arguments.days, arguments.by)]
     if arguments.json:
         _print_json(rows)
     elif rows:

@@ -7,13 +7,14 @@ import os
 import socket
 import subprocess
 import sys
-import types
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from droid2api.__main__ import main
+from droid2api.observe.usage import write
 from tests.harness import MODELS, demo_gateway
 from tests.services import free_port
 
@@ -276,33 +277,12 @@ def test_models(command):
 # -- usage ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class UsageRow:
-    key: str
-    requests: int = 0
-    errors: int = 0
-    input: int = 0
-    output: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    reasoning: int = 0
-
-
 @pytest.fixture
 def recorded(command):
-    """A usage store with one row; gives what was asked of it."""
-    asked = []
-    rows = [UsageRow("gpt-5.5", requests=3, input=12345)]
-
-    def read_usage(file, days, by):
-        asked.append((file, days, by))
-        return rows if by == "model" else []
-
-    module = types.SimpleNamespace(read_usage=read_usage)
-    command.monkeypatch.setitem(sys.modules, "droid2api.observe.usage", module)
-    Path("data").mkdir()
-    Path("data/usage.db").touch()
-    return asked
+    """Usage of today and of last week."""
+    for back, requests in ((0, 3), (6, 1)):
+        day = (date.today() - timedelta(back)).isoformat()
+        write(Path("data/usage.db"), {(day, "gpt-5.5", "claude-cli"): [requests, 0, 12345, 0, 0, 0, 0]})
 
 
 def test_usage(command, recorded):
@@ -310,13 +290,13 @@ def test_usage(command, recorded):
     assert (code, errors) == (0, "")
     header, row = (line.split() for line in out.splitlines())
     assert header == "model requests errors input output cache read cache write reasoning".split()
-    assert row == ["gpt-5.5", "3", "0", "12,345", "0", "0", "0", "0"]
-    code, out, _ = command.run("usage", "--json", "--days", "7")
-    assert json.loads(out)[0]["input"] == 12345
-    assert recorded == [(Path("data/usage.db"), 30, "model"), (Path("data/usage.db"), 7, "model")]
+    assert row == ["gpt-5.5", "4", "0", "24,690", "0", "0", "0", "0"]
+    (row,) = json.loads(command.run("usage", "--json", "--days", "6", "--by", "client")[1])
+    assert (row["key"], row["requests"]) == ("claude-cli", 3)
 
 
-def test_usage_of_days_without_any(command, recorded):
+def test_usage_of_days_without_any(command):
+    write(Path("data/usage.db"), {("2020-01-01", "gpt-5.5", "claude-cli"): [1, 0, 1, 1, 0, 0, 0]})
     code, out, errors = command.run("usage", "--by", "day", "--days", "2")
     assert (code, out, errors) == (0, "", "Nothing has been recorded in the last 2 days.\n")
     assert command.run("usage", "--by", "day", "--json")[1] == "[]\n"

@@ -1,0 +1,121 @@
+"""What Prometheus is told: the series of one application, in a registry of its own.
+
+Every value of a label comes from the configuration or from a closed list, but for names of fields that clients send:
+those are checked and limited in number, so that no client can fill the memory of whoever scrapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import get_args
+
+from aiohttp import web
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from droid2api.auth import AuthManager
+from droid2api.exchange import End, Exchange
+
+FIRST_TOKEN = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)
+GAP = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300)
+"""Bounds of the histograms, in seconds: reasoning models think for minutes before they speak."""
+MOST_FIELDS = 100
+FIELD = re.compile(r"[a-z0-9_.\[\] -]{1,60}")
+
+
+class Metrics:
+    """An observer, and the handler of /metrics."""
+
+    def __init__(self, auth: Callable[[], AuthManager]) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._open: dict[int, Exchange] = {}
+        self._fields: set[str] = set()
+
+        def counter(name: str, help: str, *labels: str) -> Counter:
+            return Counter(f"droid2api_{name}", help, labels, registry=registry)
+
+        def histogram(name: str, help: str, bounds: tuple[float, ...]) -> Histogram:
+            return Histogram(f"droid2api_{name}_seconds", help, ["lane"], registry=registry, buckets=bounds)
+
+        def gauge(name: str, help: str, value: Callable[[], float]) -> None:
+            Gauge(f"droid2api_{name}", help, registry=registry).set_function(value)
+
+        labels = ("format", "upstream", "model", "status", "end")
+        self._requests = counter("requests", "Requests to the API paths whose answer has ended", *labels)
+        self._errors = counter("errors", "Requests that ended in an error, by whose it is", "kind")
+        self._first_token = histogram(
+            "time_to_first_token", "From a request to the first byte of its streamed answer", FIRST_TOKEN
+        )
+        self._gap = histogram("inter_event_gap", "The longest wait for the next piece, one for each stream", GAP)
+        self._tokens = counter(
+            "tokens", "Tokens that upstreams tell of; input includes cache, output reasoning", "kind", "model"
+        )
+        self._repairs = counter("repairs", "What was mended in requests for their upstream", "kind")
+        self._drops = counter("drops", "Fields of requests that their upstream cannot take", "field")
+        gauge("open_requests", "Requests that are being answered", lambda: len(self._open))
+        gauge("open_streams", "Streams among them", lambda: sum(each.stream for each in self._open.values()))
+        for end in get_args(End):  # a rate needs a series before its first error
+            if Exchange("", "", "", end=end).failed:
+                self._errors.labels(end)
+        registry.register(_Refreshes(auth))
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+    def began(self, exchange: Exchange) -> None:
+        self._open[id(exchange)] = exchange
+
+    def ended(self, exchange: Exchange) -> None:
+        self._open.pop(id(exchange), None)
+        self._requests.labels(
+            exchange.format, exchange.upstream, exchange.model, str(exchange.status), exchange.end
+        ).inc()
+        if exchange.failed:
+            self._errors.labels(exchange.end).inc()
+        if exchange.stream and exchange.status == 200 and exchange.first_byte is not None:
+            self._first_token.labels(exchange.lane).observe(exchange.first_byte)
+            self._gap.labels(exchange.lane).observe(exchange.longest_gap)
+        if exchange.usage:
+            for kind in exchange.usage.__slots__:
+                self._tokens.labels(kind, exchange.model).inc(max(getattr(exchange.usage, kind), 0))
+        for kind, count in exchange.repaired.items():
+            self._repairs.labels(kind).inc(count)
+        for field in exchange.dropped:
+            self._drops.labels(self._known(field)).inc()
+
+    def _known(self, field: str) -> str:
+        """The name, or "other" for one that is odd or one too many."""
+        if field not in self._fields:
+            if len(self._fields) >= MOST_FIELDS or not FIELD.fullmatch(field):
+                return "other"
+            self._fields.add(field)
+        return field
+
+    async def answer(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+
+class _Refreshes(Collector):
+    """Read from who counts them."""
+
+    def __init__(self, auth: Callable[[], AuthManager]) -> None:
+        self._auth = auth
+
+    def collect(self) -> Iterable[Metric]:
+        auth = self._auth()
+        family = CounterMetricFamily("droid2api_token_refreshes", "Refreshes of the credential", labels=["result"])
+        family.add_metric(["done"], auth.refreshes_done)
+        family.add_metric(["failed"], auth.refreshes_failed)
+        yield family

@@ -1,0 +1,282 @@
+"""How much was used: requests and tokens of each day, model and client, in an SQLite file that outlives the process.
+
+Whoever records adds to sums in memory; once a second a thread writes what there is, so that the event loop never waits
+for a disk and a process that is killed loses its last second at most. Several processes may write the same file. It is
+opened anew for each batch: so it may be moved, deleted or mended by anyone while the gateway runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from aiohttp import web
+
+from droid2api.errors import ConfigError
+from droid2api.events import Usage
+from droid2api.exchange import Exchange, Observer
+
+if TYPE_CHECKING:  # sqlite3 itself only where it is used: it takes time, and some builds of Python are without
+    from sqlite3 import Connection
+
+log = logging.getLogger("droid2api.usage")
+
+WRITE_EVERY = 1.0
+"""Seconds from the first count of a batch to its writing, and to the next try after a failure."""
+LOCK_TIMEOUT = 3.0
+"""Seconds that a batch waits for another process that writes."""
+CLOSE_TIMEOUT = 5.0
+MOST_CLIENTS = 200
+"""Clients name themselves: one that invents names must fill neither memory nor disk. Later ones are "other"."""
+MOST_TOKENS = 2**40
+"""What an upstream tells of one answer is not believed beyond this: SQLite's integers end somewhere."""
+
+A_CENTURY = 36525
+"""Days; a calendar does not go back as far as numbers do."""
+
+VERSION = 1
+"""Of the table, in the file's user_version; 0 is a file without one."""
+SUMS = ("requests", "errors", "input", "output", "cache_read", "cache_write", "reasoning")
+CREATE = f"""
+    CREATE TABLE IF NOT EXISTS usage (
+        day TEXT NOT NULL, model TEXT NOT NULL, client TEXT NOT NULL,
+        {", ".join(f"{name} INTEGER NOT NULL" for name in SUMS)},
+        PRIMARY KEY (day, model, client)
+    ) WITHOUT ROWID
+"""
+ADD = f"""
+    INSERT INTO usage VALUES (?, ?, ?, {", ".join("?" * len(SUMS))})
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
+"""  # noqa: S608 - made of the names above
+READ = ", ".join(f"sum({name})" for name in SUMS)
+
+Key: TypeAlias = tuple[str, str, str]
+"""Day (2026-11-25, by this machine's clock and time zone), model, client."""
+
+
+@dataclass(slots=True)
+class UsageRow:
+    """`key` is the model, client or day that the sums are of; tokens are counted as in events.Usage."""
+
+    key: str
+    requests: int
+    errors: int
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+
+
+class StorageError(Exception):
+    """The counts cannot be written now. The text says which file and why."""
+
+
+class UsageStore:
+    """An observer. `run` writes what it has counted into the file that `place` gives, until it is cancelled; then
+    `close` writes the rest.
+    """
+
+    def __init__(self, place: Callable[[], Path]) -> None:
+        self._place = place
+        self._sums: dict[Key, list[int]] = {}
+        self._clients: set[str] = set()
+        self._counted = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+        self._problem = ""
+
+    def began(self, exchange: Exchange) -> None:
+        pass
+
+    def ended(self, exchange: Exchange) -> None:
+        if not exchange.model:
+            return
+        client = exchange.client
+        if client not in self._clients:
+            if len(self._clients) < MOST_CLIENTS:
+                self._clients.add(client)
+            else:
+                client = "other"
+        used = exchange.usage or Usage()
+        tokens = (used.input, used.output, used.cache_read, used.cache_write, used.reasoning)
+        day = date.fromtimestamp(exchange.began).isoformat()
+        believed = [min(max(count, 0), MOST_TOKENS) for count in tokens]
+        self._add((day, exchange.model, client), [1, int(exchange.failed), *believed])
+
+    def _add(self, key: Key, counts: list[int]) -> None:
+        if sums := self._sums.get(key):
+            counts = [known + count for known, count in zip(sums, counts, strict=True)]
+        self._sums[key] = counts
+        self._counted.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._counted.wait()
+            await asyncio.sleep(WRITE_EVERY)
+            self._writing = asyncio.create_task(self._write())
+            await asyncio.shield(self._writing)  # else what is being written would be lost or written twice
+
+    async def close(self) -> None:
+        """Write the rest, unless the disk takes too long. To be called when `run` has ended."""
+        written = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                if self._writing:
+                    await self._writing
+                await self._write()
+                written = not self._sums
+        if not written:
+            log.warning("%s: the last counts of usage could not be written.", self._place())
+
+    async def _write(self) -> None:
+        """What has been counted so far; what cannot be written is kept for the next time."""
+        batch, self._sums = self._sums, {}
+        self._counted.clear()
+        if not batch:
+            return
+        try:
+            await asyncio.to_thread(write, self._place(), batch)
+        except StorageError as error:
+            for key, counts in batch.items():
+                self._add(key, counts)
+            self._note(str(error))
+        else:
+            self._note("")
+
+    def _note(self, problem: str) -> None:
+        """One line in the log when writing begins to fail, and one when it works again."""
+        if problem and not self._problem:
+            log.warning("%s Until it can be written, usage is counted in memory only.", problem)
+        elif self._problem and not problem:
+            log.info("%s: usage is written again.", self._place())
+        self._problem = problem
+
+
+def add_usage(app: web.Application, observers: list[Observer], place: Callable[[], Path]) -> None:
+    """Record the usage of this application, for as long as it runs."""
+    store = UsageStore(place)
+    observers.append(store)
+
+    async def writing(app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(store.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await store.close()
+
+    app.cleanup_ctx.append(writing)
+
+
+# -- the file, in a thread ------------------------------------------------------------------------------------------
+
+
+def write(file: Path, batch: dict[Key, list[int]]) -> None:
+    """Add the sums of a batch, all or none; a file that is damaged is put aside for a new one. Raises StorageError."""
+    try:
+        import sqlite3
+    except ImportError:
+        raise StorageError(f"{file}: cannot be written: this Python was built without SQLite.") from None
+    try:
+        identity = _create(file)
+        try:
+            _add_all(file, batch)
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to say which kind
+            if code not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise
+            _put_aside(file, identity, str(error))
+            _create(file)
+            _add_all(file, batch)
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise StorageError(f"{file}: cannot be written: {reason}.") from None
+
+
+def _create(file: Path) -> int:
+    """The file, with the mode that SQLite then gives to those it puts beside. Gives what identifies it."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
+
+
+def _add_all(file: Path, batch: dict[Key, list[int]]) -> None:
+    import sqlite3
+
+    with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT, isolation_level=None)) as database:
+        with suppress(sqlite3.OperationalError):  # another process sets it now: that one is not waited for, but below
+            database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("BEGIN IMMEDIATE")
+        if _version(database) == 0:
+            database.execute(CREATE)
+            database.execute(f"PRAGMA user_version = {VERSION}")
+        database.executemany(ADD, [(*key, *counts) for key, counts in batch.items()])
+        database.execute("COMMIT")
+
+
+def _version(database: Connection) -> int:
+    """Raises sqlite3.Error for a file of a later release: its table is not known here."""
+    import sqlite3
+
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise sqlite3.NotSupportedError("it was made by a later release of droid2api")
+    return version
+
+
+def _put_aside(file: Path, identity: int, reason: str) -> None:
+    """Unless another process has done so already, and has begun a new file."""
+    if file.stat().st_ino != identity:
+        return
+    aside = file.with_name(f"{file.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    for ending in ("-wal", "-shm", ""):  # the file last: a log that stayed would be taken for the new one's
+        with suppress(FileNotFoundError):
+            os.replace(f"{file}{ending}", f"{aside}{ending}")
+    log.error("%s: is damaged (%s). It was moved to %s, and a new one is begun.", file, reason, aside.name)
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def read_usage(file: Path, days: int, by: str) -> list[UsageRow]:
+    """The sums of the last `days` days (today is one) of each "model", "client" or "day"; none where there is no file.
+
+    Days come in their order, the others by their tokens, most first. Raises ConfigError for a file that cannot be read.
+    """
+    if by not in ("model", "client", "day"):
+        raise ValueError(f"by must be model, client or day, not {by!r}")
+    order = "day" if by == "day" else f"sum(input + output) DESC, {by}"
+    return [UsageRow(*row) for row in _read(file, days, by, order)]
+
+
+def read_days(file: Path, days: int) -> list[tuple[str, UsageRow]]:
+    """Each of those days with the sums of each model, in the order of days and names. Raises ConfigError."""
+    return [(day, UsageRow(*row)) for day, *row in _read(file, days, "day, model", "day, model")]
+
+
+def _read(file: Path, days: int, by: str, order: str) -> list[tuple[Any, ...]]:
+    import sqlite3
+
+    if not file.exists():
+        return []
+    since = (date.today() - timedelta(min(days, A_CENTURY) - 1)).isoformat()
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            if _version(database) == 0:
+                return []
+            query = f"SELECT {by}, {READ} FROM usage WHERE day >= ? GROUP BY {by} ORDER BY {order}"  # noqa: S608 - names
+            return database.execute(query, [since]).fetchall()
+    except sqlite3.Error as error:
+        raise ConfigError(f"{file}: cannot be read: {error}.") from None
