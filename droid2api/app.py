@@ -46,6 +46,9 @@ ROUTES = (
     "POST /v1/messages/count_tokens",
 )
 
+API_ENDINGS = tuple(route.rpartition("/")[2] for route in ROUTES if route.startswith("POST"))
+"""Last parts of the paths that exchanges go over."""
+
 CURRENT = web.AppKey("current", Current)
 """The settings and what is made from them; from the app's startup on."""
 RELOADER = web.AppKey("reloader", Reloader)
@@ -116,8 +119,10 @@ def build_app(settings: Settings, source: Source | None = None) -> web.Applicati
 def _add_observers(app: web.Application, observers: list[Observer]) -> None:
     """What is optional: nothing of it is needed to answer a client."""
     from droid2api.observe.metrics import add_metrics
+    from droid2api.observe.page import add_page
     from droid2api.observe.usage import add_usage
 
+    add_page(app, lambda: app[CURRENT], observers)
     add_metrics(app, observers, lambda: app[CURRENT].auth)
     add_usage(app, observers, lambda: app[CURRENT].settings.data_folder / "usage.db")
 
@@ -237,7 +242,7 @@ def _note_error(request: web.Request, error: GatewayError) -> None:
             exchange.end = "upstream error"
         case _:
             exchange.end = "gateway error"
-    if request.method == "POST" and not exchange.format:
+    if request.method == "POST" and not exchange.format and request.path.endswith(API_ENDINGS):
         exchange.format = _spoken(request).name
         _tell(request.app, "began", exchange)
 
@@ -281,6 +286,12 @@ def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None)
 
 
 async def index(request: web.Request) -> web.Response:
+    """A page for a browser, which holds nothing and asks for a key itself; JSON for others."""
+    if "text/html" in request.headers.get("Accept", ""):
+        from droid2api.observe.page import page
+
+        return page()
+    request.app[CURRENT].guard.check_key(request.headers)
     endpoints = [route.split(" ")[1] for route in ROUTES if "/v1" in route]
     return _json({"name": "droid2api", "version": __version__, "endpoints": endpoints})
 

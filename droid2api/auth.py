@@ -224,8 +224,13 @@ class AuthManager:
             return self._tokens.access
         raise CredentialError(NO_CREDENTIAL)  # pragma: no cover - a refresh gives a token or raises
 
-    async def refresh(self) -> None:
-        """Join the refresh that is under way or begin one. Raises CredentialError, after 30 seconds at the latest."""
+    async def refresh(self, *, at_once: bool = False) -> None:
+        """Join the refresh that is under way or begin one. Raises CredentialError, after 30 seconds at the latest.
+
+        After a failure there is a pause, in which its error is raised again; `at_once` ends the pause.
+        """
+        if at_once:
+            self._retry_at = 0.0
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._refresh_once(self._tokens))
             self._refreshing.add_done_callback(_retrieve)

@@ -23,6 +23,8 @@ CORS_HEADERS = {
     "Access-Control-Max-Age": "600",
     "Vary": "Origin",
 }
+KEYLESS = ("/", "/health")
+"""Paths that need no key: the page at / asks for one itself."""
 
 
 class Guard:
@@ -48,16 +50,21 @@ class Guard:
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """Raises RequestError (403, 415) or CredentialError for a request that must not be served."""
         self.check_host(headers)
-        if path != "/health" and self._keys and not self._has_key(headers):
-            raise CredentialError(
-                "This gateway wants one of its api_keys, as Authorization: Bearer or x-api-key.", code="invalid_api_key"
-            )
+        if path not in KEYLESS:
+            self.check_key(headers)
         origin = headers.get("Origin")
         if origin and not self.allows_origin(origin, headers):
             raise _foreign(origin)
         media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if method == "POST" and media_type != "application/json" and not media_type.endswith("+json"):
             raise RequestError("The body must be JSON, sent with Content-Type: application/json.", status=415)
+
+    def check_key(self, headers: Mapping[str, str]) -> None:
+        """Raises CredentialError."""
+        if self._keys and not self._has_key(headers):
+            raise CredentialError(
+                "This gateway wants one of its api_keys, as Authorization: Bearer or x-api-key.", code="invalid_api_key"
+            )
 
     def check_host(self, headers: Mapping[str, str]) -> None:
         host = _host_name(headers.get("Host", ""))

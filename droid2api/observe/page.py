@@ -1,0 +1,256 @@
+"""The gateway's page for a browser, and what it reads: state, requests as they happen, usage.
+
+    GET  /                 the page itself (page.html), for who accepts HTML
+    GET  /status           credential, endpoints, models, the last exchanges and errors, usage, as JSON
+    GET  /status/events    exchanges as server-sent events, one when each begins and one when it ends
+    GET  /status/setups    what to paste into each tool
+    POST /status/refresh   renews the credential
+
+The page holds no data, so that it can be given to who has no key, and ask for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from droid2api import __version__
+from droid2api.auth import AuthManager
+from droid2api.config import Endpoint, Model, Settings
+from droid2api.errors import ConfigError, CredentialError, RequestError
+from droid2api.exchange import Exchange, Observer
+from droid2api.fields import Json
+from droid2api.reload import Current
+
+KEPT = 50
+KEPT_ERRORS = 20
+WAITING = 256
+"""Events that may wait for a page; one that takes them more slowly is dropped, and comes back by itself."""
+HEARTBEAT = 15.0
+DAYS = 30
+
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+ERROR_SHOWN = 1000
+"""Characters."""
+
+
+def add_page(app: web.Application, current: Callable[[], Current], observers: list[Observer]) -> None:
+    """Serve what the page reads. To be called before others add handlers of shutdown: open pages must end first."""
+    feed = Feed()
+    status = Status(current, feed)
+    observers.append(feed)
+    app.on_shutdown.append(feed.close)
+    app.router.add_get("/status", status.state)
+    app.router.add_get("/status/events", status.events, allow_head=False)
+    app.router.add_get("/status/setups", status.setups)
+    app.router.add_post("/status/refresh", status.refresh)
+
+
+# -- the page -------------------------------------------------------------------------------------------------------
+
+
+def page() -> web.Response:
+    html, policy = _read_page()
+    return web.Response(text=html, content_type="text/html", headers=HEADERS | {"Content-Security-Policy": policy})
+
+
+@cache
+def _read_page() -> tuple[str, str]:
+    """The page and its Content-Security-Policy, which lets in the page's own script and style only."""
+    html = Path(__file__).with_name("page.html").read_text(encoding="utf-8")  # with \n, as a browser hashes it
+    script, style = _hash_of("script", html), _hash_of("style", html)
+    policy = (
+        f"default-src 'none'; script-src '{script}'; style-src '{style}'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return html, policy
+
+
+def _hash_of(tag: str, html: str) -> str:
+    found = re.search(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+    digest = hashlib.sha256(found.group(1).encode() if found else b"").digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+# -- exchanges ------------------------------------------------------------------------------------------------------
+
+
+class Feed:
+    """Keeps the last exchanges and tells open pages of each that begins or ends."""
+
+    def __init__(self) -> None:
+        self.recent: deque[Exchange] = deque(maxlen=KEPT)
+        self.errors: deque[Exchange] = deque(maxlen=KEPT_ERRORS)
+        self._pages: dict[asyncio.Queue[bytes], Callable[[], object]] = {}
+        self._closed = False
+
+    def began(self, exchange: Exchange) -> None:
+        self.recent.append(exchange)
+        if self._pages:
+            self._send(_event(exchange))
+
+    def ended(self, exchange: Exchange) -> None:
+        if exchange.failed:
+            self.errors.append(exchange)
+        if self._pages:
+            self._send(_event(exchange))
+
+    @contextlib.contextmanager
+    def opened(self, drop: Callable[[], object]) -> Iterator[asyncio.Queue[bytes]]:
+        """The events from now on; b"" is the last one. `drop` is called if they are taken too slowly."""
+        queue = asyncio.Queue[bytes](WAITING)
+        self._pages[queue] = drop
+        if self._closed:
+            queue.put_nowait(b"")
+        try:
+            yield queue
+        finally:
+            self._pages.pop(queue, None)
+
+    async def close(self, app: web.Application) -> None:
+        """The gateway stops: no page may hold it up."""
+        self._closed = True
+        self._send(b"")
+
+    def _send(self, event: bytes) -> None:
+        for queue, drop in list(self._pages.items()):
+            try:
+                queue.put_nowait(event)
+            except asyncio.QueueFull:
+                del self._pages[queue]
+                drop()
+
+
+def _event(exchange: Exchange) -> bytes:
+    return b"data: " + orjson.dumps(_shown(exchange)) + b"\n\n"
+
+
+def _shown(exchange: Exchange) -> Json:
+    """What an upstream wrote is cut: it may be of any length."""
+    return exchange.to_json() | {"error": exchange.error[:ERROR_SHOWN]}
+
+
+# -- handlers -------------------------------------------------------------------------------------------------------
+
+
+class Status:
+    """The handlers. Each asks for the current settings: they may have been read again."""
+
+    def __init__(self, current: Callable[[], Current], feed: Feed) -> None:
+        self._current = current
+        self._feed = feed
+        self._started = time.time()
+
+    async def state(self, request: web.Request) -> web.Response:
+        current = self._current()
+        settings, auth = current.settings, current.auth
+        endpoints = {model.endpoint.name: model.endpoint for model in settings.models.values()}
+        return _json(
+            {
+                "version": __version__,
+                "now": time.time(),
+                "uptime_seconds": round(time.time() - self._started),
+                "credential": _credential(auth),
+                "needs_key": bool(settings.api_keys),
+                "endpoints": [_endpoint(endpoint, settings) for endpoint in endpoints.values()],
+                "models": [_model(model) for model in settings.models.values()],
+                "recent": [_shown(exchange) for exchange in self._feed.recent],
+                "errors": [_shown(exchange) for exchange in self._feed.errors],
+                "usage": await _usage(settings.data_folder / "usage.db"),
+            }
+        )
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        out = web.StreamResponse(headers=HEADERS | {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        drop = request.transport.abort if request.transport else lambda: None
+        with self._feed.opened(drop) as waiting:
+            await out.prepare(request)
+            event = b":\n\n"  # the page waits for it: from now on it misses nothing
+            while event:
+                await out.write(event)
+                try:
+                    event = await asyncio.wait_for(waiting.get(), HEARTBEAT)
+                except TimeoutError:
+                    event = b":\n\n"
+        return out
+
+    async def setups(self, request: web.Request) -> web.Response:
+        """For the model `?model=`, else for one that fits each tool, at the address that the browser sees."""
+        from droid2api.observe.setups import setups  # only here: it is not needed for a start
+
+        current = self._current()
+        settings, auth = current.settings, current.auth
+        model = request.query.get("model") or None
+        if model:
+            settings.route(model)
+        if not settings.models:
+            return _json([])
+        scheme = "https" if request.query.get("scheme") == "https" else request.scheme  # a proxy may end TLS
+        key = "YOUR_KEY" if _wants_key(settings, auth) else "any"
+        return _json(list(setups(f"{scheme}://{request.host}", key, settings, model).values()))
+
+    async def refresh(self, request: web.Request) -> web.Response:
+        """The credential's state after it; a failure is told there."""
+        auth = self._current().auth
+        if not auth.refreshes:
+            raise RequestError("This credential is none that is renewed.", status=409)
+        with contextlib.suppress(CredentialError):
+            await auth.refresh(at_once=True)
+        return _json(_credential(auth))
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(value), content_type="application/json", headers=HEADERS)
+
+
+def _credential(auth: AuthManager) -> Json:
+    return auth.describe() | {"refreshes": auth.refreshes}
+
+
+def _endpoint(endpoint: Endpoint, settings: Settings) -> Json:
+    """A query may be a credential; of an own key only the variable's name is told, and whether it is set."""
+    key = endpoint.api_key_env
+    is_set = bool(settings.environment.get(key, "").strip())
+    return {"name": endpoint.name, "url": endpoint.base_url.partition("?")[0], "key": key, "key_is_set": is_set}
+
+
+def _model(model: Model) -> Json:
+    return {
+        "id": model.id,
+        "name": model.name,
+        "type": model.format.type,
+        "endpoint": model.endpoint.name,
+        "reasoning": model.target.reasoning,
+    }
+
+
+def _wants_key(settings: Settings, auth: AuthManager) -> bool:
+    """Whether a client must send a key that means something: to the gateway, or through it to the upstream."""
+    own_keys = all(model.endpoint.api_key_env for model in settings.models.values())
+    return bool(settings.api_keys) or (auth.source == "client" and not own_keys)
+
+
+async def _usage(file: Path) -> Json:
+    """The last days' rows; none where nothing was counted yet."""
+    from droid2api.observe.usage import read_days  # only here: it is not needed for a start
+
+    value: Json = {"today": date.today().isoformat(), "days": []}
+    try:
+        rows = await asyncio.to_thread(read_days, file, DAYS)
+    except ConfigError as error:
+        return value | {"problem": str(error)}
+    return value | {"days": [asdict(row) | {"day": day, "model": row.key} for day, row in rows]}
