@@ -282,7 +282,7 @@ def _client_headers(call: Call, response: ClientResponse) -> dict[str, str]:
     id = passed.pop("x-request-id", "") or passed.get("request-id", "")
     if id:
         passed |= {"x-upstream-request-id": id, "request-id": passed.get("request-id", id)}
-        call.exchange.upstream_id = id
+        call.exchange.upstream_id = _header_text(id)
     return passed
 
 
@@ -298,5 +298,5 @@ def _notes(request: Request) -> dict[str, str]:
 
 
 def _header_text(text: str) -> str:
-    """Names of fields come from the client, so they may hold anything."""
+    """Names of fields come from the client, and headers from the upstream: both may hold anything."""
     return "".join(char if char.isascii() and char.isprintable() else "?" for char in text)[:1000]
