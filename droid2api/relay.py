@@ -168,16 +168,25 @@ async def forward(call: Call, path: str, headers: CIMultiDict[str]) -> web.Strea
     async with call.upstream.post(call.model, path, headers, body, call.request.headers) as response:
         passed = _client_headers(call, response)
         if response.status == 200 and response.content_type == "text/event-stream":
-            return await _stream(call, response, RelayLane(call.format), passed)
+            lane = RelayLane(call.format)
+            answer = await _stream(call, response, lane, passed)
+            if failure := lane.told_error():
+                _note_failure(call, failure)
+            return answer
         content = await read_body(response, call.settings.timeouts)
         call.show("answered", content)
         if response.status < 400:
             call.exchange.usage = find_usage(content, call.format)
         else:
-            error = call.upstream.mask(_read_error(content, response.status), call.request.headers)
-            call.exchange.end, call.exchange.error = "upstream error", error.message
+            _note_failure(call, _read_error(content, response.status))
         content_type = response.headers.get("Content-Type", "application/json")
         return web.Response(body=content, status=response.status, headers=passed | {"Content-Type": content_type})
+
+
+def _note_failure(call: Call, error: GatewayError) -> None:
+    """The client has it as the upstream said it."""
+    call.exchange.error = call.upstream.mask(error, call.request.headers).message
+    call.exchange.end = "upstream error"
 
 
 # -- translate ------------------------------------------------------------------------------------------------------
