@@ -140,7 +140,6 @@ class TranslateLane:
 
     def feed_whole(self, events: list[Event]) -> bytes:
         """A whole answer, for a client that wants it as a stream."""
-        self.over = True
         return self._encode(self._reader.filter(events))
 
     def close(self, failure: UpstreamError | None) -> bytes:
