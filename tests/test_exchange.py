@@ -94,10 +94,11 @@ async def test_times_of_a_stream(tmp_path, client):
     async with watched(tmp_path, script, timeouts={"keepalive": 0.1}) as (gateway, watcher):
         await gateway.ask(PATHS[client], body_of(client, "common", stream=True))
     seen = watcher.only
-    assert 0.05 <= seen.first_byte < 0.14
-    assert 0.3 <= seen.duration - seen.first_byte < 0.6
-    assert 0.14 < seen.longest_gap < 0.25
-    assert seen.tokens_per_second == seen.usage.output / (seen.duration - seen.first_byte)
+    streaming = seen.duration - seen.first_byte
+    assert seen.first_byte >= 0.05
+    assert streaming >= 0.3
+    assert 0.14 < seen.longest_gap < streaming - 0.1  # not both pauses
+    assert seen.tokens_per_second == seen.usage.output / streaming
 
 
 @pytest.mark.parametrize(

@@ -156,11 +156,11 @@ async def client_left(gateway, path, script):
 
 
 async def stopped(gateway, path, script):
-    asking = asyncio.create_task(ask(gateway, path))
-    await script.reached.wait()
-    await asyncio.sleep(0.02)
-    await drain(gateway.app)
-    await asking
+    body = {"model": BY_TYPE["common"], "stream": True} | BODIES[path]
+    async with gateway.client.post(gateway.url + path, json=body) as response:
+        await response.content.readany()
+        await drain(gateway.app)
+        await response.read()
 
 
 async def mistake(gateway, path, script):

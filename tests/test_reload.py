@@ -350,7 +350,7 @@ async def test_sighup(here, environment):  # noqa: F811
                 assert response.status == 200  # of the demo still
         (here / "config.json").write_text("{")
         running.process.send_signal(signal.SIGHUP)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.3)
         assert await running.end() == 0
     lines = [json.loads(line) for line in running.errors]
     read, wrong = (line for line in lines if line["logger"] == "droid2api.reload")

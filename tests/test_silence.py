@@ -1,7 +1,7 @@
 """How long an upstream may be silent while its answer is read: one timer for the whole answer."""
 
 import asyncio
-import time
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -14,6 +14,22 @@ from tests.formats.recordings import OWN
 from tests.harness import Scripted, serving
 
 STREAM = (OWN / "chat" / "text.sse").read_bytes()
+
+
+@pytest.fixture
+async def clock():
+    """The event loop's, which does not wait but goes on to its next timer: `now` is exact, and no load changes it."""
+    loop = asyncio.get_running_loop()
+    clock, select = SimpleNamespace(now=loop.time()), loop._selector.select
+
+    def go_on(timeout):
+        clock.now += timeout or 0
+        return select(timeout and 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "time", lambda: clock.now)
+        patch.setattr(loop._selector, "select", go_on)
+        yield clock
 
 
 class Slow:
@@ -39,7 +55,7 @@ async def read(response, idle, keepalive=60.0, client=0.0, exchange=None):
     """What is read, the error in the end too, by a client that takes `client` seconds for each piece."""
     pieces = []
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(100):
             async for piece in read_chunks(response, Timeouts(idle=idle, keepalive=keepalive), exchange):
                 pieces.append(piece)
                 await asyncio.sleep(client)
@@ -48,28 +64,26 @@ async def read(response, idle, keepalive=60.0, client=0.0, exchange=None):
     return pieces
 
 
-CASES = [  # the upstream's pauses, the client's for each piece, and what is read with a limit of 0.15
-    ([60], 0, [504]),
-    ([0, 60], 0, [b"x", 504]),
-    ([0.08] * 5, 0, [b"x"] * 5),  # steady, and longer in all than the limit
-    ([0] * 4, 0.2, [b"x"] * 4),  # the client is slow, not the upstream
-    ([0, 0.1], 0.1, [b"x", b"x"]),  # each in time, if not both together
-    ([0, 60], 0.2, [b"x", 504]),
-    ([], 0, []),
-]
+@pytest.mark.parametrize(
+    ("pauses", "client", "expected"),
+    [
+        ([60], 0, [504]),
+        ([0, 60], 0, [b"x", 504]),
+        ([0.08] * 5, 0, [b"x"] * 5),  # steady, and longer in all than the limit
+        ([0] * 4, 0.2, [b"x"] * 4),  # the client is slow, not the upstream
+        ([0, 0.08], 0.08, [b"x", b"x"]),  # each in time, if not both together
+        ([0, 60], 0.2, [b"x", 504]),
+        ([], 0, []),
+    ],
+)
+async def test_silence_is_the_upstreams_only(clock, pauses, client, expected):
+    assert await read(Slow(*pauses), 0.1, client=client) == expected
 
 
-async def test_silence_is_the_upstreams_only():
-    answers = (read(Slow(*pauses), 0.15, client=client) for pauses, client, _ in CASES)
-    assert await asyncio.gather(*answers) == [expected for _, _, expected in CASES]
-
-
-async def test_the_limit_begins_anew_with_each_piece():
-    """A timer that looks seldom must not be late by more than a little."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+async def test_the_limit_begins_anew_with_each_piece(clock):
+    began = clock.now
     assert await read(Slow(0.15, 60), 0.2) == [b"x", 504]
-    assert loop.time() - began == pytest.approx(0.35, abs=0.04)
+    assert clock.now - began == pytest.approx(0.35, abs=0.002)
 
 
 async def test_signs_of_life_do_not_break_what_is_read():
@@ -81,39 +95,44 @@ async def test_signs_of_life_do_not_break_what_is_read():
     assert pieces.count(b"") >= 3
 
 
-async def test_the_longest_gap_is_whole():
+@pytest.mark.parametrize(
+    ("pauses", "longest"), [([0, 0.06, 0.03], 0.06), ([0, 0.25, 0], 0.25), ([0.15], 0.15), ([0.1, 60], 5), ([], 0)]
+)
+async def test_the_longest_gap_is_whole(clock, pauses, longest):
     """Also when the client was given signs of life in between."""
-
-    async def longest_gap(*pauses):
-        exchange = Exchange("1", "client")
-        await read(Slow(*pauses), 5, 0.1, exchange=exchange)
-        return exchange.longest_gap
-
-    gaps = await asyncio.gather(longest_gap(0, 0.06, 0.03), longest_gap(0, 0.25, 0), longest_gap(0.15), longest_gap())
-    assert gaps == pytest.approx([0.06, 0.25, 0.15, 0], abs=0.03)
+    exchange = Exchange("1", "client")
+    await read(Slow(*pauses), 5, 0.1, exchange=exchange)
+    assert exchange.longest_gap == pytest.approx(longest, abs=0.002)
 
 
 @pytest.mark.parametrize(("idle", "client"), [(0.05, 0), (1, 0), (1, 0.05)])
-async def test_what_comes_as_time_runs_out_is_heard(idle, client):
+async def test_what_comes_as_time_runs_out_is_heard(clock, idle, client):
     """An event loop that was blocked finds both at once: the piece, and that the time for it is over."""
-    loop = asyncio.get_running_loop()
+    loop, began = asyncio.get_running_loop(), clock.now
+
+    def block() -> None:
+        clock.now += 0.04
 
     class Late(Slow):
         async def readany(self) -> bytes:
-            if not self.pauses:
-                return b""
-            self.pauses.pop()
+            if self.pauses[0]:
+                return await super().readany()
+            self.pauses.pop(0)
             came = loop.create_future()
-            loop.call_later(0.03, time.sleep, 0.04)
+            loop.call_later(0.03, block)
             loop.call_later(0.045, came.set_result, None)
             await came
             return b"x"
 
-    assert await read(Late(0, 0), idle, 0.05, client) == [b"x", b"x"]
+    pieces = await read(Late(0, 60), idle, 0.05, client)
+    assert (pieces[0], pieces[-1]) == (b"x", 504)
+    assert b"x" not in pieces[1:]
+    signs = client * pieces.count(b"")
+    assert clock.now - began == pytest.approx(0.07 + client + idle + signs, abs=0.002)
 
 
 @pytest.mark.parametrize("pauses", [[0, 0], [0, 60], [0, 0.08]])
-async def test_no_timer_is_left(pauses):
+async def test_no_timer_is_left(clock, pauses):
     before = timers()
     await read(Slow(*pauses), 0.1, 0.05)
     assert timers() <= before
