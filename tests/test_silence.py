@@ -92,7 +92,7 @@ async def test_signs_of_life_do_not_break_what_is_read():
     async with serving(script.app()) as url, aiohttp.ClientSession() as session, session.post(url, json={}) as response:
         pieces = await read(response, 5, 0.05)
     assert b"".join(pieces) == STREAM
-    assert pieces.count(b"") >= 3
+    assert b"" in pieces
 
 
 @pytest.mark.parametrize(
