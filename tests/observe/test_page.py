@@ -416,14 +416,13 @@ async def stuck_page(server):
     return reading
 
 
-async def fill(feed, done):
-    """Events for all pages until `done`."""
+async def fill(feed, waiting):
+    """Events for all pages until the one with this queue is no longer sent any."""
     async with asyncio.timeout(20):
-        for number in range(100_000):
-            if done():
-                return
-            feed.began(exchange(str(number % 10), error="€" * 1000))
-            await asyncio.sleep(0)
+        while waiting.empty():
+            feed.began(exchange(error="€" * 1000))
+            for _ in range(100):
+                await asyncio.sleep(0)
 
 
 async def test_a_page_that_is_too_slow_is_dropped(tmp_path, monkeypatch):
@@ -434,8 +433,11 @@ async def test_a_page_that_is_too_slow_is_dropped(tmp_path, monkeypatch):
         with stuck:
             quick, slow = feed._pages
             reading = asyncio.create_task(drain(events))
-            await fill(feed, lambda: slow not in feed._pages)
-            assert slow.qsize() <= 8
+            await fill(feed, slow)
+            for number in range(8):
+                assert slow in feed._pages
+                feed.began(exchange(str(number)))
+            assert slow not in feed._pages
             assert quick in feed._pages  # and reads on
             await closed(stuck)
         feed.began(exchange("last"))
@@ -497,7 +499,7 @@ async def test_a_page_that_is_stuck_does_not_either(tmp_path, monkeypatch):
         with await stuck_page(server):
             feed = feed_of(server.app)
             [waiting] = feed._pages
-            await fill(feed, lambda: waiting.qsize() > 5)
+            await fill(feed, waiting)
             began = time.monotonic()
             await runner.cleanup()
             assert time.monotonic() - began < 5
