@@ -20,11 +20,11 @@ import orjson
 import pytest
 from aiohttp import web
 
-from droid2api.app import CURRENT, OBSERVERS, create_app
+from droid2api.app import CURRENT, create_app
 from droid2api.events import Usage
 from droid2api.exchange import End
 from droid2api.observe import page
-from droid2api.observe.page import KEPT, KEPT_ERRORS, SHOWN, Feed
+from droid2api.observe.page import KEPT, KEPT_ERRORS, SHOWN
 from tests.conftest import SECRETS
 from tests.harness import (
     BY_TYPE,
@@ -36,7 +36,7 @@ from tests.harness import (
     serving,
     settings_for,
 )
-from tests.observe.browser import ended, exchange, some_exchanges, write_usage
+from tests.observe.browser import ended, exchange, feed_of, some_exchanges, tell, write_usage
 from tests.test_auth import FIRST_KEY, Service, settled
 
 NOWHERE = "http://127.0.0.1:1"
@@ -51,10 +51,6 @@ each_read = pytest.mark.parametrize(("method", "path"), READ, ids=[path for _, p
 
 def gateway(folder, environment=None, **config):
     return gateway_for(settings_for(folder, NOWHERE, environment, **config))
-
-
-def feed_of(app):
-    return next(observer for observer in app[OBSERVERS] if type(observer) is Feed)
 
 
 async def head(server, method, path, headers=None):
@@ -270,11 +266,8 @@ async def test_no_secret_is_told(tmp_path):
 
 async def test_what_is_told_of_an_exchange(tmp_path):
     async with gateway(tmp_path) as server:
-        feed = feed_of(server.app)
         for one in some_exchanges():
-            feed.began(one)
-            if one.end:
-                feed.ended(one)
+            tell(server, one)
         told = await state_of(server)
         last = told["recent"][-1]
         assert (last["id"], last["duration"], last["end"], last["lane"]) == ("l", None, "", "relay")
@@ -294,8 +287,7 @@ async def test_what_is_kept_is_bounded(tmp_path):
         feed.began(running)
         for number in range(4 * KEPT):
             one = ended(str(number), usage=Usage(10**30, 10**30), upstream_id="x" * 9000, **long)
-            feed.began(one)
-            feed.ended(one)
+            tell(server, one)
         told = await state_of(server)
         assert [each["id"] for each in told["recent"]] == [*(str(id) for id in range(3 * KEPT, 4 * KEPT)), "running"]
         assert len(told["errors"]) == KEPT_ERRORS
