@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -179,6 +180,25 @@ async def test_a_gateway_that_is_started_again(tmp_path):
         async with running():
             await shows(page, "#live.on", "live")
             assert await page.locator("#requests-rows tr").count() == 0
+
+
+async def test_what_happens_while_the_state_is_loaded(tmp_path):
+    async with demo_gateway(tmp_path) as gateway:
+        early = exchange("early", client="early")
+        tell(gateway, early)
+
+        async def late(route):
+            answer = await route.fetch()
+            feed_of(gateway.app).ended(replace(early, duration=1.0, end="finish", status=200))
+            tell(gateway, exchange("later", client="later"))
+            await asyncio.sleep(0.1)
+            await route.fulfill(response=answer)
+
+        async with browser_page(tmp_path, locale="en-US") as page:
+            await page.route("**/status", late, times=1)
+            await page.goto(gateway.url)
+            await shows(page, "#requests-rows tr.running", "later")
+            await shows(page, "#requests-rows tr:not(.running)", "early")
 
 
 async def test_a_connection_that_died_without_a_word(tmp_path):
