@@ -1,4 +1,4 @@
-"""What each pair of client and upstream format carries, found out by sending it: the table in the READMEs.
+"""What each pair of client and upstream format carries, found out by sending it: the table in docs/formats.md.
 
 `python -m tests.pairs` writes it there; test_pairs.py fails when it is not what the code does.
 """
@@ -348,16 +348,14 @@ def table(language: str) -> str:
 
 
 def written(text: str, language: str) -> str:
-    """A README's text with the table between its markers."""
+    """A page's text with the table between its markers."""
     start, end = text.index(START) + len(START), text.index(END)
     return f"{text[:start]}\n{table(language)}\n{text[end:]}"
 
 
-READMES: dict[str, Path] = {
-    "en": Path(__file__).parent.parent / "README.md",
-    "zh": Path(__file__).parent.parent / "README.zh-CN.md",
-}
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES: dict[str, Path] = {"en": DOCS / "formats.md", "zh": DOCS / "formats.zh-CN.md"}
 
 if __name__ == "__main__":
-    for language, path in READMES.items():
+    for language, path in PAGES.items():
         path.write_text(written(path.read_text(), language))

@@ -1,10 +1,10 @@
 import pytest
 
-from tests.pairs import READMES, written
+from tests.pairs import PAGES, written
 
 
-@pytest.mark.parametrize("language", sorted(READMES))
-def test_the_table_in_the_readme_is_what_the_gateway_does(language):
+@pytest.mark.parametrize("language", sorted(PAGES))
+def test_the_table_in_the_docs_is_what_the_gateway_does(language):
     """`python -m tests.pairs` writes it anew."""
-    text = READMES[language].read_text()
+    text = PAGES[language].read_text()
     assert written(text, language) == text
