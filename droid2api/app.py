@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -21,7 +21,7 @@ from droid2api import __version__
 from droid2api.config import Model, Settings, find_config, load, read_environment
 from droid2api.errors import CredentialError, GatewayError, RequestError, UpstreamError
 from droid2api.estimate import estimate_tokens
-from droid2api.exchange import Exchange, Observer, client_name
+from droid2api.exchange import Exchange, Observer, Teller, client_name
 from droid2api.fields import Json, required
 from droid2api.formats import ANTHROPIC, CHAT, FORMATS, RESPONSES, Format
 from droid2api.guard import CORS_HEADERS
@@ -53,6 +53,7 @@ CURRENT = web.AppKey("current", Current)
 """The settings and what is made from them; from the app's startup on."""
 RELOADER = web.AppKey("reloader", Reloader)
 OBSERVERS = web.AppKey("observers", list[Observer])
+TELLER = web.AppKey("teller", Teller)
 RUNNING = web.AppKey("running", set[asyncio.Task[Any]])
 """The tasks that are answering a client."""
 STARTED = web.AppKey("started", float)
@@ -100,8 +101,10 @@ def build_app(settings: Settings, source: Source | None = None) -> web.Applicati
     app[RUNNING] = set()
     observers: list[Observer] = [RequestLog()]
     app[OBSERVERS] = observers
+    app[TELLER] = Teller(observers)
     app.cleanup_ctx.append(_lifecycle(settings, source))
     _add_observers(app, observers)
+    app.cleanup_ctx.append(_tell_the_rest)
     app.on_response_prepare.append(_complete_head)
     app.router.add_get("/", index)
     app.router.add_get("/health", health)
@@ -125,6 +128,11 @@ def _add_observers(app: web.Application, observers: list[Observer]) -> None:
     add_page(app, lambda: app[CURRENT], observers)
     add_metrics(app, observers, lambda: app[CURRENT].auth)
     add_usage(app, observers, lambda: app[CURRENT].settings.data_folder / "usage.db")
+
+
+async def _tell_the_rest(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[TELLER].flush()
 
 
 async def drain(app: web.Application) -> None:
@@ -185,7 +193,7 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
             if not exchange.stream:
                 exchange.first_byte = exchange.duration
             exchange.end = exchange.end or "finish"
-            _tell(app, "ended", exchange)
+            app[TELLER].tell("ended", exchange)
 
 
 async def _answer(request: web.Request, handler: Handler, exchange: Exchange) -> web.StreamResponse:
@@ -244,15 +252,7 @@ def _note_error(request: web.Request, error: GatewayError) -> None:
             exchange.end = "gateway error"
     if request.method == "POST" and not exchange.format and request.path.endswith(API_ENDINGS):
         exchange.format = _spoken(request).name
-        _tell(request.app, "began", exchange)
-
-
-def _tell(app: web.Application, what: Literal["began", "ended"], exchange: Exchange) -> None:
-    for observer in app[OBSERVERS]:
-        try:
-            getattr(observer, what)(exchange)
-        except Exception:
-            log.exception("%s failed", type(observer).__name__)
+        request.app[TELLER].tell("began", exchange)
 
 
 async def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
@@ -367,7 +367,7 @@ async def _read_call(request: web.Request, format: Format) -> Call:
             error.message += f" Configured models: {', '.join(current.settings.models) or 'none'}."
         raise
     finally:
-        _tell(request.app, "began", exchange)
+        request.app[TELLER].tell("began", exchange)
     call = Call(current.settings, current.upstream, request, format, body, model, exchange)
     call.show("asked", await request.read())
     return call

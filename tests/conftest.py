@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from droid2api import upstream
+from droid2api import exchange, upstream
 
 SECRETS = re.compile(r"test-key|client-key|demo-refresh-|e30\.[\w-]+\.demo|planted-")
 """The keys and tokens that the tests give to the gateway, its clients and its token service."""
@@ -38,5 +38,6 @@ def _no_secret_in_a_log():
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    """An upstream that cannot be reached is tried again at once."""
+    """An upstream that cannot be reached is tried again at once, and observers are told at once."""
+    monkeypatch.setattr(exchange, "TELL_AFTER", 0)
     monkeypatch.setattr(upstream, "CONNECT_DELAYS", tuple(delay / 40 for delay in upstream.CONNECT_DELAYS))
