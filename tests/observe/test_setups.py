@@ -1,6 +1,7 @@
 """What is to be pasted into each client: its form, and (slow) the real clients with exactly these texts.
 
-Each client runs in an empty home and gets nothing besides but what keeps it off the network.
+Each client runs in an empty home and gets nothing besides but what keeps it off the network. That docs/clients.md says
+the same is held by test_docs.py.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -28,7 +28,6 @@ from tests import test_agents
 from tests.harness import demo_gateway, settings_for
 from tests.test_agents import CLAUDE, CLIENTS, CODEX, installed
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
 KEY = 'client-key "$HOME" it\'s'
 """One that goes wrong where it is not quoted as the shell, TOML, JSON or Python want it."""
 UPSTREAM = "http://127.0.0.1:9"
@@ -121,18 +120,6 @@ def test_texts_are_quoted_as_their_language_wants(tmp_path):
         f"AIDER_MODEL=openai/{hostile}",
     ]
     compile(text_of(made["openai"]), "openai", "exec")
-
-
-@pytest.mark.parametrize("tool", commands.TOOLS)
-def test_the_readme_says_the_same(tmp_path, tool):
-    """Every name of a variable or setting that is to be pasted stands in the README's section too."""
-    names = re.findall(
-        r"[A-Z][A-Z_]{5,}|\bbase_url\b|\bwire_api\b|@ai-sdk\S+\w|openai-compatible",
-        text_of(of(tool, settings_for(tmp_path, UPSTREAM))),
-    )
-    assert names
-    section = README.partition("## Clients")[2]
-    assert [name for name in names if name not in section and name != "AIDER_MODEL"] == []  # there: --model
 
 
 # -- the real clients -----------------------------------------------------------------------------------------------
