@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,16 @@ class Server:
 
 @contextmanager
 def _process(
-    *command: str, environment: dict[str, str] | None = None, quiet: bool = False
+    *command: str, environment: dict[str, str] | None = None, quiet: bool = False, log: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`quiet` for what talks to stdout all the time."""
+    """`quiet` for what talks to stdout all the time; `log` for what does so to stderr."""
     base = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(ROOT)}
     out = subprocess.DEVNULL if quiet else subprocess.PIPE
     folder = (environment or {}).get("HOME", ROOT)
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, env=base | (environment or {}), cwd=folder)
+    with log.open("wb") if log else nullcontext() as errors:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=out, stderr=errors, env=base | (environment or {}), cwd=folder
+        )
     try:
         yield process
     finally:
@@ -117,7 +120,7 @@ def upstream(port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def gateway(folder: Path, upstream_port: int, *, plain_loop: bool = False) -> Iterator[Server]:
-    """As its users run it. A model and an endpoint for each format and scenario."""
+    """As its users run it, with its log in a file. A model and an endpoint for each format and scenario."""
     config = folder / "config.json"
     models: list[dict[str, Any]] = []
     endpoints = []
@@ -132,7 +135,8 @@ def gateway(folder: Path, upstream_port: int, *, plain_loop: bool = False) -> It
     config.write_bytes(orjson.dumps({"endpoint": endpoints, "models": models, "system_prompt": prompt}))
     command = ["-c", PLAIN_LOOP] if plain_loop else ["-m", "droid2api"]
     environment = {"HOME": str(folder), "DROID2API_DATA": str(folder), "FACTORY_API_KEY": "bench-key"}
-    with _process(sys.executable, *command, "--config", str(config), "--port", "0", environment=environment) as process:
+    arguments = [*command, "--config", str(config), "--port", "0"]
+    with _process(sys.executable, *arguments, environment=environment, log=folder / "log") as process:
         yield Server(_port_told(process), process.pid)
 
 

@@ -174,8 +174,7 @@ def _lifecycle(settings: Settings, source: Source | None) -> Callable[[web.Appli
 async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every request is let in or not, told to the observers, and its errors leave in the envelope of its format."""
     app = request.app
-    client = client_name(request.headers.get("User-Agent", ""))
-    exchange = request[EXCHANGE] = Exchange(secrets.token_hex(8), client)
+    exchange = request[EXCHANGE] = _new_exchange(request)
     if task := asyncio.current_task():
         app[RUNNING].add(task)
     try:
@@ -194,6 +193,10 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
                 exchange.first_byte = exchange.duration
             exchange.end = exchange.end or "finish"
             app[TELLER].tell("ended", exchange)
+
+
+def _new_exchange(request: web.Request) -> Exchange:
+    return Exchange(secrets.token_hex(8), client_name(request.headers.get("User-Agent", "")))
 
 
 async def _answer(request: web.Request, handler: Handler, exchange: Exchange) -> web.StreamResponse:
@@ -257,7 +260,7 @@ def _note_error(request: web.Request, error: GatewayError) -> None:
 
 async def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
     """Every answer carries the request's id, and a page that may use the gateway may read its answers, errors too."""
-    exchange = request[EXCHANGE]
+    exchange = request.get(EXCHANGE) or _new_exchange(request)  # aiohttp refuses an odd Expect before any middleware
     exchange.status = response.status
     response.headers["x-request-id"] = exchange.id
     response.headers.setdefault("request-id", exchange.id)

@@ -97,6 +97,6 @@ def inner(value: Json, name: str) -> Json:
 
 
 def count(value: Json, name: str) -> int:
-    """The number `value[name]`, 0 when it is anything else."""
+    """The number `value[name]`, 0 when it is anything else, or none that could be a count."""
     found = value.get(name)
-    return found if type(found) is int else 0
+    return found if type(found) is int and 0 <= found < 1 << 63 else 0

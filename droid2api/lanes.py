@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from droid2api import sse
 from droid2api.config import Model
 from droid2api.conversation import Request
-from droid2api.errors import GatewayError, StreamError, UpstreamError
+from droid2api.errors import GatewayError, StreamError, UpstreamError, read_error
 from droid2api.events import Event, Failed, Finish, Start, Usage
 from droid2api.fields import Json
 from droid2api.formats import Clock, Format, NewId
@@ -70,11 +70,20 @@ class RelayLane:
     def usage(self) -> Usage | None:
         return find_usage(b"".join([self._cutter.first, *self._cutter.recent, self._cutter.rest]), self._format)
 
+    def told_error(self) -> UpstreamError | None:
+        """The upstream's own error at the end of its stream: the client has it already."""
+        for line in b"".join([*self._cutter.recent, self._cutter.rest]).splitlines():
+            if line.startswith(b"data:") and _ERROR.search(line):
+                value = _parsed(line[5:])
+                if type(value) is dict and (value.get("error") or value.get("type") in ("error", "response.failed")):
+                    return read_error(value)
+        return None
+
     def _whole_rest(self) -> bytes:
         """What came after the last boundary, if only the blank line is missing: half an event is none."""
         rest = self._cutter.rest
         data = rest.rpartition(b"data:")[2].strip()
-        return rest if not rest.strip() or data == b"[DONE]" or _is_json(data) else b""
+        return rest if not rest.strip() or data == b"[DONE]" or _parsed(data) is not None else b""
 
 
 class AnswerReader:
@@ -131,7 +140,6 @@ class TranslateLane:
 
     def feed_whole(self, events: list[Event]) -> bytes:
         """A whole answer, for a client that wants it as a stream."""
-        self.over = True
         return self._encode(self._reader.filter(events))
 
     def close(self, failure: UpstreamError | None) -> bytes:
@@ -158,6 +166,7 @@ class TranslateLane:
 
 _USAGE = re.compile(rb'"usage":\s*(?=\{)')
 _JSON = json.JSONDecoder()
+_ERROR = re.compile(rb'"error":\s*[{"]|"type":\s*"(error|response\.failed)"')
 
 
 def find_usage(content: bytes, format: Format) -> Usage | None:
@@ -169,15 +178,14 @@ def find_usage(content: bytes, format: Format) -> Usage | None:
     for found in _USAGE.finditer(content):
         try:
             value, _ = _JSON.raw_decode(content[found.end() : found.end() + 4000].decode(errors="replace"))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         told |= {name: count for name, count in value.items() if count is not None}
     return format.decode_usage(told) if told else None
 
 
-def _is_json(content: bytes) -> bool:
+def _parsed(content: bytes) -> Any:
     try:
-        json.loads(content)
-    except ValueError:
-        return False
-    return True
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None

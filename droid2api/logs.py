@@ -5,12 +5,12 @@ No line holds a credential: bodies are masked before they are cut.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable
 from datetime import datetime
 
-import orjson
 from aiohttp.http import HttpProcessingError
 
 from droid2api.config import Settings
@@ -57,7 +57,7 @@ class JsonFormatter(logging.Formatter):
             value |= exchange.to_json()
         if record.exc_info:
             value["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(value, default=str).decode()
+        return json.dumps(value, default=str)  # ASCII: no text can fail, or be taken for a second line
 
 
 class RequestLog:
@@ -88,13 +88,14 @@ def request_line(exchange: Exchange) -> str:
 
 
 def log_body(what: str, id: str, content: bytes, secrets: Iterable[str]) -> None:
-    """A body on its way, for dev_mode: without credentials and pictures, and cut."""
+    """A body on its way, for dev_mode: on one line, without credentials and pictures, and cut."""
     text = content.decode(errors="replace")
     for secret in secrets:
         text = text.replace(secret, "***")
     text = _BASE64.sub(lambda found: f"<{len(found.group())} characters of base64>", _KEY.sub("***", text))
     cut = f" ... ({len(text)} characters)" if len(text) > BODY_SHOWN else ""
-    log.debug("%s %s: %s%s", id, what, text[:BODY_SHOWN], cut)
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:BODY_SHOWN])
+    log.debug("%s %s: %s%s", id, what, shown, cut)
 
 
 def without_request_bytes(record: logging.LogRecord) -> bool:

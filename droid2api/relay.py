@@ -168,16 +168,25 @@ async def forward(call: Call, path: str, headers: CIMultiDict[str]) -> web.Strea
     async with call.upstream.post(call.model, path, headers, body, call.request.headers) as response:
         passed = _client_headers(call, response)
         if response.status == 200 and response.content_type == "text/event-stream":
-            return await _stream(call, response, RelayLane(call.format), passed)
+            lane = RelayLane(call.format)
+            answer = await _stream(call, response, lane, passed)
+            if failure := lane.told_error():
+                _note_failure(call, failure)
+            return answer
         content = await read_body(response, call.settings.timeouts)
         call.show("answered", content)
         if response.status < 400:
             call.exchange.usage = find_usage(content, call.format)
         else:
-            error = call.upstream.mask(_read_error(content, response.status), call.request.headers)
-            call.exchange.end, call.exchange.error = "upstream error", error.message
+            _note_failure(call, _read_error(content, response.status))
         content_type = response.headers.get("Content-Type", "application/json")
         return web.Response(body=content, status=response.status, headers=passed | {"Content-Type": content_type})
+
+
+def _note_failure(call: Call, error: GatewayError) -> None:
+    """The client has it as the upstream said it."""
+    call.exchange.error = call.upstream.mask(error, call.request.headers).message
+    call.exchange.end = "upstream error"
 
 
 # -- translate ------------------------------------------------------------------------------------------------------
@@ -282,7 +291,7 @@ def _client_headers(call: Call, response: ClientResponse) -> dict[str, str]:
     id = passed.pop("x-request-id", "") or passed.get("request-id", "")
     if id:
         passed |= {"x-upstream-request-id": id, "request-id": passed.get("request-id", id)}
-        call.exchange.upstream_id = id
+        call.exchange.upstream_id = _header_text(id)
     return passed
 
 
@@ -298,5 +307,5 @@ def _notes(request: Request) -> dict[str, str]:
 
 
 def _header_text(text: str) -> str:
-    """Names of fields come from the client, so they may hold anything."""
+    """Names of fields come from the client, and headers from the upstream: both may hold anything."""
     return "".join(char if char.isascii() and char.isprintable() else "?" for char in text)[:1000]

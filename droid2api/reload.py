@@ -82,8 +82,7 @@ class Current:
 
     async def _end_refreshing(self, auth: AuthManager) -> None:
         self._refreshing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._refreshing
+        await asyncio.wait([self._refreshing])  # to await the task itself could hide that this one is cancelled
         await auth.close()
 
 

@@ -183,6 +183,9 @@ class _Watch:
         if now - self.since > self.longest:
             self.longest = now - self.since
         self.waiting = False  # the client may take long for what was read
+        if self._limit.when() is not None:  # time ran out in the moment that it came: whoever waits now is not meant
+            self._limit.reschedule(None)
+            self._look()
 
     def wait(self) -> None:
         self.since = self._loop.time()
@@ -218,7 +221,8 @@ async def read_chunks(
                     try:
                         while chunk := await readany():
                             watch.heard()
-                            silent = 0.0
+                            if silent:
+                                gap, silent = max(gap, silent + watch.longest), 0.0
                             yield chunk
                             watch.wait()
                         return

@@ -353,8 +353,10 @@ def written(text: str, language: str) -> str:
     return f"{text[:start]}\n{table(language)}\n{text[end:]}"
 
 
-DOCS = Path(__file__).parent.parent / "docs"
-PAGES: dict[str, Path] = {"en": DOCS / "formats.md", "zh": DOCS / "formats.zh-CN.md"}
+PAGES: dict[str, Path] = {
+    "en": Path(__file__).parent.parent / "docs" / "formats.md",
+    "zh": Path(__file__).parent.parent / "docs" / "formats.zh-CN.md",
+}
 
 if __name__ == "__main__":
     for language, path in PAGES.items():

@@ -24,7 +24,6 @@ from droid2api.exchange import End, Exchange
 from droid2api.logs import JsonFormatter, request_line
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
-from tests import messages
 from tests.harness import demo_gateway
 from tests.stream_picture import PICTURE, picture, stream
 
@@ -235,44 +234,6 @@ def test_every_repair_is_in_the_table():
     code = "".join(read(file) for file in (ROOT / "droid2api").rglob("*.py"))
     mended = re.findall(r'repaired\["([^"]+)"\]', code) + re.findall(r'mended\.append\("(\w+)"\)', code)
     assert set(table(page("formats"), "empty text")) == {*mended, "top_p", "top_k", "thinking"}
-
-
-# -- messages -------------------------------------------------------------------------------------------------------
-
-HARMLESS = {
-    "# Then start it: …",
-    "… (mode …): only you may read it",
-    "… for endpoint …",
-    "…: … models, … redirects",
-}
-"""What the collected texts have besides: a note, and findings that all is well."""
-
-
-def told_messages() -> list[str]:
-    """What stands in the first cells of the page's tables of messages."""
-    text = page("troubleshooting")
-    return [span for table in tables(text)[1:] for cell in table for span in spans(cell)]
-
-
-def covers(told: str, message: str) -> bool:
-    """Whether who has the message finds it by what is told: all of it, or its beginning, and not only a word."""
-    pattern = ".+?".join(map(re.escape, told.split("…")))
-    enough = min(len(re.sub(r"\W", "", message)) * 0.5, 40)
-    return bool(re.fullmatch(pattern, message)) and len(re.sub(r"\W", "", told)) >= enough
-
-
-def test_every_message_can_be_found():
-    found, told = messages.messages(), told_messages()
-    assert len(found) > 110
-    assert found >= HARMLESS
-    assert [text for text in sorted(found - HARMLESS) if not any(covers(each, text) for each in told)] == []
-
-
-def test_quoted_messages_are_the_programs_own():
-    found, script = messages.messages(), read(ROOT / "start.sh")
-    for told in told_messages():
-        in_script = told.startswith("start.sh: ") and told.removeprefix("start.sh: ").rstrip("…") in script
-        assert in_script or any(covers(told, message) for message in found), told
 
 
 # -- clients --------------------------------------------------------------------------------------------------------

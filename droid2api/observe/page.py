@@ -31,9 +31,10 @@ from aiohttp import web
 from droid2api import __version__
 from droid2api.auth import AuthManager
 from droid2api.config import Endpoint, Model, Settings
-from droid2api.errors import ConfigError, CredentialError, RequestError
+from droid2api.errors import ConfigError, CredentialError, GatewayError, RequestError
 from droid2api.exchange import Exchange, Observer
 from droid2api.fields import Json
+from droid2api.observe.usage import MOST_TOKENS, read_days
 from droid2api.reload import Current
 
 KEPT = 50
@@ -41,9 +42,16 @@ KEPT_ERRORS = 20
 WAITING = 256
 """Events that may wait for a page; one that takes them more slowly is dropped, and comes back by itself."""
 HEARTBEAT = 15.0
+"""Seconds. A page that hears nothing for longer than two of them connects again."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds that a page may take for what is still to be sent to it when the gateway stops."""
 DAYS = 30
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+SHOWN = (
+    "id client format asked model upstream lane began first_byte duration status usage end error tokens_per_second"
+).split()
+"""Of an exchange: what is short. The rest may be of any length, as clients and upstreams like."""
 ERROR_SHOWN = 1000
 """Characters."""
 
@@ -75,7 +83,8 @@ def _read_page() -> tuple[str, str]:
     script, style = _hash_of("script", html), _hash_of("style", html)
     policy = (
         f"default-src 'none'; script-src '{script}'; style-src '{style}'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"  # no text becomes HTML
     )
     return html, policy
 
@@ -90,41 +99,55 @@ def _hash_of(tag: str, html: str) -> str:
 
 
 class Feed:
-    """Keeps the last exchanges and tells open pages of each that begins or ends."""
+    """Knows what runs and what ended last, and tells open pages of each exchange that begins or ends."""
 
     def __init__(self) -> None:
-        self.recent: deque[Exchange] = deque(maxlen=KEPT)
-        self.errors: deque[Exchange] = deque(maxlen=KEPT_ERRORS)
+        self.errors: deque[Json] = deque(maxlen=KEPT_ERRORS)
+        self._ended: deque[Json] = deque(maxlen=KEPT)
+        self._running: dict[str, Exchange] = {}
         self._pages: dict[asyncio.Queue[bytes], Callable[[], object]] = {}
         self._closed = False
 
     def began(self, exchange: Exchange) -> None:
-        self.recent.append(exchange)
+        self._running[exchange.id] = exchange
         if self._pages:
-            self._send(_event(exchange))
+            self._send(_event(_shown(exchange)))
 
     def ended(self, exchange: Exchange) -> None:
+        self._running.pop(exchange.id, None)
+        shown = _shown(exchange)
+        self._ended.append(shown)
         if exchange.failed:
-            self.errors.append(exchange)
+            self.errors.append(shown)
         if self._pages:
-            self._send(_event(exchange))
+            self._send(_event(shown))
+
+    @property
+    def recent(self) -> list[Json]:
+        """What ended last, then what began last of all that runs."""
+        return [*self._ended, *(_shown(exchange) for exchange in list(self._running.values())[-KEPT:])]
 
     @contextlib.contextmanager
     def opened(self, drop: Callable[[], object]) -> Iterator[asyncio.Queue[bytes]]:
         """The events from now on; b"" is the last one. `drop` is called if they are taken too slowly."""
+        if self._closed:
+            raise GatewayError("The gateway is stopping.", status=503)
         queue = asyncio.Queue[bytes](WAITING)
         self._pages[queue] = drop
-        if self._closed:
-            queue.put_nowait(b"")
         try:
             yield queue
         finally:
             self._pages.pop(queue, None)
 
     async def close(self, app: web.Application) -> None:
-        """The gateway stops: no page may hold it up."""
+        """The gateway stops: no page may hold it up, nor one that has stopped reading."""
         self._closed = True
         self._send(b"")
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._drop_all)
+
+    def _drop_all(self) -> None:
+        for drop in list(self._pages.values()):
+            drop()
 
     def _send(self, event: bytes) -> None:
         for queue, drop in list(self._pages.items()):
@@ -135,13 +158,14 @@ class Feed:
                 drop()
 
 
-def _event(exchange: Exchange) -> bytes:
-    return b"data: " + orjson.dumps(_shown(exchange)) + b"\n\n"
+def _event(shown: Json) -> bytes:
+    return b"data: " + orjson.dumps(shown) + b"\n\n"
 
 
 def _shown(exchange: Exchange) -> Json:
-    """What an upstream wrote is cut: it may be of any length."""
-    return exchange.to_json() | {"error": exchange.error[:ERROR_SHOWN]}
+    known = exchange.to_json()
+    usage = known["usage"] and {name: min(count, MOST_TOKENS) for name, count in known["usage"].items()}
+    return {name: known[name] for name in SHOWN} | {"usage": usage, "error": exchange.error[:ERROR_SHOWN]}
 
 
 # -- handlers -------------------------------------------------------------------------------------------------------
@@ -156,21 +180,22 @@ class Status:
         self._started = time.time()
 
     async def state(self, request: web.Request) -> web.Response:
+        usage = await _usage(self._current().settings.data_folder / "usage.db")
         current = self._current()
-        settings, auth = current.settings, current.auth
+        settings = current.settings
         endpoints = {model.endpoint.name: model.endpoint for model in settings.models.values()}
         return _json(
             {
                 "version": __version__,
                 "now": time.time(),
                 "uptime_seconds": round(time.time() - self._started),
-                "credential": _credential(auth),
+                "credential": _credential(current.auth),
                 "needs_key": bool(settings.api_keys),
                 "endpoints": [_endpoint(endpoint, settings) for endpoint in endpoints.values()],
                 "models": [_model(model) for model in settings.models.values()],
-                "recent": [_shown(exchange) for exchange in self._feed.recent],
-                "errors": [_shown(exchange) for exchange in self._feed.errors],
-                "usage": await _usage(settings.data_folder / "usage.db"),
+                "recent": self._feed.recent,
+                "errors": list(self._feed.errors),
+                "usage": usage,
             }
         )
 
@@ -180,7 +205,7 @@ class Status:
         with self._feed.opened(drop) as waiting:
             await out.prepare(request)
             event = b":\n\n"  # the page waits for it: from now on it misses nothing
-            while event:
+            while event and self._has_key(request):
                 await out.write(event)
                 try:
                     event = await asyncio.wait_for(waiting.get(), HEARTBEAT)
@@ -188,9 +213,17 @@ class Status:
                     event = b":\n\n"
         return out
 
+    def _has_key(self, request: web.Request) -> bool:
+        """Also when the keys have been changed since the page was opened."""
+        try:
+            self._current().guard.check_key(request.headers)
+        except CredentialError:
+            return False
+        return True
+
     async def setups(self, request: web.Request) -> web.Response:
         """For the model `?model=`, else for one that fits each tool, at the address that the browser sees."""
-        from droid2api.observe.setups import setups  # only here: it is not needed for a start
+        from droid2api.observe.setups import NO_KEY, setups  # only here: it is not needed for a start
 
         current = self._current()
         settings, auth = current.settings, current.auth
@@ -200,7 +233,7 @@ class Status:
         if not settings.models:
             return _json([])
         scheme = "https" if request.query.get("scheme") == "https" else request.scheme  # a proxy may end TLS
-        key = "YOUR_KEY" if _wants_key(settings, auth) else "any"
+        key = "YOUR_KEY" if _wants_key(settings, auth) else NO_KEY
         return _json(list(setups(f"{scheme}://{request.host}", key, settings, model).values()))
 
     async def refresh(self, request: web.Request) -> web.Response:
@@ -210,7 +243,7 @@ class Status:
             raise RequestError("This credential is none that is renewed.", status=409)
         with contextlib.suppress(CredentialError):
             await auth.refresh(at_once=True)
-        return _json(_credential(auth))
+        return _json(_credential(self._current().auth))
 
 
 def _json(value: Any) -> web.Response:
@@ -246,11 +279,9 @@ def _wants_key(settings: Settings, auth: AuthManager) -> bool:
 
 async def _usage(file: Path) -> Json:
     """The last days' rows; none where nothing was counted yet."""
-    from droid2api.observe.usage import read_days  # only here: it is not needed for a start
-
     value: Json = {"today": date.today().isoformat(), "days": []}
     try:
         rows = await asyncio.to_thread(read_days, file, DAYS)
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         return value | {"problem": str(error)}
     return value | {"days": [asdict(row) | {"day": day, "model": row.key} for day, row in rows]}

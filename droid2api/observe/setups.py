@@ -1,6 +1,6 @@
 """What to paste into each client so that it uses this gateway: shell lines, a file, or code.
 
-For `droid2api env` and the page. The texts stand in docs/clients.md too, as they are for the shipped config.json.
+For `droid2api env` and the page. docs/clients.md has the same texts.
 """
 
 from __future__ import annotations

@@ -267,8 +267,10 @@ def read_days(file: Path, days: int) -> list[tuple[str, UsageRow]]:
 
 
 def _read(file: Path, days: int, by: str, order: str) -> list[tuple[Any, ...]]:
-    import sqlite3
-
+    try:
+        import sqlite3
+    except ImportError:
+        raise ConfigError(f"{file}: cannot be read: this Python was built without SQLite.") from None
     if not file.exists():
         return []
     since = (date.today() - timedelta(min(days, A_CENTURY) - 1)).isoformat()
