@@ -1,108 +1,160 @@
-"""The READMEs and docs/ are true: their commands run against the demo, their tables name what the code has."""
+"""README and docs/ are true, in both languages: commands run against the demo, tables name what the code has."""
 
+from __future__ import annotations
+
+import argparse
 import asyncio
 import json
+import logging
 import re
 import shlex
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from droid2api import config
-from droid2api.app import ROUTES
-from droid2api.config import Auth, Timeouts, load
-from droid2api.observe.commands import TOOLS
-from droid2api.observe.setups import setups
+from droid2api.__main__ import _parser
+from droid2api.app import PREFIXES, ROUTES, build_app
+from droid2api.config import Auth, Endpoint, Settings, Timeouts, load
+from droid2api.conversation import Target
+from droid2api.events import Usage
+from droid2api.exchange import End, Exchange
+from droid2api.logs import JsonFormatter, request_line
+from droid2api.observe.explain import explain, to_text
+from droid2api.observe.setups import NO_KEY, setups
 from tests.harness import demo_gateway
 
 ROOT = Path(__file__).parent.parent
-CHINESE = {
-    file: file.with_name(f"{file.stem}.zh-CN.md") for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-}
-CHINESE = {english: chinese for english, chinese in CHINESE.items() if not english.stem.endswith(".zh-CN")}
-PAGES = {file: file.read_text(encoding="utf-8") for pair in CHINESE.items() for file in pair}
-ENGLISH = {file.stem: PAGES[file] for file in CHINESE}
-ALL_ENGLISH = "\n".join(ENGLISH.values())
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+ENGLISH = [README, *sorted(file for file in DOCS.glob("*.md") if not file.name.endswith(".zh-CN.md"))]
 SHIPPED = json.loads((ROOT / "config.json").read_bytes())
 BASE = "http://127.0.0.1:3000"
 
-pairs = pytest.mark.parametrize("page", sorted(CHINESE), ids=lambda file: file.stem)
-pages = pytest.mark.parametrize("page", sorted(PAGES), ids=lambda file: file.stem)
+
+def chinese(page: Path) -> Path:
+    return page.with_suffix(".zh-CN.md")
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def page(name: str) -> str:
+    return read(DOCS / f"{name}.md")
+
+
+every_page = pytest.mark.parametrize("english", ENGLISH, ids=lambda page: page.stem)
+every_file = pytest.mark.parametrize("file", [*ENGLISH, *map(chinese, ENGLISH)], ids=lambda file: file.name)
 
 
 def blocks(text: str, language: str = r"\w*") -> list[str]:
     return re.findall(rf"^```(?:{language})\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
+def everywhere(language: str) -> list[str]:
+    return [block for page in ENGLISH for block in blocks(read(page), language)]
+
+
 def prose(text: str) -> str:
     return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def headings(text: str) -> list[int]:
-    return [len(marks) for marks in re.findall(r"^(#+) ", prose(text), re.MULTILINE)]
+def headings(text: str) -> list[tuple[int, str]]:
+    return [(len(marks), title) for marks, title in re.findall(r"^(#+) (.*)", prose(text), re.MULTILINE)]
+
+
+def section(text: str, title: str) -> str:
+    """From a heading of the second level to the next one."""
+    return next(part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith(f"{title}\n"))
 
 
 def tables(text: str) -> list[list[str]]:
     """The first cell of each row, for each table."""
+    return [[row[0] for row in table] for table in rows(text)]
+
+
+def rows(text: str) -> list[list[list[str]]]:
     found = re.findall(r"(?:^\|.*\n)+", prose(text), re.MULTILINE)
-    return [[row.split("|")[1].strip() for row in table.splitlines()[2:]] for table in found]
+    return [[[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]] for table in found]
 
 
-def keys(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
+def table(text: str, first: str) -> list[str]:
+    """The code in the first cells of the table that begins with `first`."""
+    found = next(table for table in tables(text) if table[0].startswith(f"`{first}`"))
+    return [name for cell in found for name in spans(cell)]
 
 
-def commands() -> list[list[str]]:
-    """Each curl command, in words, as a shell would split it."""
-    text = "\n".join(blocks(ALL_ENGLISH, "bash")).replace("\\\n", " ")
-    return [shlex.split(line) for line in text.splitlines() if line.startswith("curl ")]
+def spans(cell: str) -> list[str]:
+    """The code in a text, by `one` backtick or ``two``."""
+    return [two.strip() or one for two, one in re.findall(r"``(.+?)``(?!`)|`([^`]+)`", cell)]
 
 
-def anchors(text: str) -> set[str]:
-    titles = re.findall(r"^#+ (.*)", prose(text), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+def words_of(program: str) -> list[list[str]]:
+    """Each command of `program` in the pages, as a shell would split it."""
+    text = "\n".join(everywhere("bash")).replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith(f"{program} ")]
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 # -- both languages -------------------------------------------------------------------------------------------------
 
 
-@pairs
-def test_both_languages_have_the_same_headings_and_tables(page):
-    english, chinese = PAGES[page], PAGES[CHINESE[page]]
-    assert headings(english) == headings(chinese)
-    assert [len(table) for table in tables(english)] == [len(table) for table in tables(chinese)]
-    for one, other in zip(tables(english), tables(chinese), strict=True):
-        assert [keys(cell) for cell in one] == [keys(cell) for cell in other]
+@every_page
+def test_both_languages_have_the_same_headings_and_tables(english):
+    ours, theirs = read(english), read(chinese(english))
+    assert [level for level, _ in headings(ours)] == [level for level, _ in headings(theirs)]
+    assert [len(table) for table in tables(ours)] == [len(table) for table in tables(theirs)]
+    for one, other in zip(tables(ours), tables(theirs), strict=True):
+        assert [spans(cell) for cell in one] == [spans(cell) for cell in other]
 
 
-@pairs
-def test_both_languages_have_the_same_code(page):
+@every_page
+def test_both_languages_have_the_same_code(english):
     def without_comments(block: str) -> str:
         return re.sub(r"(^|\s+)# .*", "", block)
 
-    english, chinese = blocks(PAGES[page]), blocks(PAGES[CHINESE[page]])
-    assert [without_comments(block) for block in english] == [without_comments(block) for block in chinese]
+    ours, theirs = (list(map(without_comments, blocks(read(page)))) for page in (english, chinese(english)))
+    assert ours == theirs
 
 
-@pages
-def test_links_lead_somewhere_in_their_language(page):
-    for target in re.findall(r"\]\(([^)]+)\)", prose(PAGES[page])):
-        name, _, anchor = target.partition("#")
+@every_page
+def test_both_languages_lead_to_each_other_at_the_top(english):
+    other = chinese(english)
+    assert f"English | [简体中文]({other.name})" in read(english).splitlines()[:4]
+    assert f"[English]({english.name}) | 简体中文" in read(other).splitlines()[:4]
+    assert english == README or f"](docs/{english.name})" in read(README)
+
+
+@every_file
+def test_links_lead_somewhere(file):
+    targets = re.findall(r"\]\(([^)]+)\)", prose(read(file)))
+    for target in targets:
         if target.startswith("http"):
             continue
-        file = (page.parent / name).resolve() if name else page
-        assert file.exists(), target
-        if anchor:
-            assert anchor in anchors(PAGES[file]), target
-        if file in PAGES and file.stem.split(".")[0] != page.stem.split(".")[0]:
-            assert file.stem.endswith(".zh-CN") == page.stem.endswith(".zh-CN"), target
+        path, _, anchor = target.partition("#")
+        there = (file.parent / path).resolve() if path else file
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+        if ".zh-CN" in file.name and there.suffix == ".md" and there != english_of(file):
+            assert not chinese(there).exists(), f"{target} leads out of the language"
 
 
-@pairs
-def test_each_page_links_to_its_other_language(page):
-    assert f"]({CHINESE[page].name})" in PAGES[page]
-    assert f"]({page.name})" in PAGES[CHINESE[page]]
+def english_of(file: Path) -> Path:
+    return file.with_name(file.name.replace(".zh-CN", ""))
+
+
+def anchors(file: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for _, title in headings(read(file))}
+
+
+def test_the_readme_is_short_and_has_its_places():
+    for file in (README, chinese(README)):
+        text = read(file)
+        assert text.count("\n") <= 150
+        assert text.count("<!-- ratios -->") == text.count("<!-- /ratios -->") == 1
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------
@@ -113,38 +165,115 @@ def test_every_key_of_config_json_is_in_the_table():
     expected |= {f"models[].{key}" for key in config._MODEL_KEYS}
     expected |= {f"auth.{key}" for key in Auth.__slots__} | {f"timeouts.{key}" for key in Timeouts.__slots__}
     expected |= config._KEYS - {"endpoint", "models", "auth", "timeouts"}
-    table = next(table for table in tables(ENGLISH["configuration"]) if table[0] == "`port`")
-    assert sorted(key for cell in table for key in keys(cell)) == sorted(expected)
+    assert sorted(table(page("configuration"), "port")) == sorted(expected)
 
 
-def test_every_route_is_in_the_table():
-    table = next(table for table in tables(ENGLISH["formats"]) if table[0] == "`GET /`")
-    assert [key for cell in table for key in keys(cell)] == list(ROUTES)
+def test_defaults_in_the_table_are_the_codes():
+    default: dict[str, object] = {}
+    for kind, where in ((Settings, ""), (Timeouts, "timeouts."), (Target, "models[]."), (Endpoint, "endpoint[].")):
+        default |= {where + field.name: field.default for field in fields(kind)}
+    found = next(table for table in rows(page("configuration")) if table[0][0] == "`port`")
+    told = {spans(row[0])[0]: spans(row[1])[0] for row in found if row[1].startswith("`")}
+    assert len(told) > 12
+    told["user_agent"] = told["user_agent"].replace("VERSION", config.__version__)
+    assert told == {key: json.dumps(default[key]).strip('"') for key in told}
 
 
 def test_every_environment_variable_is_in_the_table():
     """Names in capitals that the code asks an environment for."""
     asked = set()
-    for file in (ROOT / "droid2api").glob("*.py"):
-        asked |= set(re.findall(r'nviron(?:ment)?\.get\("([A-Z0-9_]+)"', file.read_text(encoding="utf-8")))
-    table = next(table for table in tables(ENGLISH["configuration"]) if table[0] == "`FACTORY_API_KEY`")
-    assert {key for cell in table for key in keys(cell)} == asked - {"HOME", "USERPROFILE"}
+    for file in (ROOT / "droid2api").rglob("*.py"):
+        asked |= set(re.findall(r'nviron(?:ment)?\.get\("([A-Z0-9_]+)"', read(file)))
+    assert set(table(page("configuration"), "FACTORY_API_KEY")) == asked - {"HOME", "USERPROFILE"}
 
 
-# -- commands -------------------------------------------------------------------------------------------------------
+def test_every_option_and_command_is_in_the_tables():
+    def options(parser: argparse.ArgumentParser) -> set[str]:
+        return {action.option_strings[-1] for action in parser._actions if action.option_strings}
+
+    parser = _parser()
+    told = table(page("configuration"), "--config FILE")
+    assert {option.split()[0] for option in told} == options(parser)
+    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+    everyones = set.intersection(*map(options, commands.values()))
+    assert everyones == {"--config", "--host", "--port", "--json", "--help"}
+    expected = {(name, option) for name, command in commands.items() for option in options(command) - everyones}
+    told_words = [words.split() for words in table(page("configuration"), "check")]
+    assert {words[0] for words in told_words} == set(commands)
+    assert {(words[0], words[1]) for words in told_words if "--" in " ".join(words)} == expected
+
+
+def test_every_route_is_in_the_table(tmp_path):
+    def plain(method: str, path: str) -> str:
+        prefix = next(prefix for prefix in sorted(PREFIXES, key=len, reverse=True) if path.startswith(prefix))
+        return f"{method} {path.removeprefix(prefix)}"
+
+    routes = build_app(load(ROOT / "config.json", {"HOME": str(tmp_path)})).router.routes()
+    served = {plain(r.method, r.resource.canonical) for r in routes if r.resource and r.method != "HEAD"}
+    told = table(page("formats"), "GET /")
+    assert told[: len(ROUTES)] == list(ROUTES)
+    assert {plain(*route.split()) for route in told} == served
+
+
+async def test_every_series_of_metrics_is_in_the_table(tmp_path):
+    async with demo_gateway(tmp_path) as gateway:
+        _, _, content = await gateway.get("/metrics")
+    series = set(re.findall(r"^# TYPE (droid2api_\w+) (?:counter|gauge|histogram)$", content.decode(), re.MULTILINE))
+    assert set(table(page("operations"), "droid2api_requests_total")) == {s for s in series if "_created" not in s}
+
+
+def test_every_field_of_the_log_is_in_the_table():
+    record = logging.makeLogRecord({"exchange": Exchange("", ""), "exc_info": (ValueError, ValueError(), None)})
+    assert set(table(page("operations"), "time")) == set(json.loads(JsonFormatter().format(record)))
+    told = next(row[1] for table in rows(page("operations")) for row in table if row[0] == "`end`")
+    assert spans(told) == [end for end in End.__args__ if end]
+
+
+def test_every_repair_is_in_the_table():
+    code = "".join(read(file) for file in (ROOT / "droid2api").rglob("*.py"))
+    mended = re.findall(r'repaired\["([^"]+)"\]', code) + re.findall(r'mended\.append\("(\w+)"\)', code)
+    assert set(table(page("formats"), "empty text")) == {*mended, "top_p", "top_k", "thinking"}
+
+
+# -- clients --------------------------------------------------------------------------------------------------------
+
+
+def test_clients_are_told_what_env_prints():
+    settings = load(ROOT / "config.json", {})
+    for setup in setups(BASE, NO_KEY, settings).values():
+        text = section(page("clients"), setup.title)
+        for part in setup.parts:
+            assert part.text in blocks(text, part.language), setup.tool
+            assert not part.where or f"`{part.where}`" in text
+        assert not setup.start or f"{setup.start}\n" in blocks(text, "bash")
+        assert f"`env {setup.tool}`" in read(README)
+
+
+def test_models_in_the_examples_are_shipped():
+    settings = load(ROOT / "config.json", {})
+    patterns = [r'model"?(?:: | = |=)"([^"/]+)"', r"=openai/(\S+)", r'"droid2api/([^"]+)"', r"(?<!llm) -m (\S+)"]
+    patterns += [r"_MODEL=([^\s/]+)$", r"model_name: (\S+)", r'droid2api\("([^"]+)"\)']
+    text = "\n".join(everywhere(r"\w*"))
+    ids = [id for pattern in patterns for id in re.findall(pattern, text, re.MULTILINE)]
+    assert len(ids) > 20
+    for id in ids:
+        assert settings.route(id).id in settings.models
+
+
+# -- commands and examples ------------------------------------------------------------------------------------------
 
 
 async def test_every_curl_command_answers(tmp_path):
-    assert len(commands()) >= 9
-    paths = {words[-1].removeprefix(BASE) for words in commands() if len(words) == 2}
-    assert {"/v1/models", "/health", "/metrics"} <= paths
+    commands = words_of("curl")
+    assert len(commands) >= 9
+    paths = {words[-1].removeprefix(BASE) for words in commands if len(words) == 2}
+    assert {"/v1/models", "/health"} <= paths
     async with demo_gateway(tmp_path, models=SHIPPED["models"], model_redirects=SHIPPED["model_redirects"]) as gateway:
-        for words in commands():
+        for words in commands:
             path = next(word for word in words if word.startswith(BASE)).removeprefix(BASE)
             if "-d" not in words:
                 status, _, content = await gateway.get(path)
-                assert status == 200, words
-                assert path == "/metrics" or type(json.loads(content)) is dict
+                assert (status, type(json.loads(content))) == (200, dict), words
                 continue
             body = json.loads(words[words.index("-d") + 1])
             status, headers, content = await gateway.ask(path, body)
@@ -154,7 +283,15 @@ async def test_every_curl_command_answers(tmp_path):
             assert streamed is body["stream"]
 
 
-@pytest.mark.parametrize("code", blocks(ALL_ENGLISH, "python"))
+def test_every_command_line_is_understood():
+    lines = words_of("droid2api") + words_of("./start.sh")
+    lines += [line.split() for page in ENGLISH for line in re.findall(r"\$\(\./start\.sh ([^)]+)\)", read(page))]
+    assert len(lines) > 5
+    for words in lines:
+        _parser().parse_args([word for word in words if word not in ("droid2api", "./start.sh")])
+
+
+@pytest.mark.parametrize("code", everywhere("python"), ids=["chat", "responses", "anthropic"])
 async def test_every_python_example_runs(tmp_path, code):
     async with demo_gateway(tmp_path, models=SHIPPED["models"]) as gateway:
         process = await asyncio.create_subprocess_exec(
@@ -173,11 +310,11 @@ async def test_every_python_example_runs(tmp_path, code):
                 process.kill()
                 await process.wait()
     assert process.returncode == 0, output.decode()
-    assert output.decode().split() == ["Hello"] * code.count("Hello")
+    assert output.decode().split() == ["Hello"]
 
 
 def test_every_config_example_loads_without_a_warning(tmp_path):
-    examples = [block for block in blocks(ALL_ENGLISH, "json") if '"models": [' in block]
+    examples = [block for block in everywhere("json") if '"models": [' in block]
     assert len(examples) == 2
     for example in examples:
         file = tmp_path / "config.json"
@@ -187,21 +324,18 @@ def test_every_config_example_loads_without_a_warning(tmp_path):
         assert len(settings.models) == len(json.loads(example)["models"])
 
 
-def test_models_in_the_examples_are_shipped():
-    settings = load(ROOT / "config.json", {})
-    patterns = r'model"?(?:: | = |=)"([^"]+)"', r"--model openai/(\S+)", r"-m (\S+)", r"_MODEL=(\S+)"
-    found = [id for pattern in patterns for id in re.findall(pattern, "\n".join(blocks(ALL_ENGLISH)))]
-    ids = [id.removeprefix("droid2api/").removeprefix("openai/") for id in found]
-    assert len(ids) > 12
-    for id in ids:
-        assert settings.route(id).id == id
+def test_the_lines_of_the_log_are_as_it_writes_them():
+    text = section(page("operations"), "Logs")
+    value = json.loads(blocks(text, "json")[0])
+    known = {field.name: value[field.name] for field in fields(Exchange)} | {"usage": Usage(**value["usage"])}
+    exchange = Exchange(**known)
+    assert value["message"] == request_line(exchange)
+    assert blocks(text, "text")[0].strip().endswith(f" INFO {value['logger']}: {value['message']}")
+    told = json.loads(json.dumps(exchange.to_json()))
+    assert {name: value[name] for name in told} == told
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_clients_are_set_up_as_the_program_prints_it(tool):
-    settings = load(ROOT / "config.json", {})
-    setup = setups(BASE, "any", settings, "gpt-5.5" if tool == "codex" else "claude-sonnet-5-5")[tool]
-    for part in setup.parts:
-        assert part.text in ENGLISH["clients"]
-    assert setup.start in ENGLISH["clients"]
-    assert f"`droid2api env {tool}`" in ENGLISH["README"]
+def test_the_example_of_explain_is_as_it_prints_it():
+    text = section(page("formats"), "explain")
+    explained = explain(load(ROOT / "config.json", {}), json.loads(blocks(text, "json")[0]))
+    assert to_text(explained, color=False).startswith(blocks(text, "text")[0])

@@ -1,6 +1,7 @@
 """What is to be pasted into each client: its form, and (slow) the real clients with exactly these texts.
 
-Each client runs in an empty home and gets nothing besides but what keeps it off the network.
+Each client runs in an empty home and gets nothing besides but what keeps it off the network. That docs/clients.md says
+the same is held by test_docs.py.
 """
 
 from __future__ import annotations
