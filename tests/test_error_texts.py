@@ -1,116 +1,233 @@
-"""Every text that tells of something wrong is in docs/troubleshooting.md, in both languages."""
+"""docs/troubleshooting.md is whole and true: each text of the program that tells of a problem can be found there.
+
+The texts are read from the source: what errors are made with, what is logged as a warning or an error, what goes to
+stderr, and what `droid2api check` finds wrong. Fields of a text are "…", as in the pages.
+"""
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
-ERRORS = re.compile(r"(Gateway|Request|Credential|Upstream|Stream|Config|Store|Storage)Error|wrong")
-"""What is called with a text for a user."""
-QUOTED = re.compile(r"``\s?(.+?)\s?``|`([^`]+)`")
-TAKES_A_TEXT = ("error", "warning", "exception")
-SHORT = 12
-"""Characters of a part that is looked for; what is between two fields of an f-string is often a word or two."""
+PAGES = ("troubleshooting.md", "troubleshooting.zh-CN.md")
+ENGLISH, CHINESE = ((ROOT / "docs" / page).read_text(encoding="utf-8") for page in PAGES)
 
-
-def parts(node: ast.AST, named: dict[str, list[ast.AST]]) -> Iterator[str]:
-    """The constant parts of a text: of a string, an f-string, either side of an `if`, or a name for one."""
-    match node:
-        case ast.Constant(value=str(text)):
-            yield from re.split(r"%s|%d", text.strip().partition("\n")[0])
-        case ast.JoinedStr(values=values):
-            for value in values:
-                yield from parts(value, named)
-        case ast.IfExp(body=body, orelse=orelse):
-            yield from parts(body, named)
-            yield from parts(orelse, named)
-        case ast.BinOp(left=left, right=right):
-            yield from parts(left, named)
-            yield from parts(right, named)
-        case ast.Name(id=name):
-            for value in named.get(name, []):
-                yield from parts(value, {})
-
-
-def named_texts(tree: ast.AST) -> dict[str, list[ast.AST]]:
-    """What is assigned to each name within a function, or at the top of a module."""
-    found: dict[str, list[ast.AST]] = {}
-    for node in ast.walk(tree) if not isinstance(tree, ast.Module) else tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found.setdefault(node.targets[0].id, []).append(node.value)
-    return found
-
-
+LONG = 11
+"""Characters from which on a constant part of a text is one to search for."""
+ERRORS = frozenset(
+    "GatewayError RequestError CredentialError UpstreamError StreamError ConfigError StoreError StorageError "
+    "NotSupportedError".split()  # the last one is SQLite's; its text becomes a part of a ConfigError's or the log's
+)
+LOUD = frozenset("warning error exception critical".split())
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def is_for_a_user(call: ast.Call) -> bool:
-    match call.func:
-        case ast.Name(id=name):
-            return bool(ERRORS.fullmatch(name)) or name == "Finding"
-        case ast.Attribute(value=ast.Name(id="log"), attr=attr):
-            return attr in TAKES_A_TEXT
-        case ast.Attribute(attr="append"):
-            return "_warnings" in ast.unparse(call.func)
-    return False
+# -- what the program says ------------------------------------------------------------------------------------------
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """Where it is, and a part of a text."""
-    for file in (ROOT / "droid2api").rglob("*.py"):
-        if file.stem == "demo":  # an upstream of its own, whose errors are those of the real ones
-            continue
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        constants = named_texts(tree)
-        for scope in (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)):
-            named = constants | named_texts(scope)
-            for call in (node for node in ast.walk(scope) if isinstance(node, ast.Call) and is_for_a_user(node)):
-                for text in call_texts(call, named):
-                    yield f"{file.stem}.py:{call.lineno}", text
+class Module:
+    """Finds the texts of one source file. A name stands for all that is assigned to it in its function or at the top
+    level; a parameter for all that this file's calls give; a call of this file's function for all that it returns.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._tree = ast.parse(source)
+        self._function: dict[ast.AST, ast.AST] = {}
+        self._note_functions(self._tree, self._tree)
+        self._functions = {node.name: node for node in ast.walk(self._tree) if isinstance(node, FUNCTIONS)}
+        self._calls = [node for node in ast.walk(self._tree) if isinstance(node, ast.Call)]
+
+    def _note_functions(self, node: ast.AST, function: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            self._function[child] = function
+            self._note_functions(child, child if isinstance(child, FUNCTIONS) else function)
+
+    def texts(self) -> set[str]:
+        found = {text for expression in self._told() for text in self._read(expression)}
+        lines = map(_first_line, found)
+        return {line for line in lines if re.search(r"\w", line) and not line.startswith("#")}
+
+    def _told(self) -> Iterator[ast.expr]:
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.AugAssign) and _name(node.target) in ("message", "_warnings"):
+                yield node.value.elt if isinstance(node.value, ast.ListComp) else node.value
+            elif isinstance(node, ast.Call) and node.args:
+                yield from self._told_by(node)
+
+    def _told_by(self, call: ast.Call) -> Iterable[ast.expr]:
+        name, owner = _name(call.func), _name(getattr(call.func, "value", call))
+        if name == "Finding":
+            return call.args[1:] if len(call.args) > 2 else []  # without the third, all is well
+        on_stderr = name == "print" and any(_name(keyword.value) == "stderr" for keyword in call.keywords)
+        logged = name in LOUD and owner in ("log", "parser")
+        warned = name == "append" and owner == "_warnings"
+        return [_formatted(call)] if name in ERRORS or on_stderr or logged or warned else []
+
+    def _read(self, node: ast.expr) -> list[str]:
+        """All texts that an expression may be, "…" for what is not known."""
+        match node:
+            case ast.Constant(value=str(text)):
+                return [text]
+            case ast.JoinedStr(values=parts):
+                return self._join([self._read(part) for part in parts])
+            case ast.FormattedValue(value=value):
+                return [text if _parts(text) and " " in text else "…" for text in self._read(value)]  # words, no paths
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return self._join([self._read(left), self._read(right)])
+            case ast.IfExp(body=body, orelse=other):
+                return self._read(body) + self._read(other)
+            case ast.BoolOp(values=values):
+                return [text for value in values for text in self._read(value)]
+            case ast.Name(id=name):
+                return self._read_all(self._values(name, self._function[node]))
+            case ast.Call(func=ast.Name(id=name)) if name in self._functions:
+                inside = ast.walk(self._functions[name])
+                return self._read_all(step.value for step in inside if isinstance(step, ast.Return) and step.value)
+        return ["…"]
+
+    def _join(self, parts: list[list[str]]) -> list[str]:
+        return ["".join(choice) for choice in product(*(dict.fromkeys(part) for part in parts))]
+
+    def _read_all(self, values: Iterable[ast.expr]) -> list[str]:
+        return [text for value in values for text in self._read(value)] or ["…"]
+
+    def _values(self, name: str, function: ast.AST) -> Iterator[ast.expr]:
+        scopes = [function] if function is self._tree else [function, self._tree]
+        assigned = [node for node in ast.walk(self._tree) if isinstance(node, ast.Assign)]
+        for scope in scopes:
+            for node in assigned:
+                if self._function[node] is scope and name in map(_name, node.targets):
+                    yield node.value
+        if isinstance(function, FUNCTIONS):
+            names = [argument.arg for argument in function.args.args if argument.arg != "self"]
+            given = [call.args for call in self._calls if _name(call.func) == function.name and name in names]
+            yield from (args[names.index(name)] for args in given if len(args) > names.index(name))
 
 
-def call_texts(call: ast.Call, named: dict[str, list[ast.AST]]) -> Iterator[str]:
-    finding = isinstance(call.func, ast.Name) and call.func.id == "Finding"  # its name, what was found, what to do
-    if finding and len(call.args) < 3:  # all is well
-        return
-    for argument in call.args[finding : finding + 1]:
-        for part in parts(argument, named):
-            text = " ".join(part.split()).strip(" .:,;()'")
-            if len(text) >= SHORT:
-                yield text
+def _formatted(call: ast.Call) -> ast.expr:
+    """The text that a call is given, with %s replaced by what stands for it."""
+    first = call.args[0]
+    if not (isinstance(first, ast.Constant) and "%" in str(first.value) and len(call.args) > 1):
+        return first
+    pieces = re.split(r"%[a-z]", first.value)
+    values: list[ast.expr] = [ast.Constant(pieces[0])]
+    for piece, value in zip(pieces[1:], call.args[1:], strict=True):
+        values += [ast.FormattedValue(value, -1), ast.Constant(piece)]
+    return ast.JoinedStr(values)
 
 
-def test_every_error_text_can_be_found():
-    page = " ".join((ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").split())
-    found = list(texts())
-    assert len(found) > 90
-    assert [(where, text) for where, text in found if text not in page] == []
+def _name(node: ast.AST) -> str:
+    return getattr(node, "attr", getattr(node, "id", ""))
 
 
-def test_no_message_is_told_that_the_program_has_not():
-    source = "\n".join(text for _, text in texts()) + "\n".join(sources())
-    for message in messages("troubleshooting.md"):
-        for part in re.split(r"…|\. ", message):  # sentences may be put together
-            text = part.strip(" .:,;()'")
-            assert len(text) < SHORT or text in source, message
+def _first_line(text: str) -> str:
+    """Without the program's name, which the command line puts in front."""
+    return re.sub("…+", "…", text.strip().partition("\n")[0]).strip().removeprefix("droid2api: ")
 
 
-def sources() -> Iterator[str]:
-    """All strings of the program, for messages that are put together from several."""
-    for file in (ROOT / "droid2api").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and type(node.value) is str:
-                yield " ".join(node.value.split())
+def _parts(text: str) -> list[str]:
+    return [part for part in text.split("…") if len(part) >= LONG]
 
 
-def messages(page: str) -> list[str]:
-    """What the first column of its tables of messages quotes."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    rows = text[text.index("`…`") :].splitlines()
-    return ["".join(found) for row in rows if row.startswith("| `") for found in QUOTED.findall(row.split(" | ")[0])]
+def texts_of_scripts() -> set[str]:
+    shell, batch = ((ROOT / name).read_text(encoding="utf-8") for name in ("start.sh", "start.bat"))
+    refused = re.findall(r'\bstop "([^"]+)"', shell) + re.findall(r"echo start\.bat: (.+?) 1>&2", batch)
+    return {re.sub(r"\$\w+", "…", text) for text in refused if not text.startswith("installing")}
 
 
-def test_both_languages_quote_the_same():
-    assert messages("troubleshooting.md") == messages("troubleshooting.zh-CN.md")
-    assert len(messages("troubleshooting.md")) > 80
+TEXTS = texts_of_scripts().union(
+    *(Module(file.read_text(encoding="utf-8")).texts() for file in (ROOT / "droid2api").rglob("*.py"))
+)
+
+
+# -- what the pages say ---------------------------------------------------------------------------------------------
+
+
+def rows(page: str) -> list[str]:
+    """The first cells of the tables."""
+    found = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
+    return [row.split(" | ")[0] for table in found for row in table.splitlines()[2:]]
+
+
+def quotes(text: str) -> list[str]:
+    """What stands in backticks, of which there may be two."""
+    return [quote.strip() for _, quote in re.findall(r"(?<!`)(`{1,2})(?!`)(.+?)(?<!`)\1(?!`)", text)]
+
+
+def holds(quote: str, text: str) -> bool:
+    """Whether a quote has the constant parts of a text in their order; a text without a long one wholly."""
+    position = 0
+    for part in _parts(text) or [text]:
+        position = quote.find(part.strip(), position) + 1
+        if not position:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=["en", "zh"])
+def test_each_text_is_in_the_page(page):
+    quoted = [quote for row in rows(page) for quote in quotes(row)]
+    missing = sorted(text for text in TEXTS if not any(holds(quote, text) for quote in quoted))
+    assert not missing, "\n".join(missing)
+
+
+def test_each_quote_is_a_text_of_the_program():
+    """In the tables of messages; the table of symptoms quotes clients too."""
+    messages = ENGLISH[ENGLISH.index("\n## At the start") :]
+    quoted = [quote for row in rows(messages) for quote in quotes(row) if " " in quote]
+    assert len(quoted) > 100
+    wrong = []
+    for quote in quoted:
+        parts = [part.strip(" .,:()") for part in quote.split("…")]
+        if not any(all(part in text for part in parts) for text in TEXTS):
+            wrong.append(quote)
+    assert not wrong, "\n".join(wrong)
+
+
+# -- how they are found ---------------------------------------------------------------------------------------------
+
+
+def test_texts_are_found_where_errors_are_made():
+    source = """
+CONSTANT = "a text in a constant"
+
+def _hint(x):
+    return f"a hint of a helper about {x}"
+
+def fail(x, y):
+    if x:
+        raise RequestError(f"there is {x} for {y!r} and no more", status=404)
+    reason = "since the moon is full" if y else f"since {x} is not"
+    log.warning("%s was not done, %s", x, reason)
+    raise CredentialError(CONSTANT) from ConfigError(f"see: {_hint(x)}")
+
+def say(problem):
+    log.error("%s", problem)
+    print(f"droid2api: {problem}", file=sys.stderr)
+    print(problem, "is not told")
+
+say("what only the caller of a function knows")
+finding = Finding("name", "all is well") or Finding("name", "all is lost", "run for your life")
+self._warnings += [f"{name}: is not what it was" for name in names]
+"""
+    assert Module(source).texts() == {
+        "there is … for … and no more",
+        "… was not done, since the moon is full",
+        "… was not done, …",
+        "a text in a constant",
+        "see: a hint of a helper about …",
+        "what only the caller of a function knows",
+        "all is lost",
+        "run for your life",
+        "…: is not what it was",
+    }
+
+
+def test_a_new_text_is_missed():
+    quoted = [quote for row in rows(ENGLISH) for quote in quotes(row)]
+    assert not any(holds(quote, "The …'s … is not what nobody has expected.") for quote in quoted)
+    assert not any(holds(quote, "too … by …") for quote in quoted)
