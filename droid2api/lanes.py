@@ -7,7 +7,6 @@ when the answer failed: the client is then told by `encode_error`, or by a statu
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -72,8 +71,11 @@ class RelayLane:
 
     def told_error(self) -> UpstreamError | None:
         """The upstream's own error at the end of its stream: the client has it already."""
-        for line in b"".join([*self._cutter.recent, self._cutter.rest]).splitlines():
-            if line.startswith(b"data:") and _ERROR.search(line):
+        content = b"".join([*self._cutter.recent, self._cutter.rest])
+        if not _tells_error(content):
+            return None
+        for line in content.splitlines():
+            if line.startswith(b"data:") and _tells_error(line):
                 value = _parsed(line[5:])
                 if type(value) is dict and (value.get("error") or value.get("type") in ("error", "response.failed")):
                     return read_error(value)
@@ -164,9 +166,14 @@ class TranslateLane:
         return self._encoder.encode(events)
 
 
-_USAGE = re.compile(rb'"usage":\s*(?=\{)')
 _JSON = json.JSONDecoder()
-_ERROR = re.compile(rb'"error":\s*[{"]|"type":\s*"(error|response\.failed)"')
+USAGE_LIMIT = 4000
+"""Bytes that the object with the counts has at the most."""
+
+
+def _tells_error(content: bytes) -> bool:
+    """Whether it may: a key or a type."""
+    return b'"error"' in content or b'"response.failed"' in content
 
 
 def find_usage(content: bytes, format: Format) -> Usage | None:
@@ -175,12 +182,13 @@ def find_usage(content: bytes, format: Format) -> Usage | None:
     Later counts replace earlier ones, as Anthropic's message_delta does those of message_start.
     """
     told: Json = {}
-    for found in _USAGE.finditer(content):
+    for part in content.split(b'"usage":')[1:]:
         try:
-            value, _ = _JSON.raw_decode(content[found.end() : found.end() + 4000].decode(errors="replace"))
+            value, _ = _JSON.raw_decode(part[:USAGE_LIMIT].decode(errors="replace").lstrip())
         except (ValueError, RecursionError):
             continue
-        told |= {name: count for name, count in value.items() if count is not None}
+        if type(value) is dict:
+            told |= {name: count for name, count in value.items() if count is not None}
     return format.decode_usage(told) if told else None
 
 
