@@ -78,7 +78,7 @@ class Exchange:
         return value | {"usage": usage, "lane": self.lane, "tokens_per_second": self.tokens_per_second}
 
 
-TELL_AFTER = 0.02
+TELL_AFTER = 0.005
 """Seconds; what a process that is killed has not told yet."""
 
 

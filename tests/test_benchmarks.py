@@ -43,6 +43,15 @@ def test_instructions_of_decoders_and_encoders():
     assert report.falls({"ratios": {}, "sans_io": sans_io}, BASELINE, ROOM) == []
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_ratios_of_the_readme_are_those_of_the_last_run(name):
+    table = (ROOT / name).read_text(encoding="utf-8").partition("<!-- ratios -->")[2].partition("<!-- /ratios -->")[0]
+    measured = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    rows = [row.partition(" | ")[2] for row in table.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) == 4
+    assert [row for row in rows if f" | {row}\n" not in measured] == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
