@@ -102,8 +102,10 @@ class AuthManager:
         return "client"
 
     def holds_for(self, settings: Settings) -> bool:
-        """Whether the credential comes from the same place under other settings."""
-        return _places(settings) == _places(self._settings)
+        """Whether the credential comes from the same place under other settings; where there was none, it is looked
+        for again: somebody may have logged in.
+        """
+        return self.source != "client" and _places(settings) == _places(self._settings)
 
     def take(self, settings: Settings) -> None:
         """Go on with the same credential under new settings."""

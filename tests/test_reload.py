@@ -277,6 +277,18 @@ async def test_who_holds_the_credential(here, config, more, anew):
     await until(lambda: asyncio.all_tasks() <= tasks)
 
 
+async def test_a_login_after_the_start_is_found(here):
+    async with aiohttp.ClientSession() as session:
+        settings = settings_for(here, "http://127.0.0.1:9", {"HOME": str(here)})
+        current = Current(settings, session)
+        assert current.auth.source == "client"
+        (here / ".factory").mkdir()
+        (here / ".factory" / "auth.json").write_text('{"access_token": "test-key"}')
+        await current.apply(settings)
+        assert current.auth.source == "~/.factory/auth.json"
+        await current.close()
+
+
 async def test_a_refresh_under_way_is_not_lost(here):
     """It has used up its token: the next one must be kept, whatever comes after."""
     service = Service()
