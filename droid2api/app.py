@@ -179,7 +179,7 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         app[RUNNING].add(task)
     try:
         response = await _answer(request, handler, exchange)
-        exchange.status = response.status
+        exchange.status = exchange.status or response.status  # of a stream the first one counts
         return response
     except asyncio.CancelledError:
         exchange.end = "stopped" if app[STOPPING].is_set() else "client left"
@@ -261,7 +261,7 @@ def _note_error(request: web.Request, error: GatewayError) -> None:
 async def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
     """Every answer carries the request's id, and a page that may use the gateway may read its answers, errors too."""
     exchange = request.get(EXCHANGE) or _new_exchange(request)  # aiohttp refuses an odd Expect before any middleware
-    exchange.status = response.status
+    exchange.status = exchange.status or response.status
     response.headers["x-request-id"] = exchange.id
     response.headers.setdefault("request-id", exchange.id)
     origin = request.headers.get("Origin")

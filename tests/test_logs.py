@@ -1,6 +1,7 @@
 """The log: a line for each request, whatever becomes of it, and what is never in a line."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -171,6 +172,18 @@ async def mistake(gateway, path, script):
     await ask(gateway, path)
 
 
+async def late_mistake(gateway, path, script):
+    """After the head has been sent, which says 200."""
+
+    async def fail(self):
+        raise KeyError("inner detail")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("droid2api.relay.Out.finished", fail)
+        with contextlib.suppress(aiohttp.ClientError):
+            await ask(gateway, path)
+
+
 LONG = {"chunks": [CHUNK] * 200, "pause": 0.02}
 REFUSED = {"status": 429, "headers": {"Content-Type": "application/json"}, "chunks": [ERROR[6:]]}
 ENDS = [
@@ -186,6 +199,7 @@ ENDS = [
     ("upstream error", "nothing for 0.2 seconds", 504, just_ask, {"silence": 20}),
     ("stopped", "", 200, stopped, LONG),
     ("gateway error", "", 500, mistake, {}),
+    ("gateway error", "", 200, late_mistake, {"chunks": [CHUNK, DONE]}),
 ]
 
 
