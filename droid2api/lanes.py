@@ -128,6 +128,8 @@ class TranslateLane:
     def __init__(self, format: Format, model: Model, request: Request, clock: Clock, new_id: NewId) -> None:
         self._reader = AnswerReader(model, request)
         self._encoder = format.stream_encoder(request, clock, new_id)
+        self._upstream = model.format
+        self._beginning = b""
         self._usage: Usage | None = None
         self.over = False
         self.error: GatewayError | None = None
@@ -137,6 +139,8 @@ class TranslateLane:
         return self._reader.done
 
     def feed(self, chunk: bytes) -> bytes:
+        if len(self._beginning) < BEGINNING:
+            self._beginning += chunk
         events = self._reader.feed(chunk)
         return self._encode(events) if events else b""
 
@@ -152,7 +156,8 @@ class TranslateLane:
         return self._encoder.encode([Failed(error)])
 
     def usage(self) -> Usage | None:
-        return self._usage
+        """Of an answer that was cut, what its beginning told: Anthropic's has the input."""
+        return self._usage or find_usage(self._beginning, self._upstream)
 
     def _encode(self, events: list[Event]) -> bytes:
         last = events[-1]
@@ -167,6 +172,8 @@ class TranslateLane:
 
 
 _JSON = json.JSONDecoder()
+BEGINNING = 2000
+"""Bytes in which Anthropic's first event has come."""
 USAGE_LIMIT = 4000
 """Bytes that the object with the counts has at the most."""
 
