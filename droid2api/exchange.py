@@ -114,7 +114,7 @@ class Teller:
             for what, exchange in news:
                 try:
                     getattr(observer, what)(exchange)
-                except Exception:
+                except Exception:  # whatever it is: those who watch must harm no answer, nor each other
                     log.exception("%s failed", type(observer).__name__)
 
 

@@ -90,6 +90,6 @@ async def running(server: Server) -> AsyncIterator[Server]:
 
 
 def program(name: str) -> str:
-    """Debian puts servers into /usr/sbin. Skips the test where it is not installed."""
+    """Debian puts servers into /usr/sbin. A machine without it skips the test; CI installs it."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     return found or pytest.skip(f"{name} is not installed")

@@ -26,7 +26,7 @@ SWITCHES = (
 
 
 def find_chromium() -> str:
-    """Its path. Where it is missing the test is skipped."""
+    """Its path. A machine without one still has the fast tests of the page; CI installs it."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     return found or pytest.skip("chromium is not installed")
 

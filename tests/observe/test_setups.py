@@ -248,7 +248,9 @@ class TestRealClients:
 
 
 def installed_aider() -> Path:
-    """It wants older packages than the tests do, so it has an environment of its own beside the npm clients."""
+    """It wants older packages than the tests do, so it has an environment of its own beside the npm clients. As for
+    those, an index that does not answer is the only reason to go without.
+    """
     folder = CLIENTS / "aider"
     program = folder / "bin" / "aider"
     if program.exists():
