@@ -524,7 +524,8 @@ async def test_statuses(tmp_path, body):
         await line.head("Location: /elsewhere", close, *length, status=f"{line.case} Odd")
         await line.write(b"" if line.case in ("204", "304") else content)
 
-    async with faulty_gateway(tmp_path, read_and(play)) as gateway:
+    patient = {"first_byte": PATIENCE, "idle": PATIENCE}
+    async with faulty_gateway(tmp_path, read_and(play), timeouts=patient) as gateway:
         checks = Checks(gateway)
 
         def asked(client, upstream, stream, status):

@@ -264,6 +264,10 @@ CHAT = {
         [{"role": "assistant", "content": ""}, {"content": None, "tool_calls": None}, {"content": "ok"}, {}],
         text("ok"),
     ),
+    "white space, which might begin a <think>, before a refusal": (
+        [{"content": "\n"}, {"refusal": "no"}],
+        [*text("\n"), BlockStart("refusal"), Delta("no"), BlockEnd()],
+    ),
     "a refusal": (
         [{"refusal": "I "}, {"refusal": "won't"}],
         [BlockStart("refusal"), Delta("I "), Delta("won't"), BlockEnd()],

@@ -109,7 +109,7 @@ class StreamDecoder(TurnDecoder):
         return super().close()
 
     def _finish(self) -> None:
-        self._write("reasoning" if self._place == "inside" else "text", self._held)
+        self._release()
         while self.turn.current is not None:
             self._end(self.turn.current)
         if self._nameless:
@@ -133,6 +133,8 @@ class StreamDecoder(TurnDecoder):
         for annotation in delta.get("annotations") or ():
             if citation := read_citation(inner(annotation, "url_citation")):
                 self._citations.append(citation)
+        if self._held and (delta.get("refusal") or delta.get("tool_calls")):
+            self._release()
         self._write("refusal", delta.get("refusal") or "")
         for call in delta.get("tool_calls") or ():
             self._read_call(call)
@@ -189,6 +191,15 @@ class StreamDecoder(TurnDecoder):
                 return
             self._place, text = "after", text.lstrip("\n")
         self._write("text", text)
+
+    def _release(self) -> None:
+        """What was held is no part of a tag, since something else follows."""
+        text, self._held = self._held, ""
+        if self._place == "inside":
+            self._write("reasoning", text)
+        elif text:
+            self._place = "after"
+            self._write("text", text)
 
     def _switch(self, key: object, start: BlockStart) -> None:
         """Go on with another block. A live function call ends only when whole: fragments of them may alternate."""
