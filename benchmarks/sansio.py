@@ -14,10 +14,10 @@ from types import FrameType
 from typing import Any
 
 from benchmarks.wire import UNPACED, answer_events
-from droid2api import sse
-from droid2api.conversation import Request, Target
-from droid2api.events import Event
 from droid2api.formats import CHAT, FORMATS, Format
+from droid2api.hub.events import Event
+from droid2api.hub.request import Request, Target
+from droid2api.wire import sse
 
 
 def decode(format: Format, chunks: list[bytes]) -> list[list[Event]]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from droid2api.conversation import Request, Target
-from droid2api.events import BlockEnd, BlockStart, Delta, Event, Finish, Start, Usage
 from droid2api.formats import ANTHROPIC, RESPONSES, Format
+from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Finish, Start, Usage
+from droid2api.hub.request import Request, Target
 
 Json = dict[str, Any]
 

@@ -16,11 +16,11 @@ from dataclasses import replace
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.app import CURRENT, RELOADER, create_app, file_source
 from droid2api.config import Settings
 from droid2api.errors import ConfigError
-from droid2api.logs import start_logging
-from droid2api.reload import Source
+from droid2api.gateway.logs import start_logging
+from droid2api.server.app import CURRENT, RELOADER, create_app, file_source
+from droid2api.server.reload import Source
 
 log = logging.getLogger("droid2api")
 

@@ -19,11 +19,11 @@ import dotenv
 import orjson
 
 from droid2api import __version__
-from droid2api.conversation import Target
 from droid2api.errors import ConfigError, RequestError
-from droid2api.fields import Json, objects, optional, required, wrong
 from droid2api.formats import BY_TYPE, Format
-from droid2api.reasoning import LEVELS
+from droid2api.hub.reasoning import LEVELS
+from droid2api.hub.request import Target
+from droid2api.wire.fields import Json, objects, optional, required, wrong
 
 FACTORY = "https://api.factory.ai/api/llm"
 SHIPPED_ENDPOINTS = {

@@ -33,13 +33,13 @@ import orjson
 from aiohttp import web
 
 from droid2api.config import Auth, Settings
-from droid2api.conversation import Message, Reasoning, Request, Target, Text, Tool, ToolResult
 from droid2api.errors import GatewayError, RequestError, UpstreamError
-from droid2api.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, State, Usage
-from droid2api.fields import Json
 from droid2api.formats import ANTHROPIC, FORMATS, RESPONSES, Format
-from droid2api.history import repair
-from droid2api.reasoning import SMALLEST_BUDGET
+from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, State, Usage
+from droid2api.hub.history import repair
+from droid2api.hub.reasoning import SMALLEST_BUDGET
+from droid2api.hub.request import Message, Reasoning, Request, Target, Text, Tool, ToolResult
+from droid2api.wire.fields import Json
 
 KEPT_REASONING = 10000
 """Reasoning blocks that the demo knows again; older ones are refused, as if they were another's."""

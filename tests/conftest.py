@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from droid2api import exchange, upstream
+from droid2api.gateway import exchange, upstream
 
 SECRETS = re.compile(r"test-key|client-key|demo-refresh-|e30\.[\w-]+\.demo|planted-")
 """The keys and tokens that the tests give to the gateway, its clients and its token service."""

@@ -50,7 +50,7 @@ def fuzz(target: str, seconds: int, folder: Path) -> None:
 
     with atheris.instrument_imports(include=["droid2api"]):
         import droid2api.formats
-        import droid2api.sse  # noqa: F401 - instrumented before the checks import it
+        import droid2api.wire.sse  # noqa: F401 - instrumented before the checks import it
     from tests import fuzz_targets
 
     corpus = folder / "corpus"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from droid2api import sse
 from droid2api.formats import BY_TYPE
-from tests.faults import stream_outcome
+from droid2api.wire import sse
 from tests.formats.carried import is_failed
 from tests.formats.grammar import check_turn
 from tests.formats.wire import read_stream, write_stream
+from tests.gateway.faults import stream_outcome
 
 
 def _split(content: bytes) -> list[bytes]:

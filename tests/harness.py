@@ -13,9 +13,9 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from droid2api.app import build_app
 from droid2api.config import Settings, load
 from droid2api.demo import Demo
+from droid2api.server.app import build_app
 
 Json = dict[str, Any]
 

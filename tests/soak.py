@@ -24,10 +24,10 @@ from pathlib import Path
 import aiohttp
 import orjson
 
-from droid2api.app import CURRENT, RUNNING
 from droid2api.demo import Demo
-from tests.faults import check_envelope, stream_outcome
+from droid2api.server.app import CURRENT, RUNNING
 from tests.formats.sdk import wire_events
+from tests.gateway.faults import check_envelope, stream_outcome
 from tests.harness import BY_TYPE, PATHS, gateway_for, serving, settings_for
 
 GROWTH = 1.10, 8.0

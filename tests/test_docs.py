@@ -16,14 +16,14 @@ import pytest
 
 from droid2api import config
 from droid2api.__main__ import _parser
-from droid2api.app import PREFIXES, ROUTES, build_app
 from droid2api.config import Auth, Endpoint, Settings, Timeouts, load
-from droid2api.conversation import Target
-from droid2api.events import Usage
-from droid2api.exchange import End, Exchange
-from droid2api.logs import JsonFormatter, request_line
+from droid2api.gateway.exchange import End, Exchange
+from droid2api.gateway.logs import JsonFormatter, request_line
+from droid2api.hub.events import Usage
+from droid2api.hub.request import Target
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
+from droid2api.server.app import PREFIXES, ROUTES, build_app
 from tests.harness import demo_gateway
 
 ROOT = Path(__file__).parent.parent

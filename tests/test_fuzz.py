@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from droid2api import sse
 from droid2api.config import Settings, load
 from droid2api.errors import ConfigError
 from droid2api.formats import FORMATS
-from tests.faults import PATIENCE, Line, check_envelope, outcome, playing
+from droid2api.wire import sse
 from tests.formats.recordings import OWN, REQUESTS
 from tests.formats.strategies import json_values, mutated, texts
+from tests.gateway.faults import PATIENCE, Line, check_envelope, outcome, playing
 from tests.harness import BY_TYPE, MODELS, PATHS, gateway_for, settings_for
 
 fuzzed = settings(

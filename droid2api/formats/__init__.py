@@ -7,12 +7,12 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from droid2api.conversation import Request, Target
 from droid2api.errors import GatewayError
-from droid2api.events import Event, Usage
-from droid2api.fields import Json
 from droid2api.formats import anthropic, chat, responses
-from droid2api.turn import TurnDecoder
+from droid2api.formats.decoder import TurnDecoder
+from droid2api.hub.events import Event, Usage
+from droid2api.hub.request import Request, Target
+from droid2api.wire.fields import Json
 
 Clock: TypeAlias = Callable[[], float]
 NewId: TypeAlias = Callable[[], str]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from droid2api.capabilities import takes_cache_breakpoints
-from droid2api.conversation import Request, Target
 from droid2api.errors import GatewayError
-from droid2api.fields import Json
+from droid2api.hub.capabilities import takes_cache_breakpoints
+from droid2api.hub.request import Request, Target
+from droid2api.wire.fields import Json
 
 BREAKPOINT = "prompt_cache_breakpoint"
 MOST_BREAKPOINTS = 3

@@ -18,14 +18,14 @@ import aiohttp
 import dotenv
 import orjson
 
-from droid2api.auth import AuthManager
 from droid2api.config import Settings, home
+from droid2api.credentials.file_store import StoreError, Tokens
+from droid2api.credentials.manager import AuthManager
 from droid2api.errors import CredentialError
-from droid2api.guard import Guard
+from droid2api.gateway.upstream import open_session
 from droid2api.observe.masking import masked_url, secret_headers
 from droid2api.observe.setups import local_url
-from droid2api.token_store import StoreError, Tokens
-from droid2api.upstream import open_session
+from droid2api.server.guard import Guard
 
 HEALTH_TIMEOUT = 3.0
 """Seconds that whoever has the port may take to say whether it is this gateway."""

@@ -19,8 +19,8 @@ import orjson
 
 from droid2api.config import Model, Settings
 from droid2api.errors import ConfigError, RequestError
-from droid2api.fields import Json
 from droid2api.formats import FORMATS
+from droid2api.wire.fields import Json
 
 TOOLS = ("claude", "codex", "openai", "opencode", "cline", "aider")
 CONNECT_TIMEOUT = 2.0

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import orjson
 
 from droid2api.config import Settings
-from droid2api.fields import Json, required
 from droid2api.formats import ANTHROPIC, CHAT, RESPONSES, Format
-from droid2api.history import repair
+from droid2api.gateway.upstream import authorize, request_headers
+from droid2api.hub.history import repair
 from droid2api.observe.masking import MASK, masked_url, secret_headers
-from droid2api.upstream import authorize, request_headers
+from droid2api.wire.fields import Json, required
 
 _IDS = dict.fromkeys(("x-session-id", "x-assistant-message-id"), "(the client's, else a new one)")
 _SIGNS = (

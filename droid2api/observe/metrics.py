@@ -13,9 +13,9 @@ from importlib.util import find_spec
 
 from aiohttp import web
 
-from droid2api.auth import AuthManager
+from droid2api.credentials.manager import AuthManager
 from droid2api.errors import RequestError
-from droid2api.exchange import Observer
+from droid2api.gateway.exchange import Observer
 
 NOT_INSTALLED = (
     "Metrics need the prometheus-client package: pip install 'droid2api[metrics]' "

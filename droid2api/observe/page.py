@@ -29,13 +29,13 @@ import orjson
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.auth import AuthManager
 from droid2api.config import Endpoint, Model, Settings
+from droid2api.credentials.manager import AuthManager
 from droid2api.errors import ConfigError, CredentialError, GatewayError, RequestError
-from droid2api.exchange import Exchange, Observer
-from droid2api.fields import Json
+from droid2api.gateway.exchange import Exchange, Observer
 from droid2api.observe.usage import MOST_TOKENS, read_days
-from droid2api.reload import Current
+from droid2api.server.reload import Current
+from droid2api.wire.fields import Json
 
 KEPT = 50
 KEPT_ERRORS = 20

@@ -25,8 +25,8 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from droid2api.auth import AuthManager
-from droid2api.exchange import End, Exchange
+from droid2api.credentials.manager import AuthManager
+from droid2api.gateway.exchange import End, Exchange
 
 FIRST_TOKEN = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)
 GAP = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from aiohttp import web
 
 from droid2api.errors import ConfigError
-from droid2api.events import Usage
-from droid2api.exchange import Exchange, Observer
+from droid2api.gateway.exchange import Exchange, Observer
+from droid2api.hub.events import Usage
 
 if TYPE_CHECKING:  # sqlite3 itself only where it is used: it takes time, and some builds of Python are without
     from sqlite3 import Connection

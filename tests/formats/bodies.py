@@ -1,9 +1,9 @@
 """Clients' bodies for the tables of the request tests: what is not under test stays out of them."""
 
-from droid2api.conversation import Request, Target
-from droid2api.fields import Json
 from droid2api.formats import FORMATS
-from droid2api.history import repair
+from droid2api.hub.history import repair
+from droid2api.hub.request import Request, Target
+from droid2api.wire.fields import Json
 
 PNG = "iVBORw0KGgo="
 PDF = "JVBERi0x"

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from droid2api.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State
-from droid2api.turn import fold
+from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State
+from droid2api.hub.turn import fold
 
 from .wire import REQUEST, TARGET
 

@@ -1,7 +1,7 @@
 """Checks the grammar of events.py, down to the type of every field."""
 
 from droid2api.errors import GatewayError
-from droid2api.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
+from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
 
 KINDS = ("text", "reasoning", "tool_call", "refusal")
 REASONS = ("stop", "length", "tool_calls", "content_filter")

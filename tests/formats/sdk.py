@@ -13,7 +13,7 @@ from openai.types.chat import completion_create_params
 from openai.types.responses import response_create_params
 from pydantic import BaseModel
 
-from droid2api import sse
+from droid2api.wire import sse
 
 # -- answers --------------------------------------------------------------------------------------------------------
 

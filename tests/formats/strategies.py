@@ -6,7 +6,7 @@ import orjson
 from hypothesis import strategies as st
 
 from droid2api.errors import StreamError
-from droid2api.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
+from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
 
 texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\r\n\u2028\x00\ufeff好👋🏽"), max_size=12)
 words = st.text("abcdefghijklmnopqrstuvwxyz0123456789_-", min_size=1, max_size=12)

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from droid2api.events import BlockEnd, BlockStart, Citation, Delta, Failed, Finish, Start, State, Usage
+from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Failed, Finish, Start, State, Usage
 
 from .recordings import OWN
 from .wire import read_answer, read_stream

@@ -4,11 +4,12 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from droid2api import sse
-from droid2api.conversation import Target
-from droid2api.errors import RequestError, StreamError, UpstreamError, read_error
+from droid2api.errors import RequestError, StreamError, UpstreamError
 from droid2api.formats import FORMATS
-from droid2api.history import repair
+from droid2api.formats.upstream_error import read_error
+from droid2api.hub.history import repair
+from droid2api.hub.request import Target
+from droid2api.wire import sse
 
 from . import sdk
 from .carried import is_failed, is_for

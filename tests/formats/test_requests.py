@@ -4,7 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from droid2api.conversation import (
+from droid2api.errors import RequestError
+from droid2api.formats import FORMATS
+from droid2api.hub.events import State
+from droid2api.hub.history import repair
+from droid2api.hub.request import (
     Media,
     Reasoning,
     Refusal,
@@ -16,12 +20,8 @@ from droid2api.conversation import (
     ToolChoice,
     ToolResult,
 )
-from droid2api.errors import RequestError
-from droid2api.events import State
-from droid2api.fields import parse_arguments
-from droid2api.formats import FORMATS
-from droid2api.history import repair
-from droid2api.tools import safe_name, wrapped_arguments, wrapped_tool
+from droid2api.hub.tools import safe_name, wrapped_arguments, wrapped_tool
+from droid2api.wire.fields import parse_arguments
 
 from . import sdk
 from .recordings import each_format, each_request

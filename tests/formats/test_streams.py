@@ -5,9 +5,10 @@ import random
 import orjson
 import pytest
 
-from droid2api.errors import GatewayError, read_error
-from droid2api.events import Failed, Finish
+from droid2api.errors import GatewayError
 from droid2api.formats import FORMATS
+from droid2api.formats.upstream_error import read_error
+from droid2api.hub.events import Failed, Finish
 
 from . import sdk
 from .carried import is_failed

@@ -2,11 +2,11 @@
 
 import pytest
 
-from droid2api.conversation import Target
 from droid2api.errors import RequestError
-from droid2api.events import State
 from droid2api.formats import chat as chat_format
-from droid2api.tools import safe_name
+from droid2api.hub.events import State
+from droid2api.hub.request import Target
+from droid2api.hub.tools import safe_name
 
 from .bodies import (
     PDF,

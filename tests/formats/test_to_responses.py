@@ -2,10 +2,10 @@
 
 import pytest
 
-from droid2api.conversation import Target
 from droid2api.errors import RequestError
-from droid2api.events import State
 from droid2api.formats import responses as responses_format
+from droid2api.hub.events import State
+from droid2api.hub.request import Target
 
 from .bodies import (
     PDF,

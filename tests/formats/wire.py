@@ -2,11 +2,11 @@
 
 import itertools
 
-from droid2api import sse
-from droid2api.conversation import Request, Target
-from droid2api.events import Event
-from droid2api.fields import Json
 from droid2api.formats import FORMATS
+from droid2api.hub.events import Event
+from droid2api.hub.request import Request, Target
+from droid2api.wire import sse
+from droid2api.wire.fields import Json
 
 from .recordings import Recording
 

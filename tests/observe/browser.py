@@ -10,14 +10,14 @@ from datetime import date, timedelta
 
 import pytest
 
-from droid2api.app import OBSERVERS
 from droid2api.demo import Demo
-from droid2api.events import Usage
-from droid2api.exchange import Exchange
+from droid2api.gateway.exchange import Exchange
+from droid2api.hub.events import Usage
 from droid2api.observe.page import Feed
 from droid2api.observe.usage import write
+from droid2api.server.app import OBSERVERS
+from tests.credentials.test_manager import FIRST_KEY, settled
 from tests.harness import MODELS, Gateway, gateway_for, serving, settings_for
-from tests.test_auth import FIRST_KEY, settled
 
 SWITCHES = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "

@@ -14,11 +14,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from droid2api.app import CURRENT, OBSERVERS, build_app
-from droid2api.events import Usage
-from droid2api.exchange import Exchange
+from droid2api.gateway.exchange import Exchange
+from droid2api.hub.events import Usage
 from droid2api.observe import metrics
 from droid2api.observe.prometheus import MOST_FIELDS
+from droid2api.server.app import CURRENT, OBSERVERS, build_app
 from tests.harness import Gateway, serving, settings_for
 
 ROOT = Path(__file__).parent.parent.parent

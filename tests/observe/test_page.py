@@ -20,12 +20,13 @@ import orjson
 import pytest
 from aiohttp import web
 
-from droid2api.app import CURRENT, create_app
-from droid2api.events import Usage
-from droid2api.exchange import End
+from droid2api.gateway.exchange import End
+from droid2api.hub.events import Usage
 from droid2api.observe import page
 from droid2api.observe.page import KEPT, KEPT_ERRORS, SHOWN
+from droid2api.server.app import CURRENT, create_app
 from tests.conftest import SECRETS
+from tests.credentials.test_manager import FIRST_KEY, Service, settled
 from tests.harness import (
     BY_TYPE,
     Gateway,
@@ -37,7 +38,6 @@ from tests.harness import (
     settings_for,
 )
 from tests.observe.browser import ended, exchange, feed_of, some_exchanges, tell, write_usage
-from tests.test_auth import FIRST_KEY, Service, settled
 
 NOWHERE = "http://127.0.0.1:1"
 HTML = (Path(page.__file__).parent / "page.html").read_text(encoding="utf-8")

@@ -19,8 +19,8 @@ import pytest
 from aiohttp import web
 
 from droid2api.errors import ConfigError
-from droid2api.events import Usage
-from droid2api.exchange import Exchange
+from droid2api.gateway.exchange import Exchange
+from droid2api.hub.events import Usage
 from droid2api.observe import usage
 from droid2api.observe.usage import UsageRow, UsageStore, add_usage, read_days, read_usage
 from tests.harness import serving
@@ -243,7 +243,7 @@ async def test_only_the_owner_can_read_it(file):
 RECORDER = """
 import asyncio, sys
 from pathlib import Path
-from droid2api.exchange import Exchange
+from droid2api.gateway.exchange import Exchange
 from droid2api.observe import usage
 
 async def main(file, count, seconds):

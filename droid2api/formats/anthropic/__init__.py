@@ -4,7 +4,6 @@ The stream is named events, message_start to message_stop, strictly nested. Toke
 ones out of input_tokens, and those of message_delta replace the earlier ones.
 """
 
-from droid2api.formats.anthropic.adapt import adapt
 from droid2api.formats.anthropic.answer import (
     StreamDecoder,
     StreamEncoder,
@@ -15,6 +14,7 @@ from droid2api.formats.anthropic.answer import (
     encode_stream_error,
 )
 from droid2api.formats.anthropic.request import NAME, decode_request, encode_request
+from droid2api.formats.anthropic.settings import adapt
 
 __all__ = [
     "NAME",

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import orjson
 
-from droid2api.capabilities import takes_system_messages
-from droid2api.conversation import (
+from droid2api.errors import RequestError
+from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, display, is_attribution, mend_thinking
+from droid2api.hub.capabilities import takes_system_messages
+from droid2api.hub.events import (
+    State,
+)
+from droid2api.hub.reasoning import budget_of, effort_of
+from droid2api.hub.request import (
     Document,
     Foreign,
     Image,
@@ -23,14 +29,8 @@ from droid2api.conversation import (
     ToolResult,
     unsupported,
 )
-from droid2api.errors import RequestError
-from droid2api.events import (
-    State,
-)
-from droid2api.fields import Json, objects, optional, parse_arguments, required, strings
-from droid2api.formats.anthropic.adapt import DEFAULT_MAX_TOKENS, display, is_attribution, mend_thinking
-from droid2api.reasoning import budget_of, effort_of
-from droid2api.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
+from droid2api.hub.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
+from droid2api.wire.fields import Json, objects, optional, parse_arguments, required, strings
 
 NAME = "anthropic"
 

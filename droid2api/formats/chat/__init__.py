@@ -5,7 +5,6 @@ as reasoning_content, reasoning, reasoning_details or a thinking part, tool inde
 one chunk, usage on any chunk, no [DONE].
 """
 
-from droid2api.formats.chat.adapt import adapt
 from droid2api.formats.chat.answer import (
     StreamDecoder,
     StreamEncoder,
@@ -15,6 +14,7 @@ from droid2api.formats.chat.answer import (
     encode_stream_error,
 )
 from droid2api.formats.chat.request import NAME, decode_request, encode_request
+from droid2api.formats.chat.settings import adapt
 from droid2api.formats.openai_shared import encode_error
 
 __all__ = [

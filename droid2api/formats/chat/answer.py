@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
-from droid2api.conversation import (
-    Request,
-    Target,
-)
-from droid2api.errors import GatewayError, StreamError, read_error
-from droid2api.events import (
+from droid2api.errors import GatewayError, StreamError
+from droid2api.formats.chat.request import NAME
+from droid2api.formats.decoder import TurnDecoder, read_citation
+from droid2api.formats.openai_shared import encode_error
+from droid2api.formats.upstream_error import read_error
+from droid2api.hub.events import (
     BlockEnd,
     BlockStart,
     Citation,
@@ -26,11 +26,13 @@ from droid2api.events import (
     State,
     Usage,
 )
-from droid2api.fields import Json, count, inner, string
-from droid2api.formats.chat.request import NAME
-from droid2api.formats.openai_shared import encode_error
-from droid2api.sse import ServerSentEvent
-from droid2api.turn import TurnDecoder, fold, read_citation
+from droid2api.hub.request import (
+    Request,
+    Target,
+)
+from droid2api.hub.turn import fold
+from droid2api.wire.fields import Json, count, inner, string
+from droid2api.wire.sse import ServerSentEvent
 
 # -- an upstream's --------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ are told apart by their output_index: one upstream changes item_id on every even
 """
 
 from droid2api.formats.openai_shared import encode_error
-from droid2api.formats.responses.adapt import adapt
 from droid2api.formats.responses.answer import (
     StreamDecoder,
     StreamEncoder,
@@ -15,6 +14,7 @@ from droid2api.formats.responses.answer import (
     encode_stream_error,
 )
 from droid2api.formats.responses.request import NAME, decode_request, encode_request
+from droid2api.formats.responses.settings import adapt
 
 __all__ = [
     "NAME",

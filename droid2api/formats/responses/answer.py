@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
-from droid2api import sse
-from droid2api.conversation import Request, Target
-from droid2api.errors import GatewayError, read_error
-from droid2api.events import (
+from droid2api.errors import GatewayError
+from droid2api.formats.decoder import TurnDecoder, read_citation
+from droid2api.formats.responses.request import NAME
+from droid2api.formats.upstream_error import read_error
+from droid2api.hub.events import (
     BlockEnd,
     BlockStart,
     Citation,
@@ -25,9 +26,9 @@ from droid2api.events import (
     State,
     Usage,
 )
-from droid2api.fields import Json, count, inner, string
-from droid2api.formats.responses.request import NAME
-from droid2api.turn import TurnDecoder, read_citation
+from droid2api.hub.request import Request, Target
+from droid2api.wire import sse
+from droid2api.wire.fields import Json, count, inner, string
 
 # -- an upstream's --------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from droid2api.capabilities import never_reasons, openai_effort, refuses_sampling
-from droid2api.conversation import (
+from droid2api.errors import RequestError
+from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
+from droid2api.hub.capabilities import never_reasons, openai_effort, refuses_sampling
+from droid2api.hub.events import State
+from droid2api.hub.request import (
     Document,
     Foreign,
     Image,
@@ -23,11 +26,8 @@ from droid2api.conversation import (
     split_data_url,
     unsupported,
 )
-from droid2api.errors import RequestError
-from droid2api.events import State
-from droid2api.fields import Json, objects, optional, required, wrong
-from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
-from droid2api.tools import register_tools, safe_name, wire_name
+from droid2api.hub.tools import register_tools, safe_name, wire_name
+from droid2api.wire.fields import Json, objects, optional, required, wrong
 
 NAME = "responses"
 ENCRYPTED_REASONING = "reasoning.encrypted_content"

@@ -1,0 +1,156 @@
+"""What the gateway changes in a Messages body on its way to an upstream, in either lane."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+from droid2api.hub.events import PACKED_STATE
+from droid2api.hub.reasoning import BUDGETS, INTERLEAVED_THINKING, SMALLEST_BUDGET
+from droid2api.hub.request import Target
+from droid2api.wire.fields import Json
+
+ATTRIBUTION = "x-anthropic-billing-header"
+"""How Claude Code's attribution block begins: it must stay first in `system`, and it changes with every run."""
+
+DEFAULT_MAX_TOKENS = 32000
+"""Anthropic requires max_tokens; all models since Claude 4 take this many."""
+
+
+def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+    """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
+
+    Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature.
+    """
+    body["model"] = target.id
+    if system_prompt:
+        body["system"] = _prepend_system(body.get("system"), system_prompt)
+    if type(messages := body.get("messages")) is list:
+        body["messages"] = [_without_foreign_reasoning(message) for message in messages]
+        if body["messages"] != messages and not _may_think(body["messages"]):
+            body.pop("thinking", None)
+    if target.reasoning == "off":
+        _remove_reasoning(body)
+        _set_beta(headers, INTERLEAVED_THINKING, False)
+    elif target.reasoning != "auto":
+        _set_level(body, headers, target)
+    if target.fast and "speed" not in body and "fast-mode" not in headers.get("anthropic-beta", ""):
+        body["speed"] = "fast"
+        _set_beta(headers, "fast-mode-2026-02-01", True)
+
+
+def _set_level(body: Json, headers: MutableMapping[str, str], target: Target) -> None:
+    config = body.get("output_config")
+    config = {name: value for name, value in config.items() if name != "effort"} if type(config) is dict else {}
+    if target.thinking == "adaptive":
+        body["thinking"] = {"type": "adaptive"} | display(body)
+        config["effort"] = target.reasoning
+    else:
+        body["thinking"] = {"type": "enabled", "budget_tokens": BUDGETS[target.reasoning]} | display(body)
+        _set_beta(headers, INTERLEAVED_THINKING, True)
+    body.pop("output_config", None)
+    if config:
+        body["output_config"] = config
+    mend_thinking(body, target)
+
+
+def _remove_reasoning(body: Json) -> None:
+    body.pop("thinking", None)
+    config = body.get("output_config")
+    if type(config) is dict and config.pop("effort", None) and not config:
+        del body["output_config"]
+    management = body.get("context_management")
+    edits = management.get("edits") if type(management) is dict else None
+    if type(management) is dict and type(edits) is list:  # clear_thinking is refused where nothing thinks
+        edits = [edit for edit in edits if not str(edit.get("type")).startswith("clear_thinking")]
+        body["context_management"] = management | {"edits": edits}
+        if not edits:
+            del body["context_management"]
+
+
+def mend_thinking(body: Json, target: Target) -> list[str]:
+    """Take out or raise what is refused together with thinking; the names of the fields that were changed."""
+    thinking = body.get("thinking")
+    if not thinking:
+        return []
+    mended = [name for name in ("temperature", "top_p", "top_k") if body.pop(name, None) is not None]
+    choice = body.get("tool_choice")
+    if type(choice) is dict and choice.get("type") in ("any", "tool"):
+        parallel = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
+        body["tool_choice"] = {"type": "auto"} | parallel
+        mended.append("tool_choice")
+    if thinking["type"] != "enabled":
+        return mended
+    if not _may_think(body.get("messages")):
+        del body["thinking"]
+        return ["thinking"]
+    wanted, budget = body.get("max_tokens"), thinking["budget_tokens"]
+    if type(wanted) is not int or wanted <= budget:
+        room = wanted if type(wanted) is int else DEFAULT_MAX_TOKENS
+        body["max_tokens"] = min(budget + room, target.max_tokens or 1 << 30)
+        if body["max_tokens"] <= budget:
+            thinking["budget_tokens"] = max(SMALLEST_BUDGET, body["max_tokens"] - SMALLEST_BUDGET)
+        mended.append("max_tokens")
+    return mended
+
+
+def _may_think(messages: object) -> bool:
+    """With a budget, a tool loop must go on from the thinking that began it, and a prefilled answer cannot begin so.
+
+    https://docs.claude.com/en/docs/build-with-claude/extended-thinking#preserving-thinking-blocks
+    """
+    if type(messages) is not list or not messages:
+        return True
+    answers = [m for m in messages if type(m) is dict and m.get("role") == "assistant"]
+    if not answers:
+        return True
+    content = answers[-1].get("content")
+    if answers[-1] is messages[-1]:
+        return False
+    blocks = [block.get("type") for block in content if type(block) is dict] if type(content) is list else []
+    return "tool_use" not in blocks or blocks[0] in ("thinking", "redacted_thinking")
+
+
+def display(body: Json) -> Json:
+    thinking = body.get("thinking")
+    return {"display": thinking["display"]} if type(thinking) is dict and "display" in thinking else {}
+
+
+def _prepend_system(system: object, prompt: str) -> object:
+    block = {"type": "text", "text": prompt}
+    if not system:
+        return [block]
+    if type(system) is str:
+        return [block, {"type": "text", "text": system}]
+    if type(system) is not list:
+        return system
+    first = 1 if is_attribution(system[0]) else 0
+    return [*system[:first], block, *system[first:]]
+
+
+def is_attribution(block: object) -> bool:
+    return type(block) is dict and str(block.get("text")).startswith(ATTRIBUTION)
+
+
+def _without_foreign_reasoning(message: object) -> object:
+    if type(message) is not dict:
+        return message
+    content = message.get("content")
+    if type(content) is not list or not any(_is_foreign(block) for block in content):
+        return message
+    return {**message, "content": [block for block in content if not _is_foreign(block)]}
+
+
+def _is_foreign(block: object) -> bool:
+    if type(block) is not dict:
+        return False
+    if block.get("type") == "redacted_thinking":
+        return str(block.get("data")).startswith(PACKED_STATE)
+    signature = block.get("signature")
+    return block.get("type") == "thinking" and (not signature or str(signature).startswith(PACKED_STATE))
+
+
+def _set_beta(headers: MutableMapping[str, str], beta: str, wanted: bool) -> None:
+    betas = [name.strip() for name in headers.pop("anthropic-beta", "").split(",") if name.strip()]
+    betas = [name for name in betas if name != beta] + [beta] * wanted
+    if betas:
+        headers["anthropic-beta"] = ",".join(betas)

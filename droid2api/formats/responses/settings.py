@@ -1,0 +1,37 @@
+"""What the gateway changes in a Responses body on its way to an upstream, in either lane."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+from droid2api.hub.events import PACKED_STATE
+from droid2api.hub.request import Target
+from droid2api.wire.fields import Json
+
+
+def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+    """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
+
+    Takes out reasoning items that this gateway marked as another provider's.
+    """
+    body["model"] = target.id
+    instructions = body.get("instructions")
+    if system_prompt and (instructions is None or type(instructions) is str):
+        body["instructions"] = system_prompt + (instructions or "")
+    items = body.get("input")
+    if type(items) is list:
+        body["input"] = [item for item in items if not _is_foreign(item)]
+    if target.reasoning == "off":
+        body.pop("reasoning", None)
+    elif target.reasoning != "auto":
+        body["reasoning"] = {"effort": target.reasoning, "summary": "auto"}
+    if target.fast:
+        body.setdefault("service_tier", "priority")
+
+
+def _is_foreign(item: object) -> bool:
+    return (
+        type(item) is dict
+        and item.get("type") == "reasoning"
+        and str(item.get("encrypted_content")).startswith(PACKED_STATE)
+    )

@@ -1,0 +1,125 @@
+"""One request and its answer, as whoever watches the gateway sees it: the log, metrics, the usage store, the page.
+
+The pumps write down here what they know; observers are told when a request has come in and when its answer has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal, Protocol, TypeAlias
+
+from droid2api.hub.events import Usage
+from droid2api.wire.fields import Json
+
+log = logging.getLogger("droid2api")
+
+End: TypeAlias = Literal[
+    "", "finish", "client left", "request error", "credential error", "upstream error", "stopped", "gateway error"
+]
+"""How an exchange ended, "" while it goes on. An error is named by whose fault it is, as in errors.py."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """`asked` is the model id as the client sent it, `model` the configured one it means; both are "" while unknown.
+
+    `format` is what the client speaks, `upstream` what the model's upstream does (names of formats.FORMATS). Times are
+    in seconds: `began` since the epoch, `first_byte` (the answer's first to the client) and `duration` since `began`;
+    `longest_gap` is the longest wait for the next piece of a streamed answer. `usage` is None where the upstream told
+    of none.
+    """
+
+    id: str
+    client: str
+    format: str = ""
+    asked: str = ""
+    model: str = ""
+    upstream: str = ""
+    upstream_id: str = ""
+    stream: bool = False
+    began: float = field(default_factory=time.time)
+    first_byte: float | None = None
+    duration: float | None = None
+    longest_gap: float = 0.0
+    status: int = 0
+    usage: Usage | None = None
+    end: End = ""
+    error: str = ""
+    dropped: list[str] = field(default_factory=list)
+    repaired: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def lane(self) -> str:
+        """Which way the answer goes; "" while the model is unknown."""
+        return "" if not self.upstream else "relay" if self.format == self.upstream else "translate"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in an error, whoever's."""
+        return self.end not in ("", "finish", "client left", "stopped")
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Output tokens for each second after the first byte of a stream."""
+        if not (self.usage and self.stream and self.duration and self.first_byte is not None):
+            return None
+        seconds = self.duration - self.first_byte
+        return self.usage.output / seconds if seconds > 0 else None
+
+    def to_json(self) -> Json:
+        """All that is known, for the log and the page."""
+        value = {name: getattr(self, name) for name in self.__slots__}
+        usage = {name: getattr(self.usage, name) for name in Usage.__slots__} if self.usage else None
+        return value | {"usage": usage, "lane": self.lane, "tokens_per_second": self.tokens_per_second}
+
+
+TELL_AFTER = 0.005
+"""Seconds; what a process that is killed has not told yet."""
+
+
+class Observer(Protocol):
+    """Is called on the event loop, so it must not wait; what it raises is logged and harms nobody. An exchange may
+    have gone on since, or be over when its beginning is told.
+    """
+
+    def began(self, exchange: Exchange) -> None:
+        """A request has been read; its `model` is known, unless it is refused."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """Its answer has ended, well or not. Each exchange that ends has begun."""
+
+
+class Teller:
+    """Tells observers what has begun and ended: a moment later and several exchanges at once, so that no answer waits
+    for a line of the log. One by one, between answers, an observer costs three times as much.
+    """
+
+    def __init__(self, observers: list[Observer]) -> None:
+        self._observers = observers
+        self._news: list[tuple[Literal["began", "ended"], Exchange]] = []
+
+    def tell(self, what: Literal["began", "ended"], exchange: Exchange) -> None:
+        if not self._news:
+            asyncio.get_running_loop().call_later(TELL_AFTER, self.flush)
+        self._news.append((what, exchange))
+
+    def flush(self) -> None:
+        news, self._news = self._news, []
+        for observer in self._observers:
+            for what, exchange in news:
+                try:
+                    getattr(observer, what)(exchange)
+                except Exception:  # whatever it is: those who watch must harm no answer, nor each other
+                    log.exception("%s failed", type(observer).__name__)
+
+
+@lru_cache(256)
+def client_name(user_agent: str) -> str:
+    """The program that a User-Agent names, without its version: "claude-cli", "OpenAI/Python", "unknown"."""
+    found = re.match(r"[\w.-]{1,40}(?:/(?!\d)[\w.-]{1,20})?", user_agent, re.ASCII)
+    return found.group() if found else "unknown"

@@ -1,0 +1,118 @@
+"""The log: one line for each request, as text or JSON, and with dev_mode the bodies.
+
+No line holds a credential: bodies are masked before they are cut.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from aiohttp.http import HttpProcessingError
+
+from droid2api.config import Settings
+from droid2api.gateway.exchange import Exchange
+from droid2api.wire.fields import Json
+
+log = logging.getLogger("droid2api")
+requests = logging.getLogger("droid2api.requests")
+
+BODY_SHOWN = 4000
+"""Characters of a body that dev_mode shows."""
+
+_KEY = re.compile(r"\b(?:sk|fk|pk|rk|gh[opsu]|xox[abp]|AKIA|AIza)[-_]?[\w-]{16,}|\beyJ[\w-]{10,}\.[\w-]+\.[\w-]*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}")
+
+_handler = logging.StreamHandler()
+
+
+def start_logging(settings: Settings) -> None:
+    """To stderr, where nobody has set up other (gunicorn's --log-config). Can be called again when settings change."""
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(_handler)
+    _handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    root.setLevel(logging.DEBUG if settings.dev_mode else settings.log_level.upper())
+    logging.getLogger("asyncio").setLevel(logging.INFO)
+    for warning in settings.warnings:
+        log.warning("%s: %s", settings.source, warning)
+
+
+class TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+class JsonFormatter(logging.Formatter):
+    """An object for each line; a request's has all fields of exchange.Exchange."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+        value: Json = {"time": moment, "level": record.levelname.lower(), "logger": record.name}
+        value["message"] = record.getMessage()
+        if exchange := getattr(record, "exchange", None):
+            value |= exchange.to_json()
+        if record.exc_info:
+            value["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(value, default=str)  # ASCII: no text can fail, or be taken for a second line
+
+
+class RequestLog:
+    """The observer that writes the line."""
+
+    def began(self, exchange: Exchange) -> None:
+        pass
+
+    def ended(self, exchange: Exchange) -> None:
+        level = logging.INFO if exchange.end in ("finish", "client left") else logging.WARNING
+        if requests.isEnabledFor(level):
+            requests.log(level, "%s", request_line(exchange), extra={"exchange": exchange})
+
+
+def request_line(exchange: Exchange) -> str:
+    """`id client asked -> model format>upstream lane status first-byte duration tokens tokens/s end: error`"""
+    model = exchange.model if exchange.asked == exchange.model else f"{exchange.asked} -> {exchange.model or '?'}"
+    parts = [exchange.id, exchange.client, _printable(model) or "?", f"{exchange.format}>{exchange.upstream or '?'}"]
+    parts += [exchange.lane or "-", str(exchange.status or "-")]
+    parts += [f"{_seconds(exchange.first_byte)} first", f"{_seconds(exchange.duration)} whole"]
+    if usage := exchange.usage:
+        parts.append(f"tokens {usage.input} in {usage.output} out {usage.cache_read} cached")
+    if speed := exchange.tokens_per_second:
+        parts.append(f"{speed:.1f} tokens/s")
+    if exchange.upstream_id:
+        parts.append(f"upstream {_printable(exchange.upstream_id)}")
+    return " ".join(parts) + f" {exchange.end}" + (f": {_printable(exchange.error)}" if exchange.error else "")
+
+
+def log_body(what: str, id: str, content: bytes, secrets: Iterable[str]) -> None:
+    """A body on its way, for dev_mode: on one line, without credentials and pictures, and cut."""
+    text = content.decode(errors="replace")
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    text = _BASE64.sub(lambda found: f"<{len(found.group())} characters of base64>", _KEY.sub("***", text))
+    cut = f" ... ({len(text)} characters)" if len(text) > BODY_SHOWN else ""
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:BODY_SHOWN])
+    log.debug("%s %s: %s%s", id, what, shown, cut)
+
+
+def without_request_bytes(record: logging.LogRecord) -> bool:
+    """aiohttp quotes a request that it cannot read, with whatever key stands in it: the kind of error must do."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.msg, record.args = f"{record.getMessage()}: {type(record.exc_info[1]).__name__}", ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
+logging.getLogger("aiohttp.server").addFilter(without_request_bytes)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}s"
+
+
+def _printable(text: str) -> str:
+    """On one line, whatever a client or an upstream wrote."""
+    return "".join(char if char.isprintable() else " " for char in text[:500])

@@ -1,0 +1,254 @@
+"""The one client session, and everything that is said to an upstream besides the body.
+
+The only place that knows aiohttp's client errors; they leave it as errors.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from droid2api.config import Model, Settings, Timeouts
+from droid2api.credentials.manager import AuthManager
+from droid2api.errors import GatewayError, StreamError, UpstreamError
+from droid2api.formats import ANTHROPIC
+from droid2api.gateway.exchange import Exchange
+
+ANTHROPIC_VERSION = "2023-06-01"
+BODY_LIMIT = 64 * 1024 * 1024
+CONNECT_DELAYS = (0.2, 0.6)
+"""Seconds before it is tried again to connect, give or take a half."""
+
+_PASSED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
+_FINAL = frozenset([400, 401, 402, 403, 404, 405, 413, 415, 422])
+_PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
+
+
+def open_session() -> aiohttp.ClientSession:
+    """No limit on connections: streams are many. No cookies are kept."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+
+
+def request_headers(settings: Settings, model: Model, client: Mapping[str, str]) -> CIMultiDict[str]:
+    """What the upstream is told besides the credential: the client's API headers, our own, then the endpoint's."""
+    headers: CIMultiDict[str] = CIMultiDict()
+    anthropic = model.format is ANTHROPIC
+    for name, value in client.items():
+        lowered = name.lower()
+        if lowered.startswith("x-stainless-") or (anthropic and lowered.startswith("anthropic-")):
+            headers[lowered] = f"{headers[lowered]},{value}" if lowered in headers else value
+    if anthropic:
+        headers.setdefault("anthropic-version", ANTHROPIC_VERSION)
+    headers["user-agent"] = settings.user_agent
+    headers["content-type"] = "application/json"
+    headers["accept-encoding"] = "identity"  # compression would hold events back
+    if not model.endpoint.api_key_env:  # on the gateway's own credential chain: the service is Factory
+        headers["x-factory-client"] = "cli"
+        for name in ("x-session-id", "x-assistant-message-id"):
+            headers[name] = client.get(name) or str(uuid.uuid4())
+        if model.provider:
+            headers["x-api-provider"] = model.provider
+    return headers
+
+
+def authorize(headers: CIMultiDict[str], model: Model, credential: str) -> None:
+    if model.endpoint.api_key_env and model.format is ANTHROPIC:
+        headers["x-api-key"] = credential
+    else:
+        headers["authorization"] = f"Bearer {credential}"
+    for name, value in model.endpoint.headers.items():
+        headers[name] = value
+
+
+def passed_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """The upstream's headers that clients act on: retry advice, request ids, rate limits.
+
+    Where it gives no advice, a final error says that it is one: Claude Code would try a 401 again for minutes.
+    """
+    passed = {
+        name.lower(): value
+        for name, value in response.headers.items()
+        if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIXES)
+    }
+    if response.status in _FINAL:
+        passed.setdefault("x-should-retry", "false")
+    return passed
+
+
+class Upstream:
+    """Sends requests with the credential that AuthManager gives."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, auth: AuthManager) -> None:
+        self._session = session
+        self._auth = auth
+        self._timeouts = settings.timeouts
+        # no limit on the whole call: streams are long
+        self._limits = aiohttp.ClientTimeout(total=None, connect=settings.timeouts.connect, sock_read=None)
+
+    def mask(self, error: GatewayError, client: Mapping[str, str]) -> GatewayError:
+        """An upstream's error without the credentials that it may repeat."""
+        for secret in self.secrets(client):
+            error.message = error.message.replace(secret, "***")
+        return error
+
+    def secrets(self, client: Mapping[str, str]) -> list[str]:
+        return self._auth.secrets(client)
+
+    @asynccontextmanager
+    async def post(
+        self, model: Model, path: str, headers: CIMultiDict[str], body: bytes, client: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to a POST, whatever its status; a 401 for our own token is tried once more with a new one.
+
+        Raises CredentialError; UpstreamError 502 when the upstream cannot be reached, 504 when it says nothing.
+        """
+        for last in (False, True):
+            credential = await self._auth.credential(model.endpoint, client)
+            authorize(headers, model, credential)
+            response = await self._send(model, path, headers, body)
+            try:
+                if last or response.status != 401 or not await self._auth.replace_rejected(model.endpoint, credential):
+                    yield response
+                    return
+            finally:
+                response.close()
+
+    async def _send(self, model: Model, path: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
+        url = model.endpoint.base_url + path
+        try:
+            async with asyncio.timeout(self._timeouts.first_byte):
+                for delay in CONNECT_DELAYS:
+                    try:
+                        return await self._send_once(url, headers, body)
+                    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):  # nothing has been sent
+                        await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                return await self._send_once(url, headers, body)
+        except aiohttp.ConnectionTimeoutError:
+            raise UpstreamError(f"The upstream {_host(url)} could not be reached in time.") from None
+        except TimeoutError:
+            silence = f"said nothing for {self._timeouts.first_byte:g} seconds"
+            raise UpstreamError(f"The upstream {_host(url)} {silence}.", status=504) from None
+        except (aiohttp.ClientError, OSError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UpstreamError(f"The upstream {_host(url)} could not be reached ({reason}).") from None
+
+    async def _send_once(self, url: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
+        # aiohttp wants large bodies as files, so that it can send them in pieces
+        data = io.BytesIO(body) if len(body) > 1 << 20 else body
+        response = await self._session.post(
+            _parsed(url), data=data, headers=headers, timeout=self._limits, allow_redirects=False
+        )
+        if response.status < 200:  # 101: a protocol that nobody asked for
+            response.close()
+            raise UpstreamError(f"The upstream {_host(url)} answered with status {response.status}.")
+        return response
+
+
+_parsed = lru_cache(maxsize=256)(URL)
+
+
+def _host(url: str) -> str:
+    """Host and port, without a user or password that the owner may have put there."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+class _Watch:
+    """Ends a wait for the upstream by the `limit` around it, once nothing has come for `patience` seconds.
+
+    A read only notes the time; one timer for the whole answer looks at it. To set a timer for each costs as much as
+    the read itself.
+    """
+
+    def __init__(self, limit: asyncio.Timeout, patience: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = limit
+        self._patience = patience
+        self.since = self._loop.time()
+        self.waiting = True
+        self.longest = 0.0
+        self._timer = self._loop.call_later(patience, self._look)
+
+    def heard(self) -> None:
+        now = self._loop.time()
+        if now - self.since > self.longest:
+            self.longest = now - self.since
+        self.waiting = False  # the client may take long for what was read
+        if self._limit.when() is not None:  # time ran out in the moment that it came: whoever waits now is not meant
+            self._limit.reschedule(None)
+            self._look()
+
+    def wait(self) -> None:
+        self.since = self._loop.time()
+        self.waiting = True
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if self.waiting and now >= self.since + self._patience - 0.001:  # uvloop's clock counts milliseconds
+            self._limit.reschedule(now)
+            return
+        due = (self.since if self.waiting else now) + self._patience
+        self._timer = self._loop.call_at(due, self._look)
+
+
+async def read_chunks(
+    response: aiohttp.ClientResponse, timeouts: Timeouts, exchange: Exchange | None = None
+) -> AsyncIterator[bytes]:
+    """The bytes of an answer as they come, and b"" each time that the upstream was silent for `keepalive` seconds.
+
+    Raises StreamError when the answer breaks, or the upstream is silent for `idle` seconds. The longest silence is
+    noted in `exchange`.
+    """
+    readany, silent, gap = response.content.readany, 0.0, 0.0
+    try:
+        while silent < timeouts.idle:
+            patience = min(timeouts.keepalive, timeouts.idle - silent)
+            try:
+                async with asyncio.timeout(None) as limit:
+                    watch = _Watch(limit, patience)
+                    try:
+                        while chunk := await readany():
+                            watch.heard()
+                            if silent:
+                                gap, silent = max(gap, silent + watch.longest), 0.0
+                            yield chunk
+                            watch.wait()
+                        return
+                    finally:
+                        watch.stop()
+                        gap = max(gap, watch.longest)
+            except TimeoutError:
+                silent += patience
+                gap = max(gap, silent)
+                if silent < timeouts.idle:
+                    yield b""
+    except (aiohttp.ClientError, OSError) as error:
+        raise StreamError(f"The connection to the upstream broke ({type(error).__name__}).") from None
+    finally:
+        if exchange:
+            exchange.longest_gap = gap
+    raise StreamError(f"The upstream said nothing for {timeouts.idle:g} seconds.", status=504)
+
+
+async def read_body(response: aiohttp.ClientResponse, timeouts: Timeouts) -> bytes:
+    """A whole answer. Raises UpstreamError when it breaks, or is larger than BODY_LIMIT."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in read_chunks(response, timeouts):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > BODY_LIMIT:
+            raise UpstreamError(f"The upstream's answer has more than {BODY_LIMIT} bytes.")
+    return b"".join(parts)

@@ -1,0 +1,33 @@
+"""How many tokens a request has, roughly, for upstreams that do not count them.
+
+Four bytes of UTF-8 are taken as one token and a picture or document as 1600 (about what a large picture costs on
+Anthropic). Real tokenizers differ by a fifth or so: good enough for a client to know when to compact its history.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from droid2api.hub.request import Document, Foreign, Image, Part, Request, ToolCall, ToolResult
+
+BYTES_PER_TOKEN = 4
+MEDIA_TOKENS = 1600
+
+
+def estimate_tokens(request: Request) -> int:
+    parts = [part for message in request.messages for part in message.parts]
+    tools = [orjson.dumps([tool.name, tool.description, tool.parameters]) for tool in request.tools]
+    size = sum(len(tool) for tool in tools) + sum(_bytes(part) for part in parts)
+    return size // BYTES_PER_TOKEN + 4 * len(request.messages)
+
+
+def _bytes(part: Part) -> int:
+    match part:
+        case Image() | Document() | Foreign():
+            return MEDIA_TOKENS * BYTES_PER_TOKEN
+        case ToolCall():
+            return len(part.name) + len(part.arguments.encode())
+        case ToolResult():
+            return sum(_bytes(item) for item in part.content)
+        case _:
+            return len(part.text.encode())

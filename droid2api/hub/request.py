@@ -1,0 +1,214 @@
+"""What a request means, in any format: messages, tools and settings.
+
+Formats decode their own JSON into a Request and encode a Request into their own JSON; they meet only here.
+`where` is the path of the part in the client's own body ("messages[3].content[1]"), for errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from droid2api.errors import RequestError
+from droid2api.hub.events import State
+from droid2api.wire.fields import Json
+
+Role: TypeAlias = Literal["system", "developer", "user", "assistant"]
+
+
+@dataclass(slots=True)
+class Text:
+    text: str
+    cache: str | None = None
+    """Cache breakpoint after this part: its time to live ("5m", "1h"; "" is the provider's default)."""
+    where: str = field(default="", compare=False)
+
+
+@dataclass(slots=True)
+class Refusal:
+    text: str
+    where: str = field(default="", compare=False)
+
+
+@dataclass(slots=True)
+class Media:
+    """`data` is base64 of `media_type`, or `url` points to it."""
+
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+    cache: str | None = None
+    where: str = field(default="", compare=False)
+
+    @property
+    def href(self) -> str:
+        """The URL, a data URL for data."""
+        return self.url or f"data:{self.media_type};base64,{self.data}"
+
+
+@dataclass(slots=True)
+class Image(Media):
+    detail: str | None = None
+
+
+@dataclass(slots=True)
+class Document(Media):
+    """A file for the model to read."""
+
+    name: str = ""
+
+
+def split_data_url(url: str) -> tuple[str, str] | None:
+    """(media type, base64 data) of a base64 data URL, else None."""
+    head, comma, data = url.partition(",")
+    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+        return None
+    media_type = head[len("data:") :].split(";")[0].strip().lower()
+    return ("image/jpeg" if media_type == "image/jpg" else media_type or "application/octet-stream"), data
+
+
+@dataclass(slots=True)
+class Foreign:
+    """Content that only the client's own format can express (audio, file ids); `kind` is its name there."""
+
+    kind: str
+    where: str
+
+
+@dataclass(slots=True)
+class Reasoning:
+    text: str
+    state: State | None = None
+
+    def data_for(self, format: str, target: Target) -> Json | None:
+        """The opaque state, where this upstream's format and model family made it."""
+        state = self.state
+        return state.data if state and (state.format, state.family) == (format, target.family) else None
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """`arguments` is JSON text of an object, or free text for a `custom` tool."""
+
+    id: str
+    name: str
+    arguments: str
+    custom: bool = False
+    namespace: str = ""
+    where: str = field(default="", compare=False)
+
+
+@dataclass(slots=True)
+class ToolResult:
+    call_id: str
+    content: list[Part]
+    is_error: bool = False
+    custom: bool = False
+    cache: str | None = None
+    where: str = field(default="", compare=False)
+
+
+Part: TypeAlias = Text | Refusal | Image | Document | Foreign | Reasoning | ToolCall | ToolResult
+
+
+@dataclass(slots=True)
+class Message:
+    """A user message holds tool results too; formats that keep them apart split it."""
+
+    role: Role
+    parts: list[Part]
+
+
+@dataclass(slots=True)
+class Tool:
+    """`kind` "custom" takes free text (`grammar` says which), "web_search" is run by the provider."""
+
+    name: str
+    description: str = ""
+    parameters: Json | None = None
+    strict: bool | None = None
+    kind: Literal["function", "custom", "web_search"] = "function"
+    grammar: Json | None = None
+    namespace: str = ""
+    cache: str | None = None
+
+
+@dataclass(slots=True)
+class ToolChoice:
+    mode: Literal["auto", "none", "required"]
+    name: str = ""
+    """The one tool that must be called, with mode "required"."""
+    allowed: list[str] | None = None
+
+
+@dataclass(slots=True)
+class OutputFormat:
+    """Structured output; without a schema any JSON object."""
+
+    schema: Json | None
+    name: str = "output"
+    strict: bool | None = None
+    description: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Target:
+    """What an encoder must know of the model that will answer."""
+
+    id: str
+    reasoning: str = "auto"
+    thinking: str = "budget"
+    fast: bool = False
+    max_tokens: int | None = None
+
+    @property
+    def family(self) -> str:
+        return family(self.id)
+
+
+def family(model: str) -> str:
+    """The leading word of a model id without its vendor: "anthropic/claude-opus-5" is "claude"."""
+    found = re.match(r"[a-zA-Z]+", model.rsplit("/", 1)[-1])
+    return found.group().lower() if found else ""
+
+
+@dataclass(slots=True)
+class Request:
+    model: str
+    messages: list[Message]
+    stream: bool | None = None
+    include_usage: bool = False
+    tools: list[Tool] = field(default_factory=list)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    max_tokens: int | None = None
+    stop: list[str] = field(default_factory=list)
+    effort: str | None = None
+    """Reasoning effort: none, minimal, low, medium, high, xhigh, max; None leaves it to the model."""
+    output: OutputFormat | None = None
+    user: str | None = None
+    options: Json = field(default_factory=dict)
+    """All other settings, by the name that the Chat format has for them (else the client's own name)."""
+    body: Json = field(default_factory=dict)
+    """The client's own JSON: a Responses answer repeats its settings."""
+    dropped: list[str] = field(default_factory=list)
+    """Names of what the target cannot express; `repaired` counts what was mended for it."""
+    repaired: Counter[str] = field(default_factory=Counter)
+    wire_tools: dict[str, Tool] = field(default_factory=dict)
+    """Upstream's tool name -> the tool as the client named it."""
+
+    local_stop: list[str] = field(default_factory=list)
+    """Stop sequences that the upstream cannot take, so that the gateway applies them."""
+
+    def drop(self, name: str) -> None:
+        if name not in self.dropped:
+            self.dropped.append(name)
+
+
+def unsupported(part: Part, target: str) -> RequestError:
+    """The error for content that the target format cannot express."""
+    kind = part.kind if isinstance(part, Foreign) else type(part).__name__.lower()
+    where = getattr(part, "where", "") or "messages"
+    return RequestError(f"{where}: {kind} content cannot be sent to an {target} model.", param=where)

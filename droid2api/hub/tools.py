@@ -1,0 +1,106 @@
+"""Tool names, ids and kinds that every upstream takes, and the way back to the client's own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import orjson
+
+from droid2api.errors import RequestError
+from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event
+from droid2api.hub.request import Request, Tool, ToolCall
+
+_UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+def safe_name(name: str, limit: int = 64) -> str:
+    """A name or id in the alphabet and length that all providers take; unchanged when it is fine already.
+
+    A changed one ends in a hash of the original, so that it is the same in every turn and meets no other.
+    """
+    safe = _UNSAFE.sub("_", name)
+    if safe == name and 0 < len(name) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{safe[: limit - 9]}_{digest}"
+
+
+def wire_name(request: Request, name: str, namespace: str = "") -> str:
+    """The tool's name for the upstream. Tools of a namespace carry it in front."""
+    wire = safe_name(f"{namespace}__{name}" if namespace else name)
+    if wire != name and not namespace:
+        request.repaired["tool name"] += 1
+    return wire
+
+
+def register_tools(request: Request) -> list[tuple[str, Tool]]:
+    """Each tool with its name for the upstream; remembers the way back. Raises RequestError for a name given twice."""
+    named = []
+    for tool in request.tools:
+        wire = wire_name(request, tool.name, tool.namespace)
+        if wire in request.wire_tools and request.wire_tools[wire] != tool:
+            raise RequestError(f"tools: the name {tool.name!r} is given twice.", param="tools")
+        request.wire_tools[wire] = tool
+        named.append((wire, tool))
+    return named
+
+
+def wrapped_tool(tool: Tool) -> Tool:
+    """A custom tool as a function with one string, for upstreams that know functions only."""
+    if tool.kind != "custom":
+        return tool
+    description = tool.description
+    if tool.grammar and (definition := tool.grammar.get("definition")):
+        description += f"\n\nThe input must follow this {tool.grammar.get('syntax', '')} grammar:\n{definition}"
+    schema = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    return Tool(tool.name, description.strip(), schema, namespace=tool.namespace, cache=tool.cache)
+
+
+def wrapped_arguments(call: ToolCall) -> str:
+    """A call's arguments as a JSON object; free text as `wrapped_tool` takes it."""
+    if call.custom:
+        return orjson.dumps({"input": call.arguments}).decode()
+    return call.arguments if call.arguments.strip() else "{}"
+
+
+def unwrapped_input(arguments: str) -> str:
+    """The free text in the arguments of a call to a wrapped tool; what is not wrapped comes back as it is."""
+    try:
+        value = orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return arguments
+    text = value.get("input") if type(value) is dict else None
+    return text if type(text) is str else arguments
+
+
+class ToolRestorer:
+    """Gives the tool calls of an answer back the names, namespaces and kinds that the client knows.
+
+    The input of a wrapped custom tool can only be unwrapped when it is whole, so it goes out in one piece.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._tools = {
+            wire: tool for wire, tool in request.wire_tools.items() if tool.kind == "custom" or wire != tool.name
+        }
+        self._wrapped: list[str] | None = None
+
+    def feed(self, events: list[Event]) -> list[Event]:
+        if not self._tools:
+            return events
+        out: list[Event] = []
+        for event in events:
+            if isinstance(event, BlockStart) and (tool := self._tools.get(event.name)):
+                if tool.kind == "custom" and not event.custom:
+                    self._wrapped = []
+                custom = tool.kind == "custom"
+                out.append(BlockStart("tool_call", event.id, tool.name, custom, tool.namespace))
+            elif self._wrapped is not None and isinstance(event, Delta):
+                self._wrapped.append(event.text)
+            else:
+                if self._wrapped is not None and isinstance(event, BlockEnd):
+                    out.append(Delta(unwrapped_input("".join(self._wrapped))))
+                    self._wrapped = None
+                out.append(event)
+        return out

@@ -1,0 +1,124 @@
+"""Names, ids and kinds of tools: there and back."""
+
+import re
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from droid2api.errors import RequestError
+from droid2api.hub.events import BlockEnd, BlockStart, Delta, Finish, Start
+from droid2api.hub.request import Request, Tool, ToolCall
+from droid2api.hub.tools import (
+    ToolRestorer,
+    register_tools,
+    safe_name,
+    unwrapped_input,
+    wrapped_arguments,
+    wrapped_tool,
+)
+
+
+@pytest.mark.parametrize("name", ["f", "get_weather", "a-b", "x" * 64, "0"])
+def test_safe_names_stay(name):
+    assert safe_name(name) == name
+
+
+@given(st.text(max_size=100), st.text(max_size=100))
+def test_safe_names(one, other):
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", safe_name(one))
+    assert safe_name(safe_name(one)) == safe_name(one)
+    assert (safe_name(one) == safe_name(other)) == (one == other)
+
+
+def test_safe_name_says_where_it_comes_from():
+    assert re.fullmatch(r"read_file_[0-9a-f]{8}", safe_name("read.file"))
+    assert len(safe_name("x" * 100)) == 64
+
+
+def request_with(*tools):
+    return Request("m", [], tools=list(tools))
+
+
+def test_register_tools():
+    f, dotted, custom, spaced = Tool("f"), Tool("a.b"), Tool("p", kind="custom"), Tool("f", namespace="mcp")
+    request = request_with(f, dotted, custom, spaced)
+    names = [name for name, _ in register_tools(request)]
+    assert names == ["f", safe_name("a.b"), "p", "mcp__f"]
+    assert request.wire_tools == dict(zip(names, [f, dotted, custom, spaced], strict=True))
+    assert dict(request.repaired) == {"tool name": 1}
+
+
+def test_one_name_for_two_tools():
+    register_tools(request_with(Tool("f"), Tool("f")))
+    with pytest.raises(RequestError, match="'f' is given twice"):
+        register_tools(request_with(Tool("f"), Tool("f", "other")))
+    with pytest.raises(RequestError, match="given twice"):
+        register_tools(request_with(Tool("mcp__f"), Tool("f", namespace="mcp")))
+
+
+def test_wrapped_tool():
+    plain = Tool("f", "d", {})
+    assert wrapped_tool(plain) is plain
+    tool = wrapped_tool(Tool("p", "d", kind="custom", grammar={"syntax": "lark", "definition": "start: A"}))
+    assert (tool.kind, tool.name) == ("function", "p")
+    assert tool.description == "d\n\nThe input must follow this lark grammar:\nstart: A"
+    assert tool.parameters["required"] == ["input"]
+
+
+@given(st.text())
+def test_wrapped_input_comes_back(text):
+    arguments = wrapped_arguments(ToolCall("a", "p", text, custom=True))
+    assert type(orjson.loads(arguments)) is dict
+    assert unwrapped_input(arguments) == text
+
+
+@pytest.mark.parametrize("arguments", ["", "***", '"x"', "[1]", '{"patch":"x"}', '{"input":5}'])
+def test_what_was_never_wrapped_stays(arguments):
+    assert unwrapped_input(arguments) == arguments
+
+
+def test_arguments_of_functions_stay():
+    assert wrapped_arguments(ToolCall("a", "f", '{"x": 1}')) == '{"x": 1}'
+    assert wrapped_arguments(ToolCall("a", "f", " ")) == "{}"
+
+
+def restored(events, *tools, at_once):
+    request = request_with(*tools)
+    register_tools(request)
+    restorer = ToolRestorer(request)
+    if at_once:
+        return restorer.feed(events)
+    return [restored for event in events for restored in restorer.feed([event])]
+
+
+def called(name, *deltas, **fields):
+    return [BlockStart("tool_call", "a", name, **fields), *map(Delta, deltas), BlockEnd()]
+
+
+ANSWERS = {
+    "as it is": (called("f", "{", "}"), [Tool("f"), Tool("a.b")], called("f", "{", "}")),
+    "a name of another alphabet": (called(safe_name("a.b"), "{}"), [Tool("a.b")], called("a.b", "{}")),
+    "a namespace": (called("mcp__f", "{}"), [Tool("f", namespace="mcp")], called("f", "{}", namespace="mcp")),
+    "a wrapped custom tool": (
+        called("p", '{"inp', 'ut":"***"}'),
+        [Tool("p", kind="custom")],
+        called("p", "***", custom=True),
+    ),
+    "a custom tool of an upstream that knows them": (
+        called("p", "*", "**", custom=True),
+        [Tool("p", kind="custom")],
+        called("p", "*", "**", custom=True),
+    ),
+    "a tool that nobody named": (called("g", "{}"), [Tool("a.b")], called("g", "{}")),
+}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_restorer(name, at_once):
+    answer, tools, expected = ANSWERS[name]
+    text = [BlockStart("text"), Delta("ok"), BlockEnd()]
+    head, tail = [Start("i", "m"), *text], [*text, Finish("tool_calls")]
+    assert restored([*head, *answer, *tail], *tools, at_once=at_once) == [*head, *expected, *tail]
