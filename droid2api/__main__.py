@@ -16,10 +16,11 @@ from dataclasses import replace
 from aiohttp import web
 
 from droid2api import __version__
+from droid2api.application import HAS_OBSERVE, create_app, file_source
 from droid2api.config import Settings
 from droid2api.errors import ConfigError
 from droid2api.gateway.logs import start_logging
-from droid2api.server.app import CURRENT, RELOADER, create_app, file_source
+from droid2api.server.keys import CURRENT, RELOADER
 from droid2api.server.reload import Source
 
 log = logging.getLogger("droid2api")
@@ -40,12 +41,12 @@ def main() -> None:
     """Exit code 2 for anything that the owner must mend, after one clear message."""
     parser = _parser()
     arguments = parser.parse_args()
-    if arguments.command and arguments.demo is not None:
+    if HAS_OBSERVE and arguments.command and arguments.demo is not None:
         parser.error("--demo is for a start of the gateway, not for a command")
     try:
         source = _source(arguments)
         settings = source.read()
-        if arguments.command:
+        if HAS_OBSERVE and arguments.command:
             from droid2api.observe.commands import run
 
             sys.exit(run(arguments, settings))
@@ -67,8 +68,6 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from droid2api.observe.commands import add_commands
-
     parser = argparse.ArgumentParser(prog="droid2api", description="A streaming gateway between LLM API formats.")
     parser.add_argument("--config", metavar="FILE", help="settings (default: $DROID2API_CONFIG, then ./config.json)")
     parser.add_argument("--host", help="address to listen on (default: host in config.json, 127.0.0.1)")
@@ -82,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
         help="answer from an embedded upstream, a word each PACE seconds (0.02): no account is needed",
     )
     parser.add_argument("--version", action="version", version=f"droid2api {__version__}")
-    add_commands(parser)
+    if HAS_OBSERVE:
+        from droid2api.observe.commands import add_commands
+
+        add_commands(parser)
     return parser
 
 
@@ -163,7 +165,7 @@ def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> 
     ]
     # a query may be a credential
     lines += [f"  endpoint    {name}: {endpoint.base_url.partition('?')[0]}" for name, endpoint in used.items()]
-    lines += [f"  model       {model.id} ({model.format.type})" for model in settings.models.values()]
+    lines += [f"  model       {model.id} ({model.format.TYPE})" for model in settings.models.values()]
     return "\n".join(lines)
 
 

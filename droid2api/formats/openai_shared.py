@@ -1,8 +1,11 @@
-"""What OpenAI's two formats have in common: the error envelope and the mark for a cache breakpoint."""
+"""What OpenAI's two formats have in common: headers, the error envelope and the mark for a cache breakpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from droid2api.errors import GatewayError
+from droid2api.formats.routes import Action
 from droid2api.hub.capabilities import takes_cache_breakpoints
 from droid2api.hub.request import Request, Target
 from droid2api.wire.fields import Json
@@ -11,7 +14,17 @@ BREAKPOINT = "prompt_cache_breakpoint"
 MOST_BREAKPOINTS = 3
 """OpenAI writes its cache four times for a request, once of its own accord."""
 
+ANSWER_HEADERS = ("x-ratelimit-",)
+
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+def upstream_url(base_url: str, target: Target, action: Action, stream: bool) -> str:
+    return base_url
+
+
+def upstream_headers(client: Mapping[str, str]) -> dict[str, str]:
+    return {}
 
 
 def encode_error(error: GatewayError) -> Json:

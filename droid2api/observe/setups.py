@@ -66,7 +66,7 @@ def local_url(settings: Settings) -> str:
 def _fitting(settings: Settings, type_: str) -> Model:
     """The first model whose upstream speaks the tool's own format, so that its answers are relayed untouched."""
     models = list(settings.models.values())
-    return next((model for model in models if model.format.type == type_), models[0])
+    return next((model for model in models if type_ == model.format.TYPE), models[0])
 
 
 def _small(settings: Settings, otherwise: str) -> str:

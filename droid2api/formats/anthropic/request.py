@@ -264,7 +264,9 @@ def encode_request(request: Request, target: Target) -> Json:
     if request.stream:
         body["stream"] = True
     _encode_options(request, body, adaptive)
-    if request.effort and target.reasoning == "auto":  # else `adapt` sets the level, and mends for that one
+    if (
+        request.effort and target.reasoning == "auto"
+    ):  # else `apply_model_settings` sets the level, and mends for that one
         _encode_effort(body, request.effort, target)
         for name in mend_thinking(body, target):
             request.repaired[name] += 1

@@ -16,7 +16,7 @@ DEFAULT_MAX_TOKENS = 32000
 """Anthropic requires max_tokens; all models since Claude 4 take this many."""
 
 
-def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
     """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
 
     Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature.

@@ -1,0 +1,1 @@
+"""What an encoder makes of a request for one upstream."""
