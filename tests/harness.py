@@ -20,6 +20,9 @@ from droid2api.server.app import build_app
 Json = dict[str, Any]
 
 PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
+"""Where clients speak each format, by its `type` in config.json: what is promised, so it is not read from the code."""
+PAIRS = [(client, upstream) for client in PATHS for upstream in PATHS]
+TRANSLATED = [(client, upstream) for client, upstream in PAIRS if client != upstream]
 
 MODELS: list[Json] = [
     {"id": "claude-sonnet-4-5-20250929", "type": "anthropic", "name": "Claude Sonnet 4.5", "max_tokens": 64000},
@@ -29,6 +32,20 @@ MODELS: list[Json] = [
     {"id": "glm-4.6", "type": "common"},
 ]
 BY_TYPE = {"anthropic": "claude-haiku-4-5-20251001", "openai": "gpt-5.5", "common": "glm-4.6"}
+
+
+def body_of(client: str, upstream: str | None = None, said: Any = "hi", **more: Any) -> Json:
+    """The least that a client asks a model of the upstream's type; without `upstream` one of its own."""
+    asked = {"input": said} if client == "openai" else {"messages": [{"role": "user", "content": said}]}
+    needed = {"max_tokens": 50} if client == "anthropic" else {}
+    return {"model": BY_TYPE[upstream or client]} | asked | needed | more
+
+
+BODIES = {path: body_of(type) for type, path in PATHS.items()}
+
+CHUNK = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"one "}}]}\n\n'
+DONE = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+"""A small stream of an upstream of the type common: a word, and the end."""
 
 
 @asynccontextmanager

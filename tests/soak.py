@@ -28,7 +28,7 @@ from droid2api.demo import Demo
 from droid2api.server.app import CURRENT, RUNNING
 from tests.formats.sdk import wire_events
 from tests.gateway.faults import check_envelope, stream_outcome
-from tests.harness import BY_TYPE, PATHS, gateway_for, serving, settings_for
+from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for
 
 GROWTH = 1.10, 8.0
 """Memory that may be more in the end than after the warm-up: a factor, and megabytes of noise."""
@@ -192,7 +192,7 @@ class Clients:
         if kind == "fault":
             fault = random.choice(["break", "overload", "fail 500"] if stream else ["overload", "fail 500"])
             said += f" {fault}"
-        body = _body(client, said) | {"model": BY_TYPE[upstream], "stream": stream}
+        body = body_of(client, upstream, said, stream=stream) | ({"max_tokens": 1000} if client == "anthropic" else {})
         asking = session.post(self._gateway + PATHS[client], json=body)
         if kind == "leaves at once":
             task = asyncio.ensure_future(asking)
@@ -215,13 +215,6 @@ class Clients:
             else:
                 content = await response.read()
             check(client, response.status, response.content_type, content, said, fault)
-
-
-def _body(client: str, said: str):
-    if client == "openai":
-        return {"input": said}
-    needed = {"max_tokens": 1000} if client == "anthropic" else {}
-    return {"messages": [{"role": "user", "content": said}]} | needed
 
 
 def check(client: str, status: int, kind: str, content: bytes, said: str, fault: str) -> None:

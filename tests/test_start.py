@@ -473,7 +473,7 @@ def test_image_is_given_all_that_it_copies():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_dockerfile_steps_by_hand(tmp_path, environment):
-    """No Docker engine is needed: the same files, pip command, ENV, CMD and HEALTHCHECK, in a venv."""
+    """No Docker engine is needed: the same files, pip commands, ENV, CMD and HEALTHCHECK, in a venv."""
     image, venv = tmp_path / "app", tmp_path / "venv"
     for line in instructions("COPY"):
         *sources, target = line.split()
@@ -500,3 +500,10 @@ async def test_dockerfile_steps_by_hand(tmp_path, environment):
         assert (await asyncio.to_thread(run, image, path | given, command=healthcheck)).returncode == 0
         assert await running.end() == 0
     assert (await asyncio.to_thread(run, image, path | given, command=healthcheck)).returncode == 1
+
+    with_extras = instructions("RUN")[1]
+    await install(image, path, "sh", "-c", with_extras)  # without the argument it installs nothing
+    imports = [str(venv / "bin" / "python"), "-c", "import gunicorn, redis"]
+    assert "ModuleNotFoundError" in (await asyncio.to_thread(run, image, path, command=imports)).stderr
+    await install(image, path | {"EXTRAS": "replicas"}, "sh", "-c", with_extras)
+    assert (await asyncio.to_thread(run, image, path, command=imports)).returncode == 0

@@ -195,9 +195,9 @@ def _usage(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _show(columns: list[str], rows: list[list[str | int]]) -> None:
-    from droid2api.observe.tables import show_table
+    from droid2api.observe.tables import plain_table
 
-    show_table([column.replace("_", " ") for column in columns], rows, sys.stdout)
+    print(plain_table([column.replace("_", " ") for column in columns], rows), end="")
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {

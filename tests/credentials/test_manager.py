@@ -21,9 +21,8 @@ from droid2api.credentials.file_store import FileStore, Tokens, expiry
 from droid2api.credentials.manager import AuthManager
 from droid2api.demo import Demo
 from droid2api.server.app import CURRENT
-from tests.harness import BY_TYPE, gateway_for, serving, settings_for
+from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for
 
-PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
 FIRST_KEY = "demo-refresh-0"
 HOUR = 3600
 
@@ -98,8 +97,7 @@ async def say(gateway, type="anthropic", headers=None):
 
 
 async def say_text(gateway, type, headers, **more):
-    body = {"input": "hi"} if type == "openai" else {"max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
-    status, _, content = await gateway.ask(PATHS[type], {"model": BY_TYPE[type]} | body | more, headers)
+    status, _, content = await gateway.ask(PATHS[type], body_of(type, **more), headers)
     return status, content
 
 

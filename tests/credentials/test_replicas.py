@@ -17,7 +17,7 @@ import pytest
 
 from droid2api.demo import Demo
 from tests.credentials.test_manager import FIRST_KEY, Service, read_json
-from tests.harness import BY_TYPE, PATHS, Scripted, demo_gateway, scripted_gateway, serving, settings_for
+from tests.harness import BY_TYPE, PATHS, Scripted, body_of, demo_gateway, scripted_gateway, serving, settings_for
 from tests.services import Server, free_port, program, running
 
 ROOT = Path(__file__).parents[2]
@@ -208,9 +208,7 @@ HEADERS = {"Authorization": "Bearer a-long-secret", "Host": "gateway.example"}
 
 async def check_paced(url, type):
     """The events of a stream come apart in time, as they are made."""
-    said = [{"role": "user", "content": "one two three four five six"}]
-    body = {"model": BY_TYPE[type], "stream": True, "max_tokens": 100}
-    body |= {"input": said} if type == "openai" else {"messages": said}
+    body = body_of(type, said="one two three four five six", stream=True)
     arrived, whole = [], b""
     async with (
         aiohttp.ClientSession() as client,

@@ -19,7 +19,7 @@ from droid2api.formats import BY_TYPE as FORMAT_OF
 from droid2api.server.app import RUNNING
 from tests.formats.recordings import OWN
 from tests.formats.sdk import wire_events
-from tests.harness import BY_TYPE, PATHS, Gateway, gateway_for, settings_for
+from tests.harness import PATHS, Gateway, body_of, gateway_for, settings_for
 
 TIMEOUTS = {"connect": 1, "first_byte": 0.4, "idle": 0.4, "keepalive": 0.15}
 PATIENCE = 8
@@ -28,12 +28,6 @@ PATIENCE = 8
 
 def recorded(type: str, name: str) -> bytes:
     return (OWN / FORMAT_OF[type].name / name).read_bytes()
-
-
-def body_of(client: str, upstream: str, **more):
-    said = {"input": "hi"} if client == "openai" else {"messages": [{"role": "user", "content": "hi"}]}
-    needed = {"max_tokens": 50} if client == "anthropic" else {}
-    return {"model": BY_TYPE[upstream]} | said | needed | more
 
 
 # -- the upstream ---------------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from tests.gateway.faults import (
     TIMEOUTS,
     Line,
     ask,
-    body_of,
     check_envelope,
     faulty_gateway,
     nothing_left,
@@ -31,10 +30,9 @@ from tests.gateway.faults import (
     playing,
     recorded,
 )
-from tests.harness import PATHS, gateway_for, settings_for
+from tests.harness import PAIRS, PATHS, body_of, gateway_for, settings_for
 
 CHUNKED = "Transfer-Encoding: chunked"
-PAIRS = list(itertools.product(PATHS, PATHS))
 FEW = [("anthropic", "anthropic"), ("openai", "common"), ("common", "openai")]
 """The pairs for faults of many megabytes."""
 FAULTS = []

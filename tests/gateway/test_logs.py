@@ -22,17 +22,12 @@ from droid2api.hub.events import Usage
 from droid2api.server import app
 from droid2api.server.app import CURRENT, drain
 from tests.conftest import SECRETS
-from tests.harness import BY_TYPE, Scripted, gateway_for, serving, settings_for
+from tests.harness import BODIES, BY_TYPE, CHUNK, Scripted, gateway_for, serving, settings_for
 
-BODIES = {
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
-    "/v1/messages": {"max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
-}
 LANES = {"/v1/chat/completions": "chat>chat relay", "/v1/messages": "anthropic>chat translate"}
-each_path = pytest.mark.parametrize("path", BODIES)
+each_path = pytest.mark.parametrize("path", LANES)
 each_format = pytest.mark.parametrize("log_format", ["text", "json"])
 
-CHUNK = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"one "}}]}\n\n'
 USAGE = b'{"prompt_tokens":20,"completion_tokens":10,"prompt_tokens_details":{"cached_tokens":5}}'
 DONE = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":%b}\n\ndata: [DONE]\n\n' % USAGE
 ERROR = b'data: {"error":{"message":"Overloaded","code":503}}\n\n'
@@ -66,7 +61,7 @@ async def logged(folder, script, environment=None, **config):
 
 
 async def ask(gateway, path, headers=None, **more):
-    body = {"model": BY_TYPE["common"], "stream": True} | BODIES[path] | more
+    body = BODIES[path] | {"model": BY_TYPE["common"], "stream": True} | more
     return await gateway.ask(path, body, {"User-Agent": "claude-cli/2.1 (external)"} | (headers or {}))
 
 
@@ -150,7 +145,7 @@ async def unknown_model(gateway, path, script):
 
 async def client_left(gateway, path, script):
     async with aiohttp.ClientSession() as session:
-        body = {"model": BY_TYPE["common"], "stream": True} | BODIES[path]
+        body = BODIES[path] | {"model": BY_TYPE["common"], "stream": True}
         async with session.post(gateway.url + path, json=body) as response:
             await response.content.readany()
             response.close()
@@ -158,7 +153,7 @@ async def client_left(gateway, path, script):
 
 
 async def stopped(gateway, path, script):
-    body = {"model": BY_TYPE["common"], "stream": True} | BODIES[path]
+    body = BODIES[path] | {"model": BY_TYPE["common"], "stream": True}
     async with gateway.client.post(gateway.url + path, json=body) as response:
         await response.content.readany()
         await drain(gateway.app)
@@ -338,7 +333,7 @@ async def test_an_upstream_cannot_forge_a_line(tmp_path):
     error = orjson.dumps({"error": {"message": FORGED}})
     script = Scripted(status=503, headers={"Content-Type": "text/plain"}, chunks=[error, FORGED.encode()])
     async with logged(tmp_path, script, dev_mode=True) as (gateway, lines):
-        for path in BODIES:
+        for path in LANES:
             await ask(gateway, path)
     assert printable(lines)
     assert sum("answered: " in line for line in lines) == 1  # the relayed one
@@ -409,7 +404,7 @@ async def test_no_key_is_in_a_line(tmp_path, path, log_format, script):
     upstream = Scripted(headers=kind, chunks=[said] if script else [CHUNK, b"data: %b\n\n" % said], **script)
     async with logged(tmp_path, upstream, log_format=log_format, dev_mode=True) as (gateway, lines):
         headers = {"Authorization": "Bearer client-key-1", "x-api-key": "client-key-2"}
-        body = {"model": BY_TYPE["common"], "stream": True} | BODIES[path]
+        body = BODIES[path] | {"model": BY_TYPE["common"], "stream": True}
         body["messages"] = [{"role": "user", "content": "test-key client-key-1 client-key-2"}]
         await gateway.ask(f"{path}?key=client-key-3", body, headers)
         await gateway.ask(f"{path}?key=client-key-3", body | {"model": "nobody"}, headers)

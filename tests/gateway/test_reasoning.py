@@ -3,9 +3,8 @@
 import pytest
 
 from droid2api.hub.reasoning import BUDGETS, INTERLEAVED_THINKING
-from tests.harness import Scripted, scripted_gateway
+from tests.harness import PATHS, Scripted, scripted_gateway
 
-PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
 MODELS = {
     "budget": {"id": "claude-haiku-4-5-20251001", "type": "anthropic"},
     "adaptive": {"id": "claude-opus-5-5", "type": "anthropic", "thinking": "adaptive"},

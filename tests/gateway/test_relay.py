@@ -9,15 +9,8 @@ import orjson
 import pytest
 
 from droid2api.server.app import drain
-from tests.harness import BY_TYPE, Scripted, scripted_gateway
+from tests.harness import BODIES, BY_TYPE, CHUNK, DONE, Scripted, body_of, scripted_gateway
 
-BODIES = {
-    "/v1/messages": {"max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
-    "/v1/responses": {"input": "hi"},
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
-}
-CHUNK = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"one "}}]}\n\n'
-DONE = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 ERRORS = {
     "/v1/messages": b'event: error\ndata: {"type":"error"',
     "/v1/responses": b"event: response.failed\n",
@@ -131,8 +124,7 @@ async def test_a_stop_sequence_ends_the_call_of_an_upstream_that_has_none(tmp_pa
     head = event("response.created", response={"id": "r", "model": "m"})
     script = Scripted(chunks=[head, *words, *[words[0]] * 1000], pause=0.02)
     async with scripted_gateway(tmp_path, script) as gateway:
-        body = {"model": BY_TYPE["openai"], "stream": True, "stop": ["STOP"]}
-        body |= BODIES["/v1/chat/completions"]
+        body = body_of("common", "openai", stream=True, stop=["STOP"])
         _, _, content = await gateway.ask("/v1/chat/completions", body)
         async with asyncio.timeout(1):
             await script.left.wait()

@@ -9,25 +9,27 @@ import orjson
 import pytest
 
 from droid2api import __version__
-from droid2api.formats import BY_TYPE as FORMAT_OF
 from droid2api.formats import FORMATS
-from tests.formats.recordings import OWN, each_answer, each_error, each_stream
-from tests.harness import BY_TYPE, Scripted, gateway_for, scripted_gateway, serving, settings_for
+from tests.formats.recordings import each_answer, each_error, each_stream
+from tests.gateway.faults import recorded
+from tests.harness import (
+    BY_TYPE,
+    PAIRS,
+    PATHS,
+    TRANSLATED,
+    Scripted,
+    body_of,
+    gateway_for,
+    scripted_gateway,
+    serving,
+    settings_for,
+)
 
-PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
-PAIRS = [(client, upstream) for client in PATHS for upstream in PATHS]
-TRANSLATED = [(client, upstream) for client, upstream in PAIRS if client != upstream]
 JSON = {"Content-Type": "application/json"}
 
 each_type = pytest.mark.parametrize("type", PATHS)
 each_pair = pytest.mark.parametrize(("client", "upstream"), PAIRS)
 each_translated = pytest.mark.parametrize(("client", "upstream"), TRANSLATED)
-
-
-def body_of(client, upstream=None, **more):
-    said = {"input": "hi"} if client == "openai" else {"messages": [{"role": "user", "content": "hi"}]}
-    needed = {"max_tokens": 50} if client == "anthropic" else {}
-    return {"model": BY_TYPE[upstream or client]} | said | needed | more
 
 
 async def ask(gateway, client, upstream=None, headers=None, **more):
@@ -318,7 +320,7 @@ async def test_recorded_answers_are_relayed_byte_for_byte(tmp_path, recording):
 @each_type
 async def test_a_stream_arrives_while_it_is_made(tmp_path, type):
     """The first event is there long before the last."""
-    events = recorded(type).split(b"\n\n")
+    events = recorded(type, "text.sse").split(b"\n\n")
     script = Scripted(chunks=[events[0] + b"\n\n", b"\n\n".join(events[1:])], pause=0.5)
     async with scripted_gateway(tmp_path, script) as gateway:
         body = body_of(type, stream=True)
@@ -331,7 +333,7 @@ async def test_a_stream_arrives_while_it_is_made(tmp_path, type):
 @pytest.mark.parametrize("streams", [False, True])
 async def test_without_stream_the_upstream_decides(tmp_path, client, upstream, streams):
     suffix, headers = (".sse", {"Content-Type": "text/event-stream"}) if streams else (".response.json", JSON)
-    script = Scripted(headers=headers, chunks=[recorded(upstream, suffix)])
+    script = Scripted(headers=headers, chunks=[recorded(upstream, f"text{suffix}")])
     async with scripted_gateway(tmp_path, script) as gateway:
         status, headers, content = await ask(gateway, client, upstream)
     assert "stream" not in script.last
@@ -340,10 +342,6 @@ async def test_without_stream_the_upstream_decides(tmp_path, client, upstream, s
 
 
 # -- streams that break ---------------------------------------------------------------------------------------------
-
-
-def recorded(type, suffix=".sse"):
-    return (OWN / FORMAT_OF[type].name / f"text{suffix}").read_bytes()
 
 
 def read_events(content):
@@ -372,7 +370,7 @@ LAST_EVENT = {
 @pytest.mark.parametrize("part", [0.4, 0.7, 1])
 async def test_a_stream_that_breaks(tmp_path, client, upstream, cut, part):
     """Whole events as far as they came, then one error in the client's format and no regular end."""
-    whole = recorded(upstream)
+    whole = recorded(upstream, "text.sse")
     inside = whole.index(LAST_EVENT[upstream]) + len(LAST_EVENT[upstream])
     sent = whole[: inside if part == 1 else int(len(whole) * part)]
     script = Scripted(chunks=pieces(sent), cut=cut)
@@ -392,7 +390,7 @@ async def test_a_stream_that_breaks(tmp_path, client, upstream, cut, part):
 
 @each_type
 async def test_a_stream_that_falls_silent(tmp_path, type):
-    script = Scripted(chunks=[recorded(type)[:-400], b"x"], pause=60)
+    script = Scripted(chunks=[recorded(type, "text.sse")[:-400], b"x"], pause=60)
     async with scripted_gateway(tmp_path, script, timeouts={"idle": 0.1}) as gateway:
         status, _, content = await ask(gateway, type, stream=True)
         assert status == 200
@@ -424,7 +422,7 @@ async def test_an_error_as_the_first_event_has_a_status(tmp_path, client, upstre
 
 @each_pair
 async def test_an_error_in_the_middle(tmp_path, client, upstream):
-    begun = recorded(upstream)
+    begun = recorded(upstream, "text.sse")
     begun = begun[: begun.index("👋".encode())]
     begun = begun[: begun.rindex(b"\n\n") + 2]
     event = b"event: error\ndata: " + orjson.dumps(OVERLOADED[upstream]) + b"\n\n"

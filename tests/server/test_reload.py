@@ -21,15 +21,9 @@ from droid2api.server import reload
 from droid2api.server.app import CURRENT, RELOADER, build_app, file_source
 from droid2api.server.reload import Current, Reloader, Source
 from tests.credentials.test_manager import FIRST_KEY, Service, until
-from tests.harness import Gateway, Scripted, serving, settings_for
+from tests.harness import BODIES, CHUNK, DONE, Gateway, Scripted, serving, settings_for
 from tests.test_start import environment, get, started, write_config  # noqa: F401 - a fixture
 
-BODIES = {
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
-    "/v1/messages": {"max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
-}
-CHUNK = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"one "}}]}\n\n'
-DONE = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 ONE = [{"id": "one", "type": "common"}]
 TWO = [{"id": "two", "type": "common"}]
 
@@ -58,7 +52,7 @@ class Live(Gateway):
         write(self.upstream, **config)
 
     async def say(self, model: str, key: str = "", path: str = "/v1/chat/completions") -> int:
-        body = {"model": model, "stream": True} | BODIES[path]
+        body = BODIES[path] | {"model": model, "stream": True}
         return (await self.ask(path, body, {"x-api-key": key} if key else {}))[0]
 
     async def applied(self, action) -> Settings:
@@ -225,12 +219,12 @@ async def test_settings_that_cannot_be_used_change_nothing(caplog, monkeypatch):
 # -- what goes on meanwhile -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 async def test_a_stream_goes_on_with_what_it_began_with(path):
     script = Scripted(chunks=[CHUNK] * 10 + [DONE], pause=0.04)
     async with live(script) as gateway:
         session = gateway.current._session
-        asking = asyncio.create_task(gateway.ask(path, {"model": "one", "stream": True} | BODIES[path]))
+        asking = asyncio.create_task(gateway.ask(path, BODIES[path] | {"model": "one", "stream": True}))
         await script.reached.wait()
         await gateway.applied(lambda: (gateway.write(models=TWO), write_env(FACTORY_API_KEY="test-key-2")))
         await until(lambda: gateway.current.settings.environment["FACTORY_API_KEY"] == "test-key-2")
@@ -358,7 +352,7 @@ async def test_sighup(here, environment):  # noqa: F811
             while (await get(f"{running.url}/v1/models"))["first_id"] != "two":  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
         async with aiohttp.ClientSession() as client:
-            body = {"model": "two"} | BODIES["/v1/chat/completions"]
+            body = BODIES["/v1/chat/completions"] | {"model": "two"}
             async with client.post(f"{running.url}/v1/chat/completions", json=body) as response:
                 assert response.status == 200  # of the demo still
         (here / "config.json").write_text("{")
