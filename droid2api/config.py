@@ -233,9 +233,7 @@ class _Reader:
             name = required(item, "name", str, f"{where}.")
             if name not in self._formats and name not in named:
                 known = ", ".join(self._formats)
-                raise RequestError(
-                    f"{where}.name: must be one of {known}, or one that a model names."
-                )
+                raise RequestError(f"{where}.name: must be one of {known}, or one that a model names.")
             url = _checked_url(required(item, "base_url", str, f"{where}."), f"{where}.base_url")
             headers = self._read_texts(item, "headers", f"{where}.")
             for header, text in headers.items():

@@ -13,9 +13,10 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from droid2api.application import build_app
 from droid2api.config import Settings, load
 from droid2api.demo import Demo
-from droid2api.server.app import build_app
+from droid2api.formats import FORMATS
 
 Json = dict[str, Any]
 
@@ -31,6 +32,7 @@ MODELS: list[Json] = [
     {"id": "gpt-5.5", "type": "openai"},
     {"id": "glm-4.6", "type": "common"},
 ]
+FORMAT_OF = {format.TYPE: format for format in FORMATS}
 BY_TYPE = {"anthropic": "claude-haiku-4-5-20251001", "openai": "gpt-5.5", "common": "glm-4.6"}
 
 

@@ -25,7 +25,7 @@ import aiohttp
 import orjson
 
 from droid2api.demo import Demo
-from droid2api.server.app import CURRENT, RUNNING
+from droid2api.server.keys import CURRENT, RUNNING
 from tests.formats.sdk import wire_events
 from tests.gateway.faults import check_envelope, stream_outcome
 from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for

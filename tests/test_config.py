@@ -72,7 +72,7 @@ def test_node_edition(read):
     assert (opus.name, opus.provider, opus.target.reasoning) == ("Opus 4.1", "anthropic", "high")
     assert opus.endpoint.base_url == "https://app.factory.ai/api/llm/a/v1/messages"
     assert settings.route("claude-3-5-haiku-20241022").id == "claude-sonnet-4-5-20250929"
-    assert [m.format.name for m in settings.models.values()] == ["anthropic", "anthropic", "responses", "chat"]
+    assert [m.format.NAME for m in settings.models.values()] == ["anthropic", "anthropic", "responses", "chat"]
     assert settings.warnings == ("proxies: is not a setting, so it is ignored.",)
 
 
@@ -88,7 +88,7 @@ def test_defaults(read):
 def test_shipped_config():
     settings = load(ROOT / "config.json", {})
     assert not settings.warnings
-    assert {m.format.type for m in settings.models.values()} == {"anthropic", "openai", "common"}
+    assert {m.format.TYPE for m in settings.models.values()} == {"anthropic", "openai", "common"}
     assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED_ENDPOINTS
     for asked in ("claude-3-5-haiku-latest", "claude-opus-4-1-20250805", "gpt-5"):
         assert settings.route(asked).id in settings.models

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from droid2api.config import Settings, load
 from droid2api.errors import ConfigError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.wire import sse
 from tests.formats.recordings import OWN, REQUESTS
 from tests.formats.strategies import json_values, mutated, texts
@@ -143,8 +143,8 @@ def parsed(told):
     return status, kind, body
 
 
-FORMAT_PATHS = {format.name: format.path for format in FORMATS.values()}
-CLIENTS = {format.name: format.type for format in FORMATS.values()}
+FORMAT_PATHS = {format.NAME: PATHS[format.TYPE] for format in BY_NAME.values()}
+CLIENTS = {format.NAME: format.TYPE for format in BY_NAME.values()}
 OWN_REQUESTS = [recording for recording in REQUESTS if recording.path.is_relative_to(OWN)]
 
 
@@ -158,7 +158,7 @@ def bodies(draw, format):
     return orjson.dumps(body)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", BY_NAME)
 @fuzzed
 @given(data=st.data())
 def test_bodies(asked, format, data):

@@ -116,11 +116,7 @@ class Format(Protocol):
 
 FORMATS: tuple[Format, ...] = (chat, responses, anthropic)
 """The first one is spoken to those who do not show what they speak."""
-
-
-def by_name(name: str) -> Format:
-    """Raises KeyError."""
-    return {format.NAME: format for format in FORMATS}[name]
+BY_NAME: dict[str, Format] = {format.NAME: format for format in FORMATS}
 
 
 def spoken(formats: Sequence[Format], path: str, headers: Mapping[str, str]) -> Format:

@@ -11,6 +11,7 @@ A lane is fed with what was read and gives what is to be written.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import orjson

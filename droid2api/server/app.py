@@ -72,7 +72,10 @@ def build_core(settings: Settings, source: Source | None = None) -> web.Applicat
         for route in format.ROUTES:
             handler = _handler(format, route)
             for prefix in format.PREFIXES:
-                app.router.add_route(route.method, prefix + route.path, handler)
+                if route.method == "GET":
+                    app.router.add_get(prefix + route.path, handler)  # with HEAD
+                else:
+                    app.router.add_route(route.method, prefix + route.path, handler)
             if isinstance(route, Answer | CountTokens):
                 app[SPEAKERS][handler] = format
     return app

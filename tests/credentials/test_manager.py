@@ -20,7 +20,7 @@ from droid2api.credentials import manager as auth
 from droid2api.credentials.file_store import FileStore, Tokens, expiry
 from droid2api.credentials.manager import AuthManager
 from droid2api.demo import Demo
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import CURRENT
 from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for
 
 FIRST_KEY = "demo-refresh-0"

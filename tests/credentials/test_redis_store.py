@@ -8,7 +8,7 @@ import pytest
 
 from droid2api.credentials import manager as auth
 from droid2api.credentials.file_store import Tokens
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import CURRENT
 from tests.credentials.test_file_store import credentials, managers_for
 from tests.credentials.test_manager import FIRST_KEY, Service, credential_state, say, settled, until
 from tests.harness import gateway_for, serving, settings_for

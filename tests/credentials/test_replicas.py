@@ -43,7 +43,7 @@ async def gunicorn(folder, upstream, workers=4, **config):
     environment = {"HOME": str(folder / "home"), "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
     port = free_port()
     options = f"-k aiohttp.GunicornWebWorker -w {workers} -b 127.0.0.1:{port} --graceful-timeout 40 --timeout 60"
-    command = [sys.executable, "-m", "gunicorn", "droid2api.server.app:create_app", *options.split()]
+    command = [sys.executable, "-m", "gunicorn", "droid2api.application:create_app", *options.split()]
     async with running(Server(command, port, folder, environment)) as server:
         await until(lambda: len(workers_of(server)) == workers)
         try:
@@ -156,7 +156,7 @@ async def test_a_worker_lets_the_upstream_go_with_its_client(tmp_path):
 
 async def test_a_wrong_configuration_ends_it(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    command = [sys.executable, "-m", "gunicorn", "droid2api.server.app:create_app", "-k", "aiohttp.GunicornWebWorker"]
+    command = [sys.executable, "-m", "gunicorn", "droid2api.application:create_app", "-k", "aiohttp.GunicornWebWorker"]
     process = await asyncio.create_subprocess_exec(
         *(*command, "-b", f"127.0.0.1:{free_port()}"),
         cwd=tmp_path,

@@ -1,6 +1,6 @@
 """Clients' bodies for the tables of the request tests: what is not under test stays out of them."""
 
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.hub.history import repair
 from droid2api.hub.request import Request, Target
 from droid2api.wire.fields import Json
@@ -84,9 +84,9 @@ def input_text(text: str) -> Json:
 
 def convert(client: str, body: Json, upstream: str, target: Target) -> tuple[Json, Request]:
     """The upstream's body, as the translate lane makes it."""
-    request = FORMATS[client].decode_request(body)
+    request = BY_NAME[client].decode_request(body)
     repair(request)
-    return FORMATS[upstream].encode_request(request, target), request
+    return BY_NAME[upstream].encode_request(request, target), request
 
 
 def part_of(body: Json, expected: Json) -> Json:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from droid2api.errors import RequestError
-from droid2api.formats import FORMATS, Format
+from droid2api.formats import BY_NAME, Format
 from droid2api.hub.history import repair
 from droid2api.hub.request import Target
 
@@ -313,7 +313,7 @@ WORDS = {
     "zh": ("客户端格式 -> 模型类型", "保留", "适配", "省略并注明", "指名拒绝"),
 }
 SIGNS = {"carried": "✓", "adapted": "≈", "left out": "–", "refused": "✗", "absent": ""}
-PAIRS = [(client, target) for client in FORMATS.values() for target in FORMATS.values() if client is not target]
+PAIRS = [(client, target) for client in BY_NAME.values() for target in BY_NAME.values() if client is not target]
 
 
 def outcome(name: str, client: Format, target: Format, body: Json) -> str:
@@ -322,24 +322,24 @@ def outcome(name: str, client: Format, target: Format, body: Json) -> str:
     try:
         request = client.decode_request(sent)
         repair(request)
-        encoded = orjson.dumps(target.encode_request(request, TARGETS[target.name])).decode()
+        encoded = orjson.dumps(target.encode_request(request, TARGETS[target.NAME])).decode()
     except RequestError as error:
         return "refused" if error.param else f"refused without a name: {error.message}"
     if request.dropped:
         return "left out"
     if request.repaired or request.local_stop:
         return "adapted"
-    assert re.search(PROBES.get(name, f"{MARK}|4321"), encoded), f"{name}: {client.name} -> {target.name} loses it"
+    assert re.search(PROBES.get(name, f"{MARK}|4321"), encoded), f"{name}: {client.NAME} -> {target.NAME} loses it"
     return "carried"
 
 
 def table(language: str) -> str:
     words = WORDS[language]
-    head = [f"{client.name} → {target.type}" for client, target in PAIRS]
+    head = [f"{client.NAME} → {target.TYPE}" for client, target in PAIRS]
     lines = [f"| {words[0]} | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for english, chinese, bodies in ROWS:
         cells = [
-            SIGNS[outcome(english, client, target, bodies[client.name]) if client.name in bodies else "absent"]
+            SIGNS[outcome(english, client, target, bodies[client.NAME]) if client.NAME in bodies else "absent"]
             for client, target in PAIRS
         ]
         lines.append(f"| {english if language == 'en' else chinese} | {' | '.join(cells)} |")

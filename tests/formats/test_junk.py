@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from droid2api.errors import RequestError, StreamError, UpstreamError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.formats.upstream_error import read_error
 from droid2api.hub.history import repair
 from droid2api.hub.request import Target
@@ -29,7 +29,7 @@ bodies = st.sampled_from(REQUESTS).flatmap(
 def check_readable(events):
     """Whatever was read obeys the grammar, and can be written for every client."""
     check_turn(events)
-    for format in FORMATS:
+    for format in BY_NAME:
         if is_failed(events):
             check_failure(format, events)
         elif is_for(events, format):
@@ -74,7 +74,7 @@ def test_errors(body):
     error = read_error(body)
     assert type(error) is UpstreamError
     assert error.message
-    for format in FORMATS.values():
+    for format in BY_NAME.values():
         orjson.dumps(format.encode_error(error))
 
 
@@ -94,9 +94,9 @@ def test_sse(chunks):
 @given(body=bodies, target=st.sampled_from(TARGETS))
 def test_requests_with_junk_in_them(format, body, target):
     try:
-        request = FORMATS[body[0]].decode_request(body[1])
+        request = BY_NAME[body[0]].decode_request(body[1])
         repair(request)
-        orjson.dumps(FORMATS[format].encode_request(request, target))
+        orjson.dumps(BY_NAME[format].encode_request(request, target))
     except RequestError as error:
         check_refusal(error)
 
@@ -110,5 +110,5 @@ def test_requests_with_junk_in_them(format, body, target):
 def test_adapted_requests_with_junk_in_them(body, reasoning, thinking):
     """What a client gets wrong is for the upstream to say: the relay lane passes it on."""
     target = Target("claude-sonnet-4-5", reasoning, thinking, fast=True, max_tokens=64000)
-    FORMATS[body[0]].adapt(body[1], {}, target, "Be kind.")
+    BY_NAME[body[0]].apply_model_settings(body[1], {}, target, "Be kind.")
     orjson.dumps(body[1])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from droid2api.errors import RequestError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.hub.events import State
 from droid2api.hub.history import repair
 from droid2api.hub.request import (
@@ -41,9 +41,9 @@ TARGETS = [
 def test_request(recording, format, target):
     """It is what the SDK of the format would send, or refused by the name of a field."""
     try:
-        request = FORMATS[recording.format].decode_request(recording.json)
+        request = BY_NAME[recording.format].decode_request(recording.json)
         repair(request)
-        body = FORMATS[format].encode_request(request, target)
+        body = BY_NAME[format].encode_request(request, target)
     except RequestError as error:
         check_refusal(error)
         return
@@ -69,13 +69,13 @@ READER = Target("", max_tokens=1 << 20)
 def test_nothing_is_lost(recording, format):
     """Texts, files, calls, results, tools and settings are still there when the written body is read again."""
     try:
-        request = FORMATS[recording.format].decode_request(recording.json)
+        request = BY_NAME[recording.format].decode_request(recording.json)
         repair(request)
-        body = FORMATS[format].encode_request(request, READER)
+        body = BY_NAME[format].encode_request(request, READER)
     except RequestError as error:
         check_refusal(error)
         return
-    again = FORMATS[format].decode_request(body)
+    again = BY_NAME[format].decode_request(body)
     repair(again)
     assert content_of(again, format) == content_of(request, format)
     assert results_of(again).keys() == results_of(request).keys()

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from droid2api.errors import GatewayError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.formats.upstream_error import read_error
 from droid2api.hub.events import Failed, Finish
 
@@ -18,7 +18,7 @@ from .wire import read_recording, read_stream, write_answer, write_stream
 
 
 def test_there_are_recordings_of_each_format():
-    assert {recording.format for recording in STREAMS} == set(FORMATS)
+    assert {recording.format for recording in STREAMS} == set(BY_NAME)
 
 
 @each_stream
@@ -165,7 +165,7 @@ def test_error_answers(recording):
     error = read_error(recording.json, recording.status)
     assert error.status == recording.status
     assert error.message in recording.bytes.decode()
-    for format in FORMATS.values():
+    for format in BY_NAME.values():
         encoded = orjson.loads(orjson.dumps(format.encode_error(error)))
         assert encoded["error"]["message"]
         assert encoded["error"]["type"]

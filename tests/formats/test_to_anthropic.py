@@ -513,7 +513,7 @@ LEVELS = {
 def test_adapt_reasoning(name):
     thinking, level, body, betas, expected, expected_betas = LEVELS[name]
     headers = {"anthropic-beta": betas} if betas else {}
-    anthropic_format.adapt(body, headers, Target("up", level, thinking, max_tokens=64000), "")
+    anthropic_format.apply_model_settings(body, headers, Target("up", level, thinking, max_tokens=64000), "")
     assert body == expected | {"model": "up"}
     assert headers.get("anthropic-beta", "") == expected_betas
 
@@ -532,18 +532,18 @@ def test_adapt_system(name):
     given, expected = SYSTEMS[name]
     body = anthropic() | ({} if given is None else {"system": given})
     unchanged = body.copy()
-    anthropic_format.adapt(body, {}, Target("m"), "")
+    anthropic_format.apply_model_settings(body, {}, Target("m"), "")
     assert body == unchanged
-    anthropic_format.adapt(body, {}, Target("m"), "P")
+    anthropic_format.apply_model_settings(body, {}, Target("m"), "P")
     assert body == unchanged | {"system": expected}
 
 
 def test_adapt_fast():
     body, headers = anthropic(), {"anthropic-beta": "a"}
-    anthropic_format.adapt(body, headers, Target("m", fast=True), "")
+    anthropic_format.apply_model_settings(body, headers, Target("m", fast=True), "")
     assert (body["speed"], headers["anthropic-beta"]) == ("fast", "a,fast-mode-2026-02-01")
     body = anthropic(speed="standard")
-    anthropic_format.adapt(body, {}, Target("m", fast=True), "")
+    anthropic_format.apply_model_settings(body, {}, Target("m", fast=True), "")
     assert body["speed"] == "standard"
 
 
@@ -560,5 +560,5 @@ def test_adapt_leaves_out_reasoning_that_the_upstream_did_not_make():
         ),
         user("?"),
     )
-    anthropic_format.adapt(body, {}, Target("m"), "")
+    anthropic_format.apply_model_settings(body, {}, Target("m"), "")
     assert body["messages"] == [spoken(own, text("ok")), user("?")]

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 import aiohttp
 import orjson
 
-from droid2api.formats import BY_TYPE as FORMAT_OF
-from droid2api.server.app import RUNNING
+from droid2api.server.keys import RUNNING
 from tests.formats.recordings import OWN
 from tests.formats.sdk import wire_events
-from tests.harness import PATHS, Gateway, body_of, gateway_for, settings_for
+from tests.harness import FORMAT_OF, PATHS, Gateway, body_of, gateway_for, settings_for
 
 TIMEOUTS = {"connect": 1, "first_byte": 0.4, "idle": 0.4, "keepalive": 0.15}
 PATIENCE = 8

@@ -8,14 +8,24 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from droid2api.formats import BY_TYPE as FORMAT_OF
 from droid2api.gateway import exchange
-from droid2api.gateway.exchange import Exchange, Teller, client_name
+from droid2api.gateway.exchange import Exchange, Notifier, client_name
 from droid2api.hub.events import Usage
 from droid2api.server import app
-from droid2api.server.app import OBSERVERS, TELLER
+from droid2api.server.keys import NOTIFIER, OBSERVERS
 from tests.gateway.faults import recorded
-from tests.harness import BODIES, BY_TYPE, PAIRS, PATHS, Scripted, body_of, gateway_for, scripted_gateway, settings_for
+from tests.harness import (
+    BODIES,
+    BY_TYPE,
+    FORMAT_OF,
+    PAIRS,
+    PATHS,
+    Scripted,
+    body_of,
+    gateway_for,
+    scripted_gateway,
+    settings_for,
+)
 
 each_pair = pytest.mark.parametrize(("client", "upstream"), PAIRS)
 JSON = {"Content-Type": "application/json"}
@@ -245,9 +255,9 @@ async def test_observers_that_raise_harm_nobody(tmp_path, caplog):
 
 
 async def test_observers_are_told_a_moment_later_together_and_in_order(monkeypatch):
-    monkeypatch.setattr(exchange, "TELL_AFTER", 0.05)
+    monkeypatch.setattr(exchange, "NOTIFY_AFTER", 0.05)
     watcher, (one, other) = Watcher(), (Exchange(id, "client") for id in "12")
-    teller = Teller([watcher])
+    teller = Notifier([watcher])
     news = [("began", one), ("began", other), ("ended", other), ("ended", one)]
     for what, which in news:
         teller.tell(what, which)
@@ -262,10 +272,10 @@ async def test_observers_are_told_a_moment_later_together_and_in_order(monkeypat
 
 
 async def test_what_was_not_told_is_told_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange, "TELL_AFTER", 60)
+    monkeypatch.setattr(exchange, "NOTIFY_AFTER", 60)
     async with watched(tmp_path, Scripted(headers=JSON, chunks=[b"{}"])) as (gateway, watcher):
         await gateway.ask("/v1/messages", BODIES["/v1/messages"])
-        assert gateway.app[TELLER]
+        assert gateway.app[NOTIFIER]
         assert watcher.seen == []
     assert watcher.only.end == "finish"
 

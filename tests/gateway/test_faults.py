@@ -13,10 +13,10 @@ import aiohttp
 import orjson
 import pytest
 
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.gateway import upstream
 from droid2api.observe.usage import WRITE_EVERY
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import CURRENT
 from tests.formats.recordings import OWN, STREAMS
 from tests.gateway.faults import (
     PATIENCE,
@@ -404,7 +404,7 @@ def cuts(stream: bytes):
 @pytest.mark.parametrize("recording", RECORDED, ids=str)
 @pytest.mark.parametrize("how", ["closes", "resets"])
 async def test_cuts(tmp_path, recording, how):
-    upstream, stream = FORMATS[recording.format].type, recording.bytes
+    upstream, stream = BY_NAME[recording.format].type, recording.bytes
     either = {"regular", "error"}
     end = len(stream)
     if upstream == "common":  # a Chat stream without [DONE] may be whole

@@ -8,29 +8,29 @@ import pytest
 
 from droid2api.config import Endpoint, Model
 from droid2api.errors import StreamError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.gateway import lanes
 from droid2api.gateway.lanes import AnswerReader, RelayLane, TranslateLane, find_usage
 from droid2api.hub.events import Failed, Finish, Usage
 from droid2api.hub.request import Target
 from tests.formats.recordings import OWN, each_answer, each_stream
 
-TEXT = {name: (OWN / name / "text.sse").read_bytes() for name in FORMATS}
-each_format = pytest.mark.parametrize("name", FORMATS)
+TEXT = {name: (OWN / name / "text.sse").read_bytes() for name in BY_NAME}
+each_format = pytest.mark.parametrize("name", BY_NAME)
 
 
 def model_of(name):
-    return Model("A model", Target("m"), FORMATS[name], Endpoint(name, "http://127.0.0.1:9"))
+    return Model("A model", Target("m"), BY_NAME[name], Endpoint(name, "http://127.0.0.1:9"))
 
 
 def request_of(name, stream=True):
     said = {"input": "hi"} if name == "responses" else {"messages": [{"role": "user", "content": "hi"}]}
-    return FORMATS[name].decode_request({"model": "m", "max_tokens": 50, "stream": stream} | said)
+    return BY_NAME[name].decode_request({"model": "m", "max_tokens": 50, "stream": stream} | said)
 
 
 def translating(client, upstream):
     ids = itertools.count()
-    return TranslateLane(FORMATS[client], model_of(upstream), request_of(client), lambda: 0.0, lambda: str(next(ids)))
+    return TranslateLane(BY_NAME[client], model_of(upstream), request_of(client), lambda: 0.0, lambda: str(next(ids)))
 
 
 def other(name):
@@ -63,7 +63,7 @@ def last_event(name, content):
 @pytest.mark.parametrize("size", [None, 7, 1 << 20], ids=["events", "bits", "whole"])
 def test_both_lanes_know_the_same_usage(recording, size):
     """The relay lane from a few bytes of the stream, the other from reading it."""
-    relayed, translated = RelayLane(FORMATS[recording.format]), translating(other(recording.format), recording.format)
+    relayed, translated = RelayLane(BY_NAME[recording.format]), translating(other(recording.format), recording.format)
     for lane in (relayed, translated):
         pump(lane, pieces(recording.bytes, size))
     last = last_event(recording.format, recording.bytes)
@@ -76,7 +76,7 @@ def test_both_lanes_know_the_same_usage(recording, size):
 
 @each_answer
 def test_usage_of_a_whole_answer(recording):
-    format = FORMATS[recording.format]
+    format = BY_NAME[recording.format]
     events = format.decode_response(recording.json, Target("m"))
     assert find_usage(recording.bytes, format) == events[-1].usage
     assert events[-1].usage.output > 0
@@ -88,7 +88,7 @@ def test_usage_of_a_whole_answer(recording):
 def test_usage_of_a_stream_that_is_cut(name, usage):
     """What was told until then: Anthropic's streams begin with it."""
     content = TEXT[name][: len(TEXT[name]) // 2]
-    for lane in (RelayLane(FORMATS[name]), translating(other(name), name)):
+    for lane in (RelayLane(BY_NAME[name]), translating(other(name), name)):
         pump(lane, pieces(content, 50))
         assert lane.usage() == usage
         assert type(lane.error) is StreamError
@@ -97,7 +97,7 @@ def test_usage_of_a_stream_that_is_cut(name, usage):
 @each_format
 def test_a_stream_without_usage(name):
     content = TEXT[name].replace(b'"usage"', b'"other"')
-    relayed, translated = RelayLane(FORMATS[name]), translating(other(name), name)
+    relayed, translated = RelayLane(BY_NAME[name]), translating(other(name), name)
     for lane in (relayed, translated):
         assert lane.usage() is None
         pump(lane, [content])
@@ -126,7 +126,7 @@ def test_a_stream_without_usage(name):
     ],
 )
 def test_odd_usage(told, usage):
-    assert find_usage(b'data: {"choices":[],%b}\n\n' % told, FORMATS["chat"]) == usage
+    assert find_usage(b'data: {"choices":[],%b}\n\n' % told, BY_NAME["chat"]) == usage
 
 
 @each_format
@@ -148,7 +148,7 @@ def test_nothing_is_parsed_while_a_stream_is_relayed(name, monkeypatch):
     events = pieces(TEXT[name], None)
     middle = next(event for event in events if "👋".encode() in event)
     middle = middle.replace(b"{", b'{"usage":{"input_tokens":7},', 1)
-    lane = RelayLane(FORMATS[name])
+    lane = RelayLane(BY_NAME[name])
     for event in [events[0], *[middle] * 2000, *events[1:]]:
         lane.feed(event)
     assert lane.done
@@ -177,7 +177,7 @@ TOLD = [(name, error) for name, errors in ERRORS.items() for error in errors]
 def test_an_upstreams_own_error_is_known(name, error, after, size):
     """And the bytes are what they were."""
     begun = b"".join(pieces(TEXT[name], None)[:2])
-    lane = RelayLane(FORMATS[name])
+    lane = RelayLane(BY_NAME[name])
     assert pump(lane, pieces(begun + error + after, size)) == begun + error + after
     assert lane.error is None
     assert lane.told_error().message == "Overloaded"
@@ -185,7 +185,7 @@ def test_an_upstreams_own_error_is_known(name, error, after, size):
 
 @pytest.mark.parametrize(("name", "error"), TOLD)
 def test_an_error_that_misses_its_blank_line_is_known(name, error):
-    lane = RelayLane(FORMATS[name])
+    lane = RelayLane(BY_NAME[name])
     assert pump(lane, [error.rstrip()]) == error.rstrip()
     assert lane.told_error().message == "Overloaded"
 
@@ -193,7 +193,7 @@ def test_an_error_that_misses_its_blank_line_is_known(name, error):
 @each_stream
 def test_a_regular_end_is_no_error(recording):
     """Whatever the answer holds; a recorded failure is one."""
-    lane = RelayLane(FORMATS[recording.format])
+    lane = RelayLane(BY_NAME[recording.format])
     pump(lane, [recording.bytes])
     last = last_event(recording.format, recording.bytes)
     assert (lane.told_error() or lane.error) is None or type(last) is Failed
@@ -213,21 +213,21 @@ def test_a_regular_end_is_no_error(recording):
     ],
 )
 def test_what_only_looks_like_an_error(data):
-    lane = RelayLane(FORMATS["chat"])
+    lane = RelayLane(BY_NAME["chat"])
     lane.feed(b"data: %b\n\n" % data)
     assert lane.told_error() is None
 
 
 @each_format
 def test_json_nested_too_deeply_is_half_an_event(name):
-    lane = RelayLane(FORMATS[name])
+    lane = RelayLane(BY_NAME[name])
     assert pump(lane, [b"data: " + b"[" * 100_000]) == b""
     assert type(lane.error) is StreamError
 
 
 # -- the translate lane ---------------------------------------------------------------------------------------------
 
-PAIRS = [(client, upstream) for client in FORMATS for upstream in FORMATS if client != upstream]
+PAIRS = [(client, upstream) for client in BY_NAME for upstream in BY_NAME if client != upstream]
 each_pair = pytest.mark.parametrize(("client", "upstream"), PAIRS)
 
 
@@ -248,18 +248,18 @@ def test_a_failure_later_is_one_error_and_no_end(client, upstream):
     content = TEXT[upstream][: TEXT[upstream].index("👋".encode())]
     written = pump(lane, [content], StreamError("It broke."))
     assert written
-    assert not FORMATS[client].end.search(pieces(written, None)[-1])
+    assert not BY_NAME[client].end.search(pieces(written, None)[-1])
     assert lane.error.message == "It broke."
     told = lane.encode_error(lane.error)
     assert told.count(b"It broke.") == 1
-    assert FORMATS[client].end.search(told)
+    assert BY_NAME[client].end.search(told)
 
 
 @each_pair
 def test_a_whole_answer_becomes_a_stream(client, upstream):
     lane = translating(client, upstream)
     answer = orjson.loads((OWN / upstream / "text.response.json").read_bytes())
-    events = FORMATS[upstream].decode_response(answer, Target("m"))
+    events = BY_NAME[upstream].decode_response(answer, Target("m"))
     written = lane.feed_whole(events)
     assert lane.usage() == events[-1].usage
     assert last_event(client, written).reason == events[-1].reason

@@ -20,7 +20,8 @@ from droid2api.gateway.exchange import Exchange, client_name
 from droid2api.gateway.logs import BODY_SHOWN, JsonFormatter, TextFormatter, log_body, request_line, start_logging
 from droid2api.hub.events import Usage
 from droid2api.server import app
-from droid2api.server.app import CURRENT, drain
+from droid2api.server.app import drain
+from droid2api.server.keys import CURRENT
 from tests.conftest import SECRETS
 from tests.harness import BODIES, BY_TYPE, CHUNK, Scripted, gateway_for, serving, settings_for
 

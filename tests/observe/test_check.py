@@ -11,7 +11,7 @@ from aiohttp import web
 
 from droid2api.demo import Demo
 from droid2api.observe.check import check
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import CURRENT
 from tests.harness import gateway_for, serving, settings_for
 from tests.services import free_port
 

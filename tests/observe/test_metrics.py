@@ -14,11 +14,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from droid2api.application import build_app
 from droid2api.gateway.exchange import Exchange
 from droid2api.hub.events import Usage
 from droid2api.observe import metrics
 from droid2api.observe.prometheus import MOST_FIELDS
-from droid2api.server.app import CURRENT, OBSERVERS, build_app
+from droid2api.server.keys import CURRENT, OBSERVERS
 from tests.harness import Gateway, serving, settings_for
 
 ROOT = Path(__file__).parent.parent.parent

@@ -20,11 +20,12 @@ import orjson
 import pytest
 from aiohttp import web
 
+from droid2api.application import create_app
 from droid2api.gateway.exchange import End
 from droid2api.hub.events import Usage
 from droid2api.observe import page
 from droid2api.observe.page import KEPT, KEPT_ERRORS, SHOWN
-from droid2api.server.app import CURRENT, create_app
+from droid2api.server.keys import CURRENT
 from tests.conftest import SECRETS
 from tests.credentials.test_manager import FIRST_KEY, Service, settled
 from tests.harness import (

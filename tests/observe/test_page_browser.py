@@ -10,9 +10,10 @@ import orjson
 import pytest
 from aiohttp import web
 
+from droid2api.application import build_app
 from droid2api.demo import Demo
 from droid2api.observe import page as page_module
-from droid2api.server.app import CURRENT, build_app
+from droid2api.server.keys import CURRENT
 from tests.credentials.test_manager import FIRST_KEY, Service, settled, until
 from tests.harness import BY_TYPE, Gateway, demo_gateway, gateway_for, serving, settings_for
 from tests.observe.browser import browser_page, ended, exchange, feed_of, gateway_at_work, tell

@@ -15,10 +15,11 @@ import pytest
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.formats import BY_TYPE as FORMAT_OF
+from droid2api.formats import FORMATS
 from droid2api.server import app
-from droid2api.server.app import CURRENT, ROUTES
-from tests.harness import BODIES, BY_TYPE, MODELS, PATHS, Scripted, demo_gateway, scripted_gateway
+from droid2api.server.edge import served_routes
+from droid2api.server.keys import CURRENT
+from tests.harness import BODIES, BY_TYPE, FORMAT_OF, MODELS, PATHS, Scripted, demo_gateway, scripted_gateway
 
 each_path = pytest.mark.parametrize("path", PATHS.values())
 
@@ -118,7 +119,7 @@ async def test_unknown_paths_list_the_routes(tmp_path, path):
     async with demo_gateway(tmp_path) as gateway:
         status, _, content = await gateway.ask(path, {})
         assert status == 404
-        for route in ROUTES:
+        for route in served_routes(FORMATS):
             assert route in orjson.loads(content)["error"]["message"]
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from droid2api.application import build_app, file_source
 from droid2api.config import Settings
 from droid2api.credentials import manager as auth
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.manager import AuthManager
 from droid2api.errors import ConfigError
 from droid2api.server import reload
-from droid2api.server.app import CURRENT, RELOADER, build_app, file_source
+from droid2api.server.keys import CURRENT, RELOADER
 from droid2api.server.reload import Current, Reloader, Source
 from tests.credentials.test_manager import FIRST_KEY, Service, until
 from tests.harness import BODIES, CHUNK, DONE, Gateway, Scripted, serving, settings_for

@@ -33,9 +33,9 @@ TYPE = "common"
 SHIPPED_URL = "https://api.factory.ai/api/llm/o/v1/chat/completions"
 PREFIXES = ("/v1", "", "/v1/v1")
 ROUTES = (
-    Answer("/chat/completions"),
     ListModels("/models", encode_models),
     ShowModel("/models/{id:.+}", encode_model),
+    Answer("/chat/completions"),
 )
 KEY_HEADERS: tuple[str, ...] = ()
 KEY_HEADER = "authorization"
