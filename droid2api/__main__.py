@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from droid2api import __version__
-from droid2api.application import add_commands, file_source, run_command, serve
+from droid2api.application import Source, add_commands, file_source, run_command, serve
 from droid2api.config import Settings
 from droid2api.errors import ConfigError
 from droid2api.gateway.logs import start_logging
