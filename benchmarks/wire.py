@@ -134,7 +134,7 @@ def image_request(format: Format, model: str) -> bytes:
 
 def _in_format(format: Format, body: Json) -> bytes:
     if format is not ANTHROPIC:
-        body = format.encode_request(ANTHROPIC.decode_request(body), Target(body["model"]))
+        body = format.encode_request(ANTHROPIC.decode_request(body), Target(body["model"])).body
     return orjson.dumps(body)
 
 

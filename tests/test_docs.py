@@ -231,8 +231,8 @@ def test_every_field_of_the_log_is_in_the_table():
 
 def test_every_repair_is_in_the_table():
     code = "".join(read(file) for file in (ROOT / "droid2api").rglob("*.py"))
-    mended = re.findall(r'repaired\["([^"]+)"\]', code) + re.findall(r'mended\.append\("(\w+)"\)', code)
-    assert set(table(page("formats"), "empty text")) == {*mended, "top_p", "top_k", "thinking"}
+    repaired = re.findall(r'(?:repaired\[|\.repair\()"([^"]+)"', code)
+    assert set(table(page("formats"), "messages.empty_text")) == set(repaired)
 
 
 # -- clients --------------------------------------------------------------------------------------------------------

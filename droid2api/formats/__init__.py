@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from droid2api.errors import GatewayError
 from droid2api.formats import anthropic, chat, responses
 from droid2api.formats.decoder import TurnDecoder
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import Event, Usage
 from droid2api.hub.request import Request, Target
 from droid2api.wire.fields import Json
@@ -36,8 +37,8 @@ class Format:
     end: re.Pattern[bytes]
     keepalive: bytes
     decode_request: Callable[[Json], Request]
-    encode_request: Callable[[Request, Target], Json]
-    adapt: Callable[[Json, MutableMapping[str, str], Target, str], None]
+    encode_request: Callable[[Request, Target], Encoded]
+    apply_model_settings: Callable[[Json, MutableMapping[str, str], Target, str], None]
     decode_response: Callable[[Json, Target], list[Event]]
     decode_usage: Callable[[Json], Usage]
     encode_response: Callable[[list[Event], Request, Clock, NewId], Json]
@@ -61,7 +62,7 @@ CHAT = Format(
     keepalive=b": keepalive\n\n",
     decode_request=chat.decode_request,
     encode_request=chat.encode_request,
-    adapt=chat.adapt,
+    apply_model_settings=chat.apply_model_settings,
     decode_response=chat.decode_response,
     decode_usage=chat.decode_usage,
     encode_response=chat.encode_response,
@@ -79,7 +80,7 @@ RESPONSES = Format(
     keepalive=b": keepalive\n\n",
     decode_request=responses.decode_request,
     encode_request=responses.encode_request,
-    adapt=responses.adapt,
+    apply_model_settings=responses.apply_model_settings,
     decode_response=responses.decode_response,
     decode_usage=responses.decode_usage,
     encode_response=responses.encode_response,
@@ -97,7 +98,7 @@ ANTHROPIC = Format(
     keepalive=b'event: ping\ndata: {"type":"ping"}\n\n',
     decode_request=anthropic.decode_request,
     encode_request=anthropic.encode_request,
-    adapt=anthropic.adapt,
+    apply_model_settings=anthropic.apply_model_settings,
     decode_response=anthropic.decode_response,
     decode_usage=anthropic.decode_usage,
     encode_response=anthropic.encode_response,

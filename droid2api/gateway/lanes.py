@@ -14,6 +14,7 @@ from droid2api.config import Model
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Clock, Format, NewId
 from droid2api.formats.upstream_error import read_error
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import Event, Failed, Finish, Start, Usage
 from droid2api.hub.request import Request
 from droid2api.hub.stops import StopFilter
@@ -92,11 +93,11 @@ class RelayLane:
 class AnswerReader:
     """An upstream's stream as the events that the client may see."""
 
-    def __init__(self, model: Model, request: Request) -> None:
+    def __init__(self, model: Model, request: Request, encoded: Encoded) -> None:
         self._lines = sse.Decoder()
         self._decoder = model.format.stream_decoder(model.target)
-        self._stops = StopFilter(request.local_stop) if request.local_stop else None
-        self._tools = ToolRestorer(request)
+        self._stops = StopFilter(encoded.local_stop) if encoded.local_stop else None
+        self._tools = ToolRestorer(encoded.tool_names)
         self._waits = not request.stream  # for the tokens that a stopped answer used
         self.over = False
 
@@ -126,8 +127,10 @@ class AnswerReader:
 class TranslateLane:
     """An upstream's events in the client's format."""
 
-    def __init__(self, format: Format, model: Model, request: Request, clock: Clock, new_id: NewId) -> None:
-        self._reader = AnswerReader(model, request)
+    def __init__(
+        self, format: Format, model: Model, request: Request, encoded: Encoded, clock: Clock, new_id: NewId
+    ) -> None:
+        self._reader = AnswerReader(model, request, encoded)
         self._encoder = format.stream_encoder(request, clock, new_id)
         self._upstream = model.format
         self._beginning = b""

@@ -27,8 +27,9 @@ from droid2api.gateway.exchange import Exchange
 from droid2api.gateway.lanes import AnswerReader, Lane, RelayLane, TranslateLane, find_usage
 from droid2api.gateway.logs import log_body
 from droid2api.gateway.upstream import Upstream, passed_headers, read_body, read_chunks, request_headers
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import Event, Finish
-from droid2api.hub.history import repair
+from droid2api.hub.history import normalize
 from droid2api.hub.request import Request
 from droid2api.wire.fields import Json
 
@@ -158,7 +159,7 @@ async def _end(call: Call, out: Out, lane: Lane, rest: bytes) -> web.StreamRespo
 async def relay(call: Call) -> web.StreamResponse:
     """Status, headers that clients act on and body bytes go out as they came in."""
     headers = call.upstream_headers()
-    call.format.adapt(call.body, headers, call.model.target, call.settings.system_prompt)
+    call.format.apply_model_settings(call.body, headers, call.model.target, call.settings.system_prompt)
     return await forward(call, "", headers)
 
 
@@ -195,25 +196,24 @@ def _note_failure(call: Call, error: GatewayError) -> None:
 
 async def translate(call: Call) -> web.StreamResponse:
     """Ask the upstream in its format, answer in the client's."""
-    request = call.format.decode_request(call.body)
-    repair(request)
+    request = normalize(call.format.decode_request(call.body))
     upstream_format, headers = call.model.format, call.upstream_headers()
-    body = upstream_format.encode_request(request, call.model.target)
-    upstream_format.adapt(body, headers, call.model.target, call.settings.system_prompt)
-    call.exchange.dropped, call.exchange.repaired = request.dropped, request.repaired
-    content = orjson.dumps(body)
+    encoded = upstream_format.encode_request(request, call.model.target)
+    upstream_format.apply_model_settings(encoded.body, headers, call.model.target, call.settings.system_prompt)
+    call.exchange.dropped, call.exchange.repaired = encoded.dropped, encoded.repaired
+    content = orjson.dumps(encoded.body)
     call.show("sent", content)
     async with call.upstream.post(call.model, "", headers, content, call.request.headers) as response:
-        passed = _client_headers(call, response) | _notes(request)
+        passed = _client_headers(call, response) | _notes(encoded)
         if response.status != 200:
             raise await _upstream_error(call, response, passed)
         streamed = response.content_type == "text/event-stream"
         if request.stream or (request.stream is None and streamed):
-            lane = TranslateLane(call.format, call.model, request, time.time, new_id)
+            lane = TranslateLane(call.format, call.model, request, encoded, time.time, new_id)
             if streamed:
                 return await _stream(call, response, lane, passed)
             return await _stream_whole(call, response, lane, passed)
-        events = await (_read_stream if streamed else _read_whole)(call, request, response)
+        events = await (_read_stream if streamed else _read_whole)(call, request, encoded, response)
     return _whole_answer(call, request, events, passed)
 
 
@@ -225,8 +225,8 @@ async def _stream_whole(
     return await _end(call, Out(call, passed), lane, content)
 
 
-async def _read_stream(call: Call, request: Request, response: ClientResponse) -> list[Event]:
-    reader = AnswerReader(call.model, request)
+async def _read_stream(call: Call, request: Request, encoded: Encoded, response: ClientResponse) -> list[Event]:
+    reader = AnswerReader(call.model, request, encoded)
     events: list[Event] = []
     try:
         async for chunk in read_chunks(response, call.settings.timeouts):
@@ -239,8 +239,8 @@ async def _read_stream(call: Call, request: Request, response: ClientResponse) -
     return events + reader.close(None)
 
 
-async def _read_whole(call: Call, request: Request, response: ClientResponse) -> list[Event]:
-    return AnswerReader(call.model, request).filter(await _read_events(call, response))
+async def _read_whole(call: Call, request: Request, encoded: Encoded, response: ClientResponse) -> list[Event]:
+    return AnswerReader(call.model, request, encoded).filter(await _read_events(call, response))
 
 
 async def _read_events(call: Call, response: ClientResponse) -> list[Event]:
@@ -296,13 +296,13 @@ def _client_headers(call: Call, response: ClientResponse) -> dict[str, str]:
     return passed
 
 
-def _notes(request: Request) -> dict[str, str]:
+def _notes(encoded: Encoded) -> dict[str, str]:
     """What was left out or mended on the way, for whoever wonders."""
     notes = {}
-    if request.dropped:
-        notes["x-droid2api-dropped"] = _header_text(", ".join(request.dropped))
-    if request.repaired:
-        repairs = ", ".join(f"{name}={count}" for name, count in sorted(request.repaired.items()))
+    if encoded.dropped:
+        notes["x-droid2api-dropped"] = _header_text(", ".join(encoded.dropped))
+    if encoded.repaired:
+        repairs = ", ".join(f"{name}={count}" for name, count in sorted(encoded.repaired.items()))
         notes["x-droid2api-repaired"] = _header_text(repairs)
     return notes
 

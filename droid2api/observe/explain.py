@@ -10,7 +10,7 @@ import orjson
 from droid2api.config import Settings
 from droid2api.formats import ANTHROPIC, CHAT, RESPONSES, Format
 from droid2api.gateway.upstream import authorize, request_headers
-from droid2api.hub.history import repair
+from droid2api.hub.history import normalize
 from droid2api.observe.masking import MASK, masked_url, secret_headers
 from droid2api.wire.fields import Json, required
 
@@ -61,11 +61,9 @@ def explain(settings: Settings, body: Json, format: Format | None = None, model:
     dropped: list[str] = []
     repaired: dict[str, int] = {}
     if format is not chosen.format:
-        request = format.decode_request(sent)
-        repair(request)
-        sent = chosen.format.encode_request(request, chosen.target)
-        dropped, repaired = list(request.dropped), dict(sorted(request.repaired.items()))
-    chosen.format.adapt(sent, headers, chosen.target, settings.system_prompt)
+        encoded = chosen.format.encode_request(normalize(format.decode_request(sent)), chosen.target)
+        sent, dropped, repaired = encoded.body, encoded.dropped, dict(sorted(encoded.repaired.items()))
+    chosen.format.apply_model_settings(sent, headers, chosen.target, settings.system_prompt)
     authorize(headers, chosen, MASK)
     secret = secret_headers(chosen.endpoint)
     return Explanation(

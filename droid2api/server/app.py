@@ -396,7 +396,7 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
         return _json({"input_tokens": estimate_tokens(ANTHROPIC.decode_request(call.body))})
     headers = call.upstream_headers()
     target = replace(call.model.target, reasoning="auto", fast=False)
-    ANTHROPIC.adapt(call.body, headers, target, call.settings.system_prompt)
+    ANTHROPIC.apply_model_settings(call.body, headers, target, call.settings.system_prompt)
     return await forward(call, "/count_tokens", headers)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from droid2api.errors import RequestError, StreamError, UpstreamError
 from droid2api.formats import FORMATS
 from droid2api.formats.upstream_error import read_error
-from droid2api.hub.history import repair
+from droid2api.hub.history import normalize
 from droid2api.hub.request import Target
 from droid2api.wire import sse
 
@@ -94,9 +94,8 @@ def test_sse(chunks):
 @given(body=bodies, target=st.sampled_from(TARGETS))
 def test_requests_with_junk_in_them(format, body, target):
     try:
-        request = FORMATS[body[0]].decode_request(body[1])
-        repair(request)
-        orjson.dumps(FORMATS[format].encode_request(request, target))
+        request = normalize(FORMATS[body[0]].decode_request(body[1]))
+        orjson.dumps(FORMATS[format].encode_request(request, target).body)
     except RequestError as error:
         check_refusal(error)
 
@@ -110,5 +109,5 @@ def test_requests_with_junk_in_them(format, body, target):
 def test_adapted_requests_with_junk_in_them(body, reasoning, thinking):
     """What a client gets wrong is for the upstream to say: the relay lane passes it on."""
     target = Target("claude-sonnet-4-5", reasoning, thinking, fast=True, max_tokens=64000)
-    FORMATS[body[0]].adapt(body[1], {}, target, "Be kind.")
+    FORMATS[body[0]].apply_model_settings(body[1], {}, target, "Be kind.")
     orjson.dumps(body[1])

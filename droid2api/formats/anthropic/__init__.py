@@ -13,14 +13,15 @@ from droid2api.formats.anthropic.answer import (
     encode_response,
     encode_stream_error,
 )
-from droid2api.formats.anthropic.request import NAME, decode_request, encode_request
-from droid2api.formats.anthropic.settings import adapt
+from droid2api.formats.anthropic.request import NAME, decode_request
+from droid2api.formats.anthropic.request_encoder import encode_request
+from droid2api.formats.anthropic.settings import apply_model_settings
 
 __all__ = [
     "NAME",
     "StreamDecoder",
     "StreamEncoder",
-    "adapt",
+    "apply_model_settings",
     "decode_request",
     "decode_response",
     "decode_usage",

@@ -13,15 +13,16 @@ from droid2api.formats.chat.answer import (
     encode_response,
     encode_stream_error,
 )
-from droid2api.formats.chat.request import NAME, decode_request, encode_request
-from droid2api.formats.chat.settings import adapt
+from droid2api.formats.chat.request import NAME, decode_request
+from droid2api.formats.chat.request_encoder import encode_request
+from droid2api.formats.chat.settings import apply_model_settings
 from droid2api.formats.openai_shared import encode_error
 
 __all__ = [
     "NAME",
     "StreamDecoder",
     "StreamEncoder",
-    "adapt",
+    "apply_model_settings",
     "decode_request",
     "decode_response",
     "decode_usage",
