@@ -9,8 +9,8 @@ The map, lowest floor first. A module imports only what stands above it in this 
     hub/events                  what an answer is
     hub/turn                    the keeper of an answer's grammar
     hub/request                 what a request is
-    hub/tools                   names and kinds of tools that every upstream takes
     hub/encoded                 what an encoder makes of a request
+    hub/tools                   names and kinds of tools that every upstream takes
     hub/history                 the order of a conversation that every upstream takes
     hub/reasoning               levels, efforts and budgets
     hub/capabilities            what models are known to take or refuse

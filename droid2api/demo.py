@@ -37,7 +37,7 @@ from droid2api.errors import GatewayError, RequestError, UpstreamError
 from droid2api.formats import FORMATS, Format, anthropic, responses
 from droid2api.formats.routes import Answer
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, State, Usage
-from droid2api.hub.history import repair
+from droid2api.hub.history import normalize
 from droid2api.hub.reasoning import SMALLEST_BUDGET
 from droid2api.hub.request import Message, Reasoning, Request, Target, Text, Tool, ToolResult
 from droid2api.wire.fields import Json
@@ -101,7 +101,7 @@ class Demo:
                 request = format.decode_request(body)
                 _check(format, body)
                 self._check_reasoning(format, request)
-                repair(request)
+                request = normalize(request)
                 events = _script(request, format)
                 self._remember_reasoning(events)
                 if not request.stream:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from droid2api.errors import GatewayError
 from droid2api.formats.routes import Action
 from droid2api.hub.capabilities import takes_cache_breakpoints
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.request import Request, Target
 from droid2api.wire.fields import Json
 
@@ -32,8 +33,8 @@ def encode_error(error: GatewayError) -> Json:
     return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
 
 
-def keep_breakpoints(request: Request, target: Target, contents: list[object]) -> None:
-    """Leave as many marks as the model takes, the last ones, in these lists of parts, and say that others are lost."""
+def keep_breakpoints(encoded: Encoded, request: Request, target: Target, contents: list[object]) -> None:
+    """Leave as many marks as the model takes, the last ones, in these lists of encoded parts, and note lost ones."""
     lists = [content for content in contents if type(content) is list]
     marked = [part for content in lists for part in content if BREAKPOINT in part]
     kept = MOST_BREAKPOINTS if takes_cache_breakpoints(target.id) else 0
@@ -42,7 +43,7 @@ def keep_breakpoints(request: Request, target: Target, contents: list[object]) -
     parts = [part for message in request.messages for part in message.parts]
     wanted = sum(getattr(part, "cache", None) is not None for part in [*parts, *request.tools])
     if wanted > min(len(marked), kept):
-        request.drop("cache breakpoints")
+        encoded.drop("cache_breakpoints")
 
 
 def with_breakpoint(block: Json, cache: str | None) -> Json:

@@ -11,7 +11,6 @@ A lane is fed with what was read and gives what is to be written.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -26,6 +25,7 @@ from droid2api.hub.request import Request
 from droid2api.hub.stops import StopFilter
 from droid2api.hub.tools import ToolRestorer
 from droid2api.wire import sse
+from droid2api.wire.fields import Json
 
 BODY_LIMIT = 64 * 1024 * 1024
 """Bytes that an answer may have which is read as a whole."""
@@ -283,7 +283,9 @@ class TranslateLane:
         self.error: GatewayError | None = None
         self._reader = AnswerReader(prepared, streamed, waits=not self.streams)
         self._encoder = format.StreamEncoder(request, clock, new_id)
-        self._encode_whole = partial(format.encode_response, request=request, clock=clock, new_id=new_id)
+        self._encode_whole: Callable[[list[Event]], Json] = lambda events: format.encode_response(
+            events, request, clock, new_id
+        )
         self._events: list[Event] = []
 
     @property

@@ -24,6 +24,7 @@ class Text:
     cache: str | None = None
     """Cache breakpoint after this part: its time to live ("5m", "1h"; "" is the provider's default)."""
     where: str = field(default="", compare=False)
+    state: State | None = None
 
 
 @dataclass(slots=True)
@@ -82,11 +83,6 @@ class Reasoning:
     text: str
     state: State | None = None
 
-    def data_for(self, format: str, target: Target) -> Json | None:
-        """The opaque state, where this upstream's format and model family made it."""
-        state = self.state
-        return state.data if state and (state.format, state.family) == (format, target.family) else None
-
 
 @dataclass(slots=True)
 class ToolCall:
@@ -98,6 +94,7 @@ class ToolCall:
     custom: bool = False
     namespace: str = ""
     where: str = field(default="", compare=False)
+    state: State | None = None
 
 
 @dataclass(slots=True)
@@ -155,17 +152,28 @@ class OutputFormat:
 
 @dataclass(slots=True, frozen=True)
 class Target:
-    """What an encoder must know of the model that will answer."""
+    """What an encoder must know of the model that will answer; `service` is its endpoint's host."""
 
     id: str
     reasoning: str = "auto"
     thinking: str = "budget"
     fast: bool = False
     max_tokens: int | None = None
+    service: str = ""
 
     @property
     def family(self) -> str:
         return family(self.id)
+
+    def state_data(self, state: State | None, format: str) -> Json | None:
+        """A state's data, where this upstream's `format`, model family and service made it; else it must not be sent.
+
+        The service counts where both are known: a client's own state does not say it.
+        """
+        if state is None or (state.format, state.family) != (format, self.family):
+            return None
+        same = not state.service or not self.service or state.service == self.service
+        return state.data if same else None
 
 
 def family(model: str) -> str:
@@ -194,17 +202,18 @@ class Request:
     body: Json = field(default_factory=dict)
     """The client's own JSON: a Responses answer repeats its settings."""
     dropped: list[str] = field(default_factory=list)
-    """Names of what the target cannot express; `repaired` counts what was mended for it."""
+    """Paths of what this gateway cannot carry ("seed", "tools.file_search"), as reading the body has shown."""
     repaired: Counter[str] = field(default_factory=Counter)
-    wire_tools: dict[str, Tool] = field(default_factory=dict)
-    """Upstream's tool name -> the tool as the client named it."""
+    """Paths of what was put in order ("messages.merged"), and how often."""
+    _known: set[str] = field(init=False, repr=False, compare=False)
 
-    local_stop: list[str] = field(default_factory=list)
-    """Stop sequences that the upstream cannot take, so that the gateway applies them."""
+    def __post_init__(self) -> None:
+        self._known = set(self.dropped)
 
-    def drop(self, name: str) -> None:
-        if name not in self.dropped:
-            self.dropped.append(name)
+    def drop(self, path: str) -> None:
+        if path not in self._known:
+            self._known.add(path)
+            self.dropped.append(path)
 
 
 def unsupported(part: Part, target: str) -> RequestError:

@@ -8,8 +8,9 @@ import re
 import orjson
 
 from droid2api.errors import RequestError
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event
-from droid2api.hub.request import Request, Tool, ToolCall
+from droid2api.hub.request import Tool, ToolCall
 
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -26,23 +27,27 @@ def safe_name(name: str, limit: int = 64) -> str:
     return f"{safe[: limit - 9]}_{digest}"
 
 
-def wire_name(request: Request, name: str, namespace: str = "") -> str:
+def upstream_name(encoded: Encoded, name: str, namespace: str = "") -> str:
     """The tool's name for the upstream. Tools of a namespace carry it in front."""
-    wire = safe_name(f"{namespace}__{name}" if namespace else name)
-    if wire != name and not namespace:
-        request.repaired["tool name"] += 1
-    return wire
+    safe = safe_name(f"{namespace}__{name}" if namespace else name)
+    if safe != name and not namespace:
+        encoded.repair("tools.name")
+    return safe
 
 
-def register_tools(request: Request) -> list[tuple[str, Tool]]:
-    """Each tool with its name for the upstream; remembers the way back. Raises RequestError for a name given twice."""
+def name_tools(encoded: Encoded, tools: list[Tool]) -> list[tuple[str, Tool]]:
+    """Each tool with its name for the upstream; `encoded.tool_names` remembers the way back.
+
+    Raises RequestError for a name that two tools have. The same tool given twice is one.
+    """
     named = []
-    for tool in request.tools:
-        wire = wire_name(request, tool.name, tool.namespace)
-        if wire in request.wire_tools and request.wire_tools[wire] != tool:
+    for tool in tools:
+        name = upstream_name(encoded, tool.name, tool.namespace)
+        if (known := encoded.tool_names.get(name)) is None:
+            encoded.tool_names[name] = tool
+            named.append((name, tool))
+        elif known != tool:
             raise RequestError(f"tools: the name {tool.name!r} is given twice.", param="tools")
-        request.wire_tools[wire] = tool
-        named.append((wire, tool))
     return named
 
 
@@ -80,10 +85,8 @@ class ToolRestorer:
     The input of a wrapped custom tool can only be unwrapped when it is whole, so it goes out in one piece.
     """
 
-    def __init__(self, request: Request) -> None:
-        self._tools = {
-            wire: tool for wire, tool in request.wire_tools.items() if tool.kind == "custom" or wire != tool.name
-        }
+    def __init__(self, tool_names: dict[str, Tool]) -> None:
+        self._tools = {name: tool for name, tool in tool_names.items() if tool.kind == "custom" or name != tool.name}
         self._wrapped: list[str] | None = None
 
     def feed(self, events: list[Event]) -> list[Event]:

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from droid2api.errors import RequestError
-from droid2api.formats import BY_NAME, Format
-from droid2api.hub.history import repair
+from droid2api.formats import Format
+from droid2api.hub.history import normalize
 from droid2api.hub.request import Target
 
 Json = dict[str, Any]
@@ -320,16 +320,16 @@ def outcome(name: str, client: Format, target: Format, body: Json) -> str:
     """One cell, by doing it. A value that is lost without a word is an error of the gateway."""
     sent = orjson.loads(orjson.dumps(body))
     try:
-        request = client.decode_request(sent)
-        repair(request)
-        encoded = orjson.dumps(target.encode_request(request, TARGETS[target.NAME])).decode()
+        request = normalize(client.decode_request(sent))
+        encoded = target.encode_request(request, TARGETS[target.NAME])
     except RequestError as error:
         return "refused" if error.param else f"refused without a name: {error.message}"
-    if request.dropped:
+    if encoded.dropped:
         return "left out"
-    if request.repaired or request.local_stop:
+    if encoded.repaired or encoded.local_stop:
         return "adapted"
-    assert re.search(PROBES.get(name, f"{MARK}|4321"), encoded), f"{name}: {client.NAME} -> {target.NAME} loses it"
+    written = orjson.dumps(encoded.body).decode()
+    assert re.search(PROBES.get(name, f"{MARK}|4321"), written), f"{name}: {client.NAME} -> {target.NAME} loses it"
     return "carried"
 
 

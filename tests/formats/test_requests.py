@@ -6,8 +6,9 @@ import pytest
 
 from droid2api.errors import RequestError
 from droid2api.formats import BY_NAME
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import State
-from droid2api.hub.history import repair
+from droid2api.hub.history import normalize
 from droid2api.hub.request import (
     Media,
     Reasoning,
@@ -41,9 +42,8 @@ TARGETS = [
 def test_request(recording, format, target):
     """It is what the SDK of the format would send, or refused by the name of a field."""
     try:
-        request = BY_NAME[recording.format].decode_request(recording.json)
-        repair(request)
-        body = BY_NAME[format].encode_request(request, target)
+        request = normalize(BY_NAME[recording.format].decode_request(recording.json))
+        body = BY_NAME[format].encode_request(request, target).body
     except RequestError as error:
         check_refusal(error)
         return
@@ -69,24 +69,22 @@ READER = Target("", max_tokens=1 << 20)
 def test_nothing_is_lost(recording, format):
     """Texts, files, calls, results, tools and settings are still there when the written body is read again."""
     try:
-        request = BY_NAME[recording.format].decode_request(recording.json)
-        repair(request)
-        body = BY_NAME[format].encode_request(request, READER)
+        request = normalize(BY_NAME[recording.format].decode_request(recording.json))
+        encoded = BY_NAME[format].encode_request(request, READER)
     except RequestError as error:
         check_refusal(error)
         return
-    again = BY_NAME[format].decode_request(body)
-    repair(again)
+    again = normalize(BY_NAME[format].decode_request(encoded.body))
     assert content_of(again, format) == content_of(request, format)
     assert results_of(again).keys() == results_of(request).keys()
     for id, text in results_of(request).items():
         assert text in results_of(again)[id]
     choice = request.tool_choice
     if choice and choice.allowed is not None and format != "responses":
-        request.tools = [tool for tool in request.tools if tool.name in choice.allowed]
-        request.tool_choice = ToolChoice(choice.mode)
+        tools = [tool for tool in request.tools if tool.name in choice.allowed]
+        request = replace(request, tools=tools, tool_choice=ToolChoice(choice.mode))
     assert tools_of(again, format) == tools_of(request, format)
-    check_settings(again, request, format, body)
+    check_settings(again, request, format, encoded)
 
 
 def content_of(request: Request, format: str):
@@ -149,7 +147,8 @@ def tools_of(request: Request, format: str):
     return tools
 
 
-def check_settings(again: Request, request: Request, format: str, body: dict):
+def check_settings(again: Request, request: Request, format: str, encoded: Encoded):
+    body = encoded.body
     assert bool(again.stream) == bool(request.stream)
     assert again.user == (safe_name(request.user) if request.user and format != "anthropic" else request.user)
     if again.tools:
@@ -161,7 +160,7 @@ def check_settings(again: Request, request: Request, format: str, body: dict):
         assert again.max_tokens == max(request.max_tokens, 16 if format == "responses" else 0)
     if request.output and request.output.schema:
         assert again.output.schema == request.output.schema
-    assert again.stop == ([] if request.local_stop else request.stop)
+    assert again.stop == ([] if encoded.local_stop else request.stop)
     if format != "anthropic" or ("thinking" in body and request.effort in ("low", "medium", "high")):
         assert again.effort == request.effort
     for name in ("temperature", "top_p"):

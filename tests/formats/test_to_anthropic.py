@@ -1,4 +1,4 @@
-"""Requests for an Anthropic upstream: translated from each client, and adapted in the relay lane."""
+"""Requests for an Anthropic upstream: translated from each client, and with the model's settings in the relay lane."""
 
 import pytest
 
@@ -363,14 +363,14 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_encode_request(name):
     client, body, target, expected = CASES[name]
-    assert part_of(convert(client, body, "anthropic", target)[0], expected) == expected
+    assert part_of(convert(client, body, "anthropic", target).body, expected) == expected
 
 
 def test_dropped_and_repaired_are_named():
     body = chat(user("hi"), system("S"), user("go"), seed=1, temperature=2, top_p=1)
-    _, request = convert("chat", body, "anthropic", BUDGET)
-    assert request.dropped == ["seed", "top_p"]
-    assert dict(request.repaired) == {"system message moved": 1, "temperature": 1}
+    encoded = convert("chat", body, "anthropic", BUDGET)
+    assert encoded.dropped == ["seed", "top_p"]
+    assert dict(encoded.repaired) == {"messages.system_moved": 1, "temperature": 1}
 
 
 REFUSED = {
@@ -510,7 +510,7 @@ LEVELS = {
 
 
 @pytest.mark.parametrize("name", LEVELS)
-def test_adapt_reasoning(name):
+def test_settings_reasoning(name):
     thinking, level, body, betas, expected, expected_betas = LEVELS[name]
     headers = {"anthropic-beta": betas} if betas else {}
     anthropic_format.apply_model_settings(body, headers, Target("up", level, thinking, max_tokens=64000), "")
@@ -528,7 +528,7 @@ SYSTEMS = {
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_adapt_system(name):
+def test_settings_system(name):
     given, expected = SYSTEMS[name]
     body = anthropic() | ({} if given is None else {"system": given})
     unchanged = body.copy()
@@ -538,7 +538,7 @@ def test_adapt_system(name):
     assert body == unchanged | {"system": expected}
 
 
-def test_adapt_fast():
+def test_settings_fast():
     body, headers = anthropic(), {"anthropic-beta": "a"}
     anthropic_format.apply_model_settings(body, headers, Target("m", fast=True), "")
     assert (body["speed"], headers["anthropic-beta"]) == ("fast", "a,fast-mode-2026-02-01")
@@ -547,7 +547,7 @@ def test_adapt_fast():
     assert body["speed"] == "standard"
 
 
-def test_adapt_leaves_out_reasoning_that_the_upstream_did_not_make():
+def test_settings_leaves_out_reasoning_that_the_upstream_did_not_make():
     packed = State("chat", "qwen", {}).pack()
     own = {"type": "thinking", "thinking": "", "signature": "S"}
     body = anthropic(

@@ -1,4 +1,4 @@
-"""Requests for a Chat upstream: translated from each client, and adapted in the relay lane."""
+"""Requests for a Chat upstream: translated from each client, and with the model's settings in the relay lane."""
 
 import pytest
 
@@ -324,19 +324,19 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_encode_request(name):
     client, body, target, expected = CASES[name]
-    assert part_of(convert(client, body, "chat", target)[0], expected) == expected
+    assert part_of(convert(client, body, "chat", target).body, expected) == expected
 
 
 def test_stop_sequences_are_applied_here_when_the_upstream_does_not():
-    _, request = convert("anthropic", anthropic(stop_sequences=list("ABCDE")), "chat", TARGET)
-    assert request.local_stop == list("ABCDE")
+    encoded = convert("anthropic", anthropic(stop_sequences=list("ABCDE")), "chat", TARGET)
+    assert encoded.local_stop == list("ABCDE")
 
 
 def test_what_is_dropped_is_named():
     body = anthropic(top_k=4, service_tier="auto", speed="fast", thinking={"type": "disabled"})
-    _, request = convert("anthropic", body, "chat", TARGET)
-    assert request.dropped == ["speed"]
-    assert request.effort == "none"
+    encoded = convert("anthropic", body, "chat", TARGET)
+    assert encoded.dropped == ["speed"]
+    assert encoded.body["reasoning_effort"] == "none"
 
 
 REFUSED = {
@@ -405,7 +405,7 @@ def test_wrong_bodies(body, param):
 # -- the relay lane -------------------------------------------------------------------------------------------------
 
 # reasoning level, system prompt, fast; client's body; upstream's fields
-ADAPTED = {
+SETTINGS = {
     "nothing to do": ("auto", "", False, chat(reasoning_effort="low", x=1), chat(reasoning_effort="low", x=1)),
     "off": (
         "off",
@@ -444,8 +444,8 @@ ADAPTED = {
 }
 
 
-@pytest.mark.parametrize("name", ADAPTED)
-def test_adapt(name):
-    reasoning, prompt, fast, body, expected = ADAPTED[name]
-    chat_format.adapt(body, {}, Target("up", reasoning, fast=fast), prompt)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings(name):
+    reasoning, prompt, fast, body, expected = SETTINGS[name]
+    chat_format.apply_model_settings(body, {}, Target("up", reasoning, fast=fast), prompt)
     assert body == expected | {"model": "up"}

@@ -1,4 +1,4 @@
-"""Requests for a Responses upstream: translated from each client, and adapted in the relay lane."""
+"""Requests for a Responses upstream: translated from each client, and with the model's settings in the relay lane."""
 
 import pytest
 
@@ -371,14 +371,14 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_encode_request(name):
     client, body, target, expected = CASES[name]
-    assert part_of(convert(client, body, "responses", target)[0], expected) == expected
+    assert part_of(convert(client, body, "responses", target).body, expected) == expected
 
 
 def test_stop_sequences_are_applied_here():
-    body, request = convert("chat", chat(stop=["A", "B"], seed=1, temperature=0), "responses", TARGET)
-    assert "stop" not in body
-    assert request.local_stop == ["A", "B"]
-    assert request.dropped == ["seed", "temperature"]
+    encoded = convert("chat", chat(stop=["A", "B"], seed=1, temperature=0), "responses", TARGET)
+    assert "stop" not in encoded.body
+    assert encoded.local_stop == ["A", "B"]
+    assert encoded.dropped == ["seed", "temperature"]
 
 
 WRONG = [
@@ -413,7 +413,7 @@ FOREIGN = {"type": "reasoning", "summary": [], "encrypted_content": State("anthr
 OWN = {"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}
 
 # reasoning level, system prompt, fast; client's body; upstream's fields
-ADAPTED = {
+SETTINGS = {
     "nothing to do": (
         "auto",
         "",
@@ -445,8 +445,8 @@ ADAPTED = {
 }
 
 
-@pytest.mark.parametrize("name", ADAPTED)
-def test_adapt(name):
-    reasoning, prompt, fast, body, expected = ADAPTED[name]
-    responses_format.adapt(body, {}, Target("up", reasoning, fast=fast), prompt)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings(name):
+    reasoning, prompt, fast, body, expected = SETTINGS[name]
+    responses_format.apply_model_settings(body, {}, Target("up", reasoning, fast=fast), prompt)
     assert body == expected | {"model": "up"}

@@ -10,7 +10,6 @@ The model is in the path, whether the answer streams in the query, the key in a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, MutableMapping
 
 import orjson
@@ -19,10 +18,10 @@ from droid2api.errors import GatewayError, RequestError, UpstreamError, WireErro
 from droid2api.formats.decoder import Ending, TurnDecoder
 from droid2api.formats.routes import Action, Answer, ClientCall
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, Usage
+from droid2api.hub.events import BlockStart, Delta, Event, Failed, Finish, Usage
 from droid2api.hub.request import Message, Request, Target, Text, unsupported
 from droid2api.hub.turn import fold
-from droid2api.wire.fields import Json, objects, optional, required
+from droid2api.wire.fields import Json, optional, required
 from droid2api.wire.sse import ServerSentEvent
 
 NAME = "toy"
@@ -142,9 +141,7 @@ def encode_request(request: Request, target: Target) -> Encoded:
     return encoded
 
 
-def apply_model_settings(
-    body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str
-) -> None:
+def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
     if system_prompt:
         body["say"] = [["rule", system_prompt], *body["say"]]
 

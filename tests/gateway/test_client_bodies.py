@@ -316,7 +316,7 @@ async def test_what_is_left_out_and_mended_is_said(tmp_path):
     async with demo_gateway(tmp_path) as gateway:
         _, headers, _ = await gateway.ask("/v1/chat/completions", body)
     assert headers["x-droid2api-dropped"] == "seed, logit_bias"
-    assert headers["x-droid2api-repaired"] == "empty text=1, merged turns=1, temperature=1"
+    assert headers["x-droid2api-repaired"] == "messages.empty_text=1, messages.merged=1, temperature=1"
 
 
 ORPHAN_CALL: Json = {"id": "c9", "type": "function", "function": {"name": "f", "arguments": "{}"}}

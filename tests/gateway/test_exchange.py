@@ -149,8 +149,8 @@ async def test_what_was_left_out_or_mended_is_known(tmp_path):
         status, headers, _ = await gateway.ask(PATHS["common"], body)
     assert status == 200
     assert watcher.only.dropped == headers["x-droid2api-dropped"].split(", ") == ["seed", "logit_bias"]
-    assert watcher.only.repaired == {"merged turns": 1}
-    assert headers["x-droid2api-repaired"] == "merged turns=1"
+    assert watcher.only.repaired == {"messages.merged": 1}
+    assert headers["x-droid2api-repaired"] == "messages.merged=1"
 
 
 def test_all_that_is_known_is_json():

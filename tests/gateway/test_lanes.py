@@ -11,6 +11,7 @@ from droid2api.errors import StreamError
 from droid2api.formats import BY_NAME
 from droid2api.gateway import lanes
 from droid2api.gateway.lanes import AnswerReader, RelayLane, TranslateLane, find_usage
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import Failed, Finish, Usage
 from droid2api.hub.request import Target
 from tests.formats.recordings import OWN, each_answer, each_stream
@@ -30,7 +31,9 @@ def request_of(name, stream=True):
 
 def translating(client, upstream):
     ids = itertools.count()
-    return TranslateLane(BY_NAME[client], model_of(upstream), request_of(client), lambda: 0.0, lambda: str(next(ids)))
+    request = request_of(client)
+    encoded = Encoded.begun(request)
+    return TranslateLane(BY_NAME[client], model_of(upstream), request, encoded, lambda: 0.0, lambda: str(next(ids)))
 
 
 def other(name):
@@ -51,7 +54,7 @@ def pump(lane, chunks, failure=None):
 
 
 def last_event(name, content):
-    reader = AnswerReader(model_of(name), request_of(name))
+    reader = AnswerReader(model_of(name), request_of(name), Encoded({}))
     events = reader.feed(content) + reader.close(None)
     return events[-1]
 

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droid2api.errors import RequestError
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Finish, Start
-from droid2api.hub.request import Request, Tool, ToolCall
+from droid2api.hub.request import Tool, ToolCall
 from droid2api.hub.tools import (
     ToolRestorer,
-    register_tools,
+    name_tools,
     safe_name,
     unwrapped_input,
     wrapped_arguments,
@@ -37,25 +38,26 @@ def test_safe_name_says_where_it_comes_from():
     assert len(safe_name("x" * 100)) == 64
 
 
-def request_with(*tools):
-    return Request("m", [], tools=list(tools))
+def named(*tools):
+    encoded = Encoded({})
+    return encoded, name_tools(encoded, list(tools))
 
 
-def test_register_tools():
+def test_names_of_tools():
     f, dotted, custom, spaced = Tool("f"), Tool("a.b"), Tool("p", kind="custom"), Tool("f", namespace="mcp")
-    request = request_with(f, dotted, custom, spaced)
-    names = [name for name, _ in register_tools(request)]
+    encoded, pairs = named(f, dotted, custom, spaced)
+    names = [name for name, _ in pairs]
     assert names == ["f", safe_name("a.b"), "p", "mcp__f"]
-    assert request.wire_tools == dict(zip(names, [f, dotted, custom, spaced], strict=True))
-    assert dict(request.repaired) == {"tool name": 1}
+    assert encoded.tool_names == dict(zip(names, [f, dotted, custom, spaced], strict=True))
+    assert dict(encoded.repaired) == {"tools.name": 1}
 
 
 def test_one_name_for_two_tools():
-    register_tools(request_with(Tool("f"), Tool("f")))
+    assert named(Tool("f"), Tool("f"))[1] == [("f", Tool("f"))], "the same tool goes out once"
     with pytest.raises(RequestError, match="'f' is given twice"):
-        register_tools(request_with(Tool("f"), Tool("f", "other")))
+        named(Tool("f"), Tool("f", "other"))
     with pytest.raises(RequestError, match="given twice"):
-        register_tools(request_with(Tool("mcp__f"), Tool("f", namespace="mcp")))
+        named(Tool("mcp__f"), Tool("f", namespace="mcp"))
 
 
 def test_wrapped_tool():
@@ -85,9 +87,7 @@ def test_arguments_of_functions_stay():
 
 
 def restored(events, *tools, at_once):
-    request = request_with(*tools)
-    register_tools(request)
-    restorer = ToolRestorer(request)
+    restorer = ToolRestorer(named(*tools)[0].tool_names)
     if at_once:
         return restorer.feed(events)
     return [restored for event in events for restored in restorer.feed([event])]

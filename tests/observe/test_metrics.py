@@ -38,7 +38,7 @@ RICH = {
     "usage": Usage(100, 20, 30, 40, 5),
     "end": "upstream error",
     "dropped": ["top_k"],
-    "repaired": {"tool name": 2},
+    "repaired": {"tools.name": 2},
 }
 """Of everything something."""
 
@@ -85,7 +85,7 @@ async def test_the_series_of_an_exchange(tmp_path):
     assert series(found, "inter_event_gap_seconds_sum", lane="translate") == 4
     tokens = [series(found, "tokens_total", kind=kind, model="glm-4.6") for kind in Usage.__slots__]
     assert tokens == [100, 20, 30, 40, 5]
-    assert series(found, "repairs_total", kind="tool name") == 2
+    assert series(found, "repairs_total", kind="tools.name") == 2
     assert series(found, "drops_total", field="top_k") == 1
     for name in ("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"):
         assert found[name, ()] > 0

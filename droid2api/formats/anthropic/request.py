@@ -1,16 +1,14 @@
-"""Requests of the Anthropic Messages format."""
+"""What a client's Messages body means."""
 
 from __future__ import annotations
 
 import orjson
 
 from droid2api.errors import RequestError
-from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, display, is_attribution, mend_thinking
-from droid2api.hub.capabilities import takes_system_messages
-from droid2api.hub.events import (
-    State,
-)
-from droid2api.hub.reasoning import budget_of, effort_of
+from droid2api.formats.anthropic.settings import is_attribution
+from droid2api.hub.events import State
+from droid2api.hub.history import attach_states
+from droid2api.hub.reasoning import effort_of
 from droid2api.hub.request import (
     Document,
     Foreign,
@@ -19,18 +17,14 @@ from droid2api.hub.request import (
     OutputFormat,
     Part,
     Reasoning,
-    Refusal,
     Request,
-    Target,
     Text,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
-    unsupported,
 )
-from droid2api.hub.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
-from droid2api.wire.fields import Json, objects, optional, parse_arguments, required, strings
+from droid2api.wire.fields import Json, objects, optional, required, strings
 
 NAME = "anthropic"
 
@@ -39,8 +33,6 @@ _HANDLED = frozenset(
     "model messages system stream tools tool_choice max_tokens stop_sequences thinking output_config output_format "
     "metadata".split()
 )
-_OPTIONS = frozenset(["temperature", "top_p", "top_k"])
-_SERVICE_TIERS = {"auto": "auto", "default": "standard_only"}
 
 
 def decode_request(body: Json) -> Request:
@@ -61,6 +53,7 @@ def decode_request(body: Json) -> Request:
         optional(body, name, float)
     for where, message in objects(body.get("messages"), "messages"):
         request.messages.append(_decode_message(request, where, message))
+    request.messages = attach_states(request.messages)
     if not body.get("messages"):
         raise RequestError("messages: is required and must not be empty.", param="messages")
     loaded = _loaded_tools(body["messages"])
@@ -223,164 +216,3 @@ def _decode_tool_choice(choice: Json) -> ToolChoice:
         case "tool":
             return ToolChoice("required", required(choice, "name", str, "tool_choice."))
     raise RequestError("tool_choice.type: must be auto, any, none or tool.", param="tool_choice.type")
-
-
-def encode_request(request: Request, target: Target) -> Json:
-    """The body for an Anthropic upstream. Raises RequestError for content that it cannot express."""
-    adaptive = target.thinking == "adaptive"
-    limit = target.max_tokens or DEFAULT_MAX_TOKENS
-    body: Json = {"model": target.id, "max_tokens": min(request.max_tokens or limit, target.max_tokens or 1 << 30)}
-    system: list[Json] = []
-    waiting: list[Json] = []
-    messages: list[Json] = []
-    for message in request.messages:
-        if message.role in ("user", "assistant"):
-            blocks = [block for part in message.parts for block in _encode_part(request, part, target)]
-            _append(messages, message.role, blocks)
-        else:
-            waiting += [_encode_text(part) for part in message.parts]
-        if waiting and messages and messages[-1]["role"] == "user" and takes_system_messages(target.id):
-            messages.append({"role": "system", "content": waiting})  # only after a user turn, says the API
-            waiting = []
-        elif waiting and not messages:
-            system, waiting = system + waiting, []
-    if waiting:
-        request.repaired["system message moved"] += len(waiting)
-        system += waiting
-    if not messages:
-        raise RequestError("messages: an anthropic model needs a user message.", param="messages")
-    body["messages"] = messages
-    if request.output and request.output.schema is None:
-        system.append({"type": "text", "text": "Answer with one JSON object and nothing else."})
-    elif request.output:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": request.output.schema}}
-    _encode_tools(request, body, system, adaptive)
-    if system:
-        body["system"] = system
-    if request.stop:
-        body["stop_sequences"] = request.stop
-    if request.user:
-        body["metadata"] = {"user_id": request.user[:256]}
-    if request.stream:
-        body["stream"] = True
-    _encode_options(request, body, adaptive)
-    if (
-        request.effort and target.reasoning == "auto"
-    ):  # else `apply_model_settings` sets the level, and mends for that one
-        _encode_effort(body, request.effort, target)
-        for name in mend_thinking(body, target):
-            request.repaired[name] += 1
-    return body
-
-
-def _encode_options(request: Request, body: Json, adaptive: bool) -> None:
-    for name, value in request.options.items():
-        if name in _OPTIONS and not adaptive:
-            body[name] = value
-        elif name == "service_tier" and str(value) in _SERVICE_TIERS:
-            body[name] = _SERVICE_TIERS[str(value)]
-        else:
-            request.drop(name)
-    if body.get("temperature", 0) > 1:
-        body["temperature"] = 1
-        request.repaired["temperature"] += 1
-    if "temperature" in body and "top_p" in body:  # models since Claude 4.1 take only one of the two
-        del body["top_p"]
-        request.drop("top_p")
-
-
-def _append(messages: list[Json], role: str, blocks: list[Json]) -> None:
-    """Leaving out foreign reasoning can empty a turn or put two turns of one role side by side."""
-    if messages and messages[-1]["role"] == role:
-        messages[-1]["content"] += blocks
-    elif blocks:
-        messages.append({"role": role, "content": blocks})
-
-
-def _encode_tools(request: Request, body: Json, system: list[Json], adaptive: bool) -> None:
-    choice = request.tool_choice
-    tools = []
-    for name, tool in register_tools(request):
-        if choice and choice.allowed is not None and tool.name not in choice.allowed:
-            continue
-        if tool.kind == "web_search":
-            tools.append({"type": "web_search_20250305", "name": "web_search"})
-            continue
-        tool = wrapped_tool(tool)
-        schema = {"type": "object", "properties": {}} | (tool.parameters or {})
-        encoded = {"name": name, "description": tool.description, "input_schema": schema}
-        tools.append(_with_cache(encoded, tool.cache))
-    if not tools:
-        return
-    body["tools"] = tools
-    encoded_choice: Json = {"type": "auto"}
-    if choice and choice.mode == "required":
-        name = wire_name(request, choice.name) if choice.name else ""
-        if adaptive:  # the newest of these models refuse to be forced, thinking or not
-            request.repaired["tool_choice"] += 1
-            system.append({"type": "text", "text": f"Call {f'the tool {name}' if name else 'one of the tools'} now."})
-        else:
-            encoded_choice = {"type": "tool", "name": name} if name else {"type": "any"}
-    elif choice and choice.mode == "none":
-        encoded_choice = {"type": "none"}
-    if request.parallel_tool_calls is False and encoded_choice["type"] != "none":
-        encoded_choice["disable_parallel_tool_use"] = True
-    if choice or len(encoded_choice) > 1:
-        body["tool_choice"] = encoded_choice
-
-
-def _encode_text(part: Part) -> Json:
-    if not isinstance(part, Text | Refusal):
-        raise unsupported(part, NAME)
-    return _with_cache({"type": "text", "text": part.text}, part.cache if isinstance(part, Text) else None)
-
-
-def _with_cache(block: Json, cache: str | None) -> Json:
-    """Other providers' times to live are half an hour and longer: the long one here."""
-    if cache is not None:
-        block["cache_control"] = {"type": "ephemeral"} | ({"ttl": "5m" if cache == "5m" else "1h"} if cache else {})
-    return block
-
-
-def _encode_part(request: Request, part: Part, target: Target) -> list[Json]:
-    """The blocks of one part; reasoning of another provider has none."""
-    match part:
-        case Text() | Refusal():
-            return [_encode_text(part)] if part.text.strip() else []  # text of white space only is refused
-        case Image() | Document():
-            source = {"type": "base64", "media_type": part.media_type, "data": part.data}
-            if part.url:
-                source = {"type": "url", "url": part.url}
-            block: Json = {"type": "image" if isinstance(part, Image) else "document", "source": source}
-            if isinstance(part, Document) and part.media_type.startswith("text/"):
-                raise unsupported(part, NAME)
-            if isinstance(part, Document) and part.name:
-                block["title"] = part.name
-            return [_with_cache(block, part.cache)]
-        case Reasoning():
-            data = part.data_for(NAME, target)
-            if not data:
-                return []
-            if "data" in data:
-                return [{"type": "redacted_thinking", "data": data["data"]}]
-            return [{"type": "thinking", "thinking": part.text, "signature": data["signature"]}]
-        case ToolCall():
-            arguments = parse_arguments(wrapped_arguments(part), part.where)
-            name = wire_name(request, part.name, part.namespace)
-            return [{"type": "tool_use", "id": safe_name(part.id), "name": name, "input": arguments}]
-        case ToolResult():
-            content = [block for item in part.content for block in _encode_part(request, item, target)]
-            result: Json = {"type": "tool_result", "tool_use_id": safe_name(part.call_id), "content": content}
-            return [_with_cache(result | ({"is_error": True} if part.is_error else {}), part.cache)]
-        case _:
-            raise unsupported(part, NAME)
-
-
-def _encode_effort(body: Json, effort: str, target: Target) -> None:
-    if target.thinking == "adaptive":
-        if effort != "none":
-            body["thinking"] = {"type": "adaptive"} | display(body)
-            effort = "low" if effort == "minimal" else effort
-            body["output_config"] = (body.get("output_config") or {}) | {"effort": effort}
-    elif budget := budget_of(effort):
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget} | display(body)

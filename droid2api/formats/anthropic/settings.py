@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import PACKED_STATE
-from droid2api.hub.reasoning import BUDGETS, INTERLEAVED_THINKING, SMALLEST_BUDGET
+from droid2api.hub.reasoning import INTERLEAVED_THINKING, SMALLEST_BUDGET, budget_of
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 
@@ -17,9 +18,10 @@ DEFAULT_MAX_TOKENS = 32000
 
 
 def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
-    """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
+    """Put the model, the system prompt and the reasoning level into a body for the upstream.
 
-    Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature.
+    Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature. Writes to `body`
+    itself, and to nothing inside.
     """
     body["model"] = target.id
     if system_prompt:
@@ -39,58 +41,89 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
 
 
 def _set_level(body: Json, headers: MutableMapping[str, str], target: Target) -> None:
-    config = body.get("output_config")
+    config = body.pop("output_config", None)
     config = {name: value for name, value in config.items() if name != "effort"} if type(config) is dict else {}
-    if target.thinking == "adaptive":
-        body["thinking"] = {"type": "adaptive"} | display(body)
-        config["effort"] = target.reasoning
-    else:
-        body["thinking"] = {"type": "enabled", "budget_tokens": BUDGETS[target.reasoning]} | display(body)
-        _set_beta(headers, INTERLEAVED_THINKING, True)
-    body.pop("output_config", None)
     if config:
         body["output_config"] = config
-    mend_thinking(body, target)
+    body |= thinking_for(body, target.reasoning, target)
+    if target.thinking != "adaptive":
+        _set_beta(headers, INTERLEAVED_THINKING, True)
+    fit_to_thinking(Encoded(body), target)
+
+
+def thinking_for(body: Json, effort: str, target: Target) -> Json:
+    """The fields that ask for thinking with an effort, in the words of the model; whether it is shown stays."""
+    if target.thinking == "adaptive":
+        if effort == "none":
+            return {}
+        config = (body.get("output_config") or {}) | {"effort": "low" if effort == "minimal" else effort}
+        return {"thinking": {"type": "adaptive"} | _display(body), "output_config": config}
+    budget = budget_of(effort)
+    return {"thinking": {"type": "enabled", "budget_tokens": budget} | _display(body)} if budget else {}
+
+
+def _display(body: Json) -> Json:
+    thinking = body.get("thinking")
+    return {"display": thinking["display"]} if type(thinking) is dict and "display" in thinking else {}
 
 
 def _remove_reasoning(body: Json) -> None:
     body.pop("thinking", None)
     config = body.get("output_config")
-    if type(config) is dict and config.pop("effort", None) and not config:
-        del body["output_config"]
+    if type(config) is dict and config.get("effort"):
+        _set_or_remove(body, "output_config", {name: value for name, value in config.items() if name != "effort"})
     management = body.get("context_management")
     edits = management.get("edits") if type(management) is dict else None
     if type(management) is dict and type(edits) is list:  # clear_thinking is refused where nothing thinks
-        edits = [edit for edit in edits if not str(edit.get("type")).startswith("clear_thinking")]
-        body["context_management"] = management | {"edits": edits}
-        if not edits:
-            del body["context_management"]
+        edits = [edit for edit in edits if not _clears_thinking(edit)]
+        _set_or_remove(body, "context_management", management | {"edits": edits} if edits else {})
 
 
-def mend_thinking(body: Json, target: Target) -> list[str]:
-    """Take out or raise what is refused together with thinking; the names of the fields that were changed."""
+def _clears_thinking(edit: object) -> bool:
+    return type(edit) is dict and str(edit.get("type")).startswith("clear_thinking")
+
+
+def _set_or_remove(body: Json, name: str, value: Json) -> None:
+    if value:
+        body[name] = value
+    else:
+        del body[name]
+
+
+def fit_to_thinking(encoded: Encoded, target: Target) -> None:
+    """Take out or change what is refused together with thinking, or the thinking itself where it cannot be."""
+    body = encoded.body
     thinking = body.get("thinking")
     if not thinking:
-        return []
-    mended = [name for name in ("temperature", "top_p", "top_k") if body.pop(name, None) is not None]
+        return
+    if thinking["type"] == "enabled" and not _may_think(body.get("messages")):
+        del body["thinking"]
+        encoded.repair("thinking")
+        return
+    for name in ("temperature", "top_p", "top_k"):
+        if body.pop(name, None) is not None:
+            encoded.drop(name)
     choice = body.get("tool_choice")
     if type(choice) is dict and choice.get("type") in ("any", "tool"):
         parallel = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
         body["tool_choice"] = {"type": "auto"} | parallel
-        mended.append("tool_choice")
-    if thinking["type"] != "enabled":
-        return mended
-    if not _may_think(body.get("messages")):
-        del body["thinking"]
-        return ["thinking"]
-    wanted, budget = body.get("max_tokens"), thinking["budget_tokens"]
-    if type(wanted) is not int or wanted <= budget:
-        room = wanted if type(wanted) is int else DEFAULT_MAX_TOKENS
-        body["max_tokens"] = min(budget + room, target.max_tokens or 1 << 30)
-        if body["max_tokens"] <= budget:
-            thinking["budget_tokens"] = max(SMALLEST_BUDGET, body["max_tokens"] - SMALLEST_BUDGET)
-        mended.append("max_tokens")
-    return mended
+        encoded.repair("tool_choice")
+    if thinking["type"] == "enabled":
+        _make_room(encoded, thinking["budget_tokens"], target)
+
+
+def _make_room(encoded: Encoded, budget: int, target: Target) -> None:
+    """max_tokens includes the budget: it is raised above it, or the budget lowered where the model gives no more."""
+    body = encoded.body
+    wanted = body.get("max_tokens")
+    if type(wanted) is int and wanted > budget:
+        return
+    room = wanted if type(wanted) is int else DEFAULT_MAX_TOKENS
+    body["max_tokens"] = min(budget + room, target.max_tokens or 1 << 30)
+    if body["max_tokens"] <= budget:
+        smaller = max(SMALLEST_BUDGET, body["max_tokens"] - SMALLEST_BUDGET)
+        body["thinking"] = body["thinking"] | {"budget_tokens": smaller}
+    encoded.repair("max_tokens")
 
 
 def _may_think(messages: object) -> bool:
@@ -108,11 +141,6 @@ def _may_think(messages: object) -> bool:
         return False
     blocks = [block.get("type") for block in content if type(block) is dict] if type(content) is list else []
     return "tool_use" not in blocks or blocks[0] in ("thinking", "redacted_thinking")
-
-
-def display(body: Json) -> Json:
-    thinking = body.get("thinking")
-    return {"display": thinking["display"]} if type(thinking) is dict and "display" in thinking else {}
 
 
 def _prepend_system(system: object, prompt: str) -> object:

@@ -18,7 +18,7 @@ from droid2api.formats.chat.answer import encode_stream_error as encode_stream_e
 from droid2api.formats.chat.models import encode_model, encode_models
 from droid2api.formats.chat.request import NAME as NAME
 from droid2api.formats.chat.request import decode_request as decode_request
-from droid2api.formats.chat.request import encode_request as encode_request
+from droid2api.formats.chat.request_encoder import encode_request as encode_request
 from droid2api.formats.chat.settings import apply_model_settings as apply_model_settings
 from droid2api.formats.openai_shared import ANSWER_HEADERS as ANSWER_HEADERS
 from droid2api.formats.openai_shared import encode_error as encode_error

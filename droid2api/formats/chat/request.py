@@ -1,11 +1,11 @@
-"""Requests of the Chat Completions format."""
+"""What a client's Chat Completions body means."""
 
 from __future__ import annotations
 
 from droid2api.errors import RequestError
-from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
-from droid2api.hub.capabilities import refuses_sampling, takes_cache_breakpoints
+from droid2api.formats.chat.settings import MARK
 from droid2api.hub.events import State
+from droid2api.hub.history import attach_states
 from droid2api.hub.request import (
     Document,
     Foreign,
@@ -16,16 +16,13 @@ from droid2api.hub.request import (
     Reasoning,
     Refusal,
     Request,
-    Target,
     Text,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
     split_data_url,
-    unsupported,
 )
-from droid2api.hub.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json, objects, optional, required, strings, wrong
 
 NAME = "chat"
@@ -34,10 +31,6 @@ NAME = "chat"
 _HANDLED = frozenset(
     "model messages stream stream_options tools tool_choice parallel_tool_calls max_tokens max_completion_tokens stop "
     "reasoning_effort response_format user safety_identifier n modalities audio functions function_call".split()
-)
-_OPTIONS = frozenset(
-    "temperature top_p frequency_penalty presence_penalty seed logit_bias logprobs top_logprobs prediction verbosity "
-    "service_tier store metadata prompt_cache_key prompt_cache_retention web_search_options top_k min_p".split()
 )
 
 
@@ -53,7 +46,7 @@ def decode_request(body: Json) -> Request:
     stop = body.get("stop")
     request = Request(
         model=required(body, "model", str),
-        messages=[_decode_message(where, message) for where, message in objects(body.get("messages"), "messages")],
+        messages=_decode_messages(body.get("messages")),
         stream=optional(body, "stream", bool),
         include_usage=bool(options.get("include_usage")),
         parallel_tool_calls=optional(body, "parallel_tool_calls", bool),
@@ -73,6 +66,10 @@ def decode_request(body: Json) -> Request:
     if not request.messages:
         raise RequestError("messages: is required and must not be empty.", param="messages")
     return request
+
+
+def _decode_messages(messages: object) -> list[Message]:
+    return attach_states([_decode_message(where, message) for where, message in objects(messages, "messages")])
 
 
 def _decode_message(where: str, message: Json) -> Message:
@@ -96,13 +93,22 @@ def _decode_message(where: str, message: Json) -> Message:
 
 
 def _decode_tool_call(where: str, call: Json) -> ToolCall:
-    id = required(call, "id", str, f"{where}.")
-    if custom := optional(call, "custom", dict, f"{where}."):
-        path = f"{where}.custom."
-        return ToolCall(id, required(custom, "name", str, path), optional(custom, "input", str, path) or "", True)
-    function, path = required(call, "function", dict, f"{where}."), f"{where}.function."
-    arguments = optional(function, "arguments", str, path) or ""
-    return ToolCall(id, required(function, "name", str, path), arguments, where=where)
+    id, state = required(call, "id", str, f"{where}."), _decode_state(call.get("extra_content"))
+    custom = optional(call, "custom", dict, f"{where}.")
+    called = custom or required(call, "function", dict, f"{where}.")
+    path = f"{where}.custom." if custom else f"{where}.function."
+    arguments = optional(called, "input" if custom else "arguments", str, path) or ""
+    return ToolCall(id, required(called, "name", str, path), arguments, bool(custom), where=where, state=state)
+
+
+def _decode_state(extra: object) -> State | None:
+    """What this gateway put into a call's extra_content is another provider's state; all else there is a Chat one's."""
+    if type(extra) is not dict or not extra:
+        return None
+    packed = extra.get(MARK)
+    if type(packed) is str and (state := State.unpack(packed)):
+        return state.unbound()
+    return State(NAME, "", {"extra_content": extra})
 
 
 def _decode_reasoning(message: Json) -> list[Part]:
@@ -215,135 +221,3 @@ def _decode_output(format: Json | None) -> OutputFormat | None:
         optional(schema, "strict", bool, where),
         optional(schema, "description", str, where),
     )
-
-
-def encode_request(request: Request, target: Target) -> Json:
-    """The body for a Chat upstream. Raises RequestError for content that it cannot express."""
-    body: Json = {"model": target.id, "messages": []}
-    for message in request.messages:
-        body["messages"] += _encode_message(request, message, target)
-    keep_breakpoints(request, target, [message["content"] for message in body["messages"]])
-    if tools := [_encode_tool(name, tool) for name, tool in register_tools(request) if _is_offered(request, tool)]:
-        body["tools"] = tools
-        if request.parallel_tool_calls is not None:
-            body["parallel_tool_calls"] = request.parallel_tool_calls
-        if choice := request.tool_choice:
-            body["tool_choice"] = choice.mode
-            if choice.name:
-                body["tool_choice"] = {"type": "function", "function": {"name": wire_name(request, choice.name)}}
-    reasons = refuses_sampling(target.id)
-    if request.max_tokens is not None:
-        limit = min(request.max_tokens, target.max_tokens or request.max_tokens)
-        body["max_completion_tokens" if reasons else "max_tokens"] = limit
-    if request.stop and (reasons or len(request.stop) > 4):
-        request.local_stop = request.stop
-    elif request.stop:
-        body["stop"] = request.stop
-    if request.effort:
-        body["reasoning_effort"] = request.effort
-    if output := request.output:
-        given: Json = {"strict": output.strict, "description": output.description}
-        schema: Json = {"name": output.name, "schema": output.schema}
-        schema |= {name: value for name, value in given.items() if value is not None}
-        json_schema = {"type": "json_schema", "json_schema": schema}
-        body["response_format"] = json_schema if output.schema else {"type": "json_object"}
-    if request.user:
-        body["user"] = safe_name(request.user)
-    for name, value in request.options.items():
-        if name in _OPTIONS and not (reasons and name in ("temperature", "top_p")):
-            body[name] = value
-        else:
-            request.drop(name)
-    if request.stream:
-        body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
-    return body
-
-
-def _is_offered(request: Request, tool: Tool) -> bool:
-    """Chat has no list of allowed tools that all upstreams know, so the others are not offered."""
-    if tool.kind == "web_search":
-        request.drop("tools.web_search")
-        return False
-    allowed = request.tool_choice.allowed if request.tool_choice else None
-    return allowed is None or tool.name in allowed
-
-
-def _encode_tool(name: str, tool: Tool) -> Json:
-    tool = wrapped_tool(tool)
-    parameters = tool.parameters or {"type": "object", "properties": {}}
-    function: Json = {"name": name, "description": tool.description, "parameters": parameters}
-    if tool.strict is not None:
-        function["strict"] = tool.strict
-    return {"type": "function", "function": function}
-
-
-def _encode_message(request: Request, message: Message, target: Target) -> list[Json]:
-    if message.role in ("system", "developer"):
-        return [{"role": "system", "content": "\n\n".join(_text_of(part) for part in message.parts)}]
-    if message.role == "assistant":
-        return [_encode_assistant(request, message, target)]
-    messages: list[Json] = []
-    media: list[Part] = []
-    for part in message.parts:
-        if isinstance(part, ToolResult):
-            texts = [_text_of(item) for item in part.content if not isinstance(item, Image | Document)]
-            shown = [item for item in part.content if isinstance(item, Image | Document)]
-            if shown:
-                media += [Text(f"Files from the tool result {safe_name(part.call_id)}:"), *shown]
-                texts.append("The files of this result are in the next user message.")
-            text = "\n\n".join(texts)
-            content = f"Error: {text}" if part.is_error else text
-            messages.append({"role": "tool", "tool_call_id": safe_name(part.call_id), "content": content})
-    others = media + [part for part in message.parts if not isinstance(part, ToolResult)]
-    only = others[0] if len(others) == 1 else None
-    if isinstance(only, Text) and (only.cache is None or not takes_cache_breakpoints(target.id)):
-        messages.append({"role": "user", "content": only.text})
-    elif others:
-        messages.append({"role": "user", "content": [_encode_part(part) for part in others]})
-    return messages
-
-
-def _text_of(part: Part) -> str:
-    if isinstance(part, Text | Refusal):
-        return part.text
-    raise unsupported(part, "common")
-
-
-def _encode_part(part: Part) -> Json:
-    match part:
-        case Text():
-            return with_breakpoint({"type": "text", "text": part.text}, part.cache)
-        case Refusal():
-            return {"type": "text", "text": part.text}
-        case Image():
-            image = {"url": part.href} | ({"detail": part.detail} if part.detail else {})
-            return with_breakpoint({"type": "image_url", "image_url": image}, part.cache)
-        case Document() if part.data:
-            file = {"filename": part.name or "document", "file_data": part.href}
-            return with_breakpoint({"type": "file", "file": file}, part.cache)
-        case _:
-            raise unsupported(part, "common")
-
-
-def _encode_assistant(request: Request, message: Message, target: Target) -> Json:
-    encoded: Json = {"role": "assistant", "content": None}
-    texts, calls = [], []
-    for part in message.parts:
-        match part:
-            case Reasoning():
-                if data := part.data_for(NAME, target):
-                    encoded[data["field"]] = encoded.get(data["field"], "") + part.text
-                    encoded.setdefault("reasoning_details", []).extend(data.get("details", ()))
-            case ToolCall():
-                function = {"name": wire_name(request, part.name, part.namespace), "arguments": wrapped_arguments(part)}
-                calls.append({"id": safe_name(part.id), "type": "function", "function": function})
-            case _:
-                texts.append(_text_of(part))
-    if not encoded.get("reasoning_details"):
-        encoded.pop("reasoning_details", None)
-    if texts or not calls:
-        encoded["content"] = "".join(texts)
-    if calls:
-        encoded["tool_calls"] = calls
-    return encoded

@@ -21,7 +21,7 @@ from droid2api.formats.responses.answer import encode_response as encode_respons
 from droid2api.formats.responses.answer import encode_stream_error as encode_stream_error
 from droid2api.formats.responses.request import NAME as NAME
 from droid2api.formats.responses.request import decode_request as decode_request
-from droid2api.formats.responses.request import encode_request as encode_request
+from droid2api.formats.responses.request_encoder import encode_request as encode_request
 from droid2api.formats.responses.settings import apply_model_settings as apply_model_settings
 from droid2api.formats.routes import Answer, Refuse, own_field
 from droid2api.formats.routes import read_model as read_model

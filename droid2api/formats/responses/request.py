@@ -1,11 +1,10 @@
-"""Requests of the Responses format."""
+"""What a client's Responses body means."""
 
 from __future__ import annotations
 
 from droid2api.errors import RequestError
-from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
-from droid2api.hub.capabilities import never_reasons, openai_effort, refuses_sampling
 from droid2api.hub.events import State
+from droid2api.hub.history import attach_states
 from droid2api.hub.request import (
     Document,
     Foreign,
@@ -17,28 +16,22 @@ from droid2api.hub.request import (
     Refusal,
     Request,
     Role,
-    Target,
     Text,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
     split_data_url,
-    unsupported,
 )
-from droid2api.hub.tools import register_tools, safe_name, wire_name
 from droid2api.wire.fields import Json, objects, optional, required, wrong
 
 NAME = "responses"
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
-SMALLEST_LIMIT = 16
-"""OpenAI refuses a smaller max_output_tokens."""
 
 _HANDLED = frozenset(
     "model input instructions stream stream_options tools tool_choice parallel_tool_calls max_output_tokens reasoning "
     "text user safety_identifier include previous_response_id conversation prompt background".split()
 )
-_OPTIONS = frozenset("temperature top_p service_tier store metadata prompt_cache_key".split())
 _ROLES: dict[str, Role] = {
     "user": "user",
     "assistant": "assistant",
@@ -75,7 +68,7 @@ def decode_request(body: Json) -> Request:
         request.options["verbosity"] = verbosity
     for name in optional(body, "include", list) or ():
         if name != ENCRYPTED_REASONING:  # that one every answer has
-            request.drop(f"include {name}")
+            request.drop(f"include.{name}")
     items = body.get("input")
     if not items:
         raise RequestError("input: is required and must not be empty.", param="input")
@@ -84,6 +77,7 @@ def decode_request(body: Json) -> Request:
     else:
         for where, item in objects(items, "input"):
             _decode_item(request, where, item)
+        request.messages = attach_states(request.messages)
     _decode_tools(request, "tools", body.get("tools"))
     request.tool_choice = _decode_tool_choice(request, body.get("tool_choice"))
     return request
@@ -97,7 +91,10 @@ def _decode_item(request: Request, where: str, item: Json) -> None:
             role = _ROLES.get(required(item, "role", str, path))
             if role is None:
                 raise RequestError(f"{path}role: must be user, assistant, system or developer.", param=f"{path}role")
-            request.messages.append(Message(role, _decode_content(item.get("content"), f"{path}content")))
+            parts = _decode_content(item.get("content"), f"{path}content")
+            if phase := optional(item, "phase", str, path):
+                _set_phase(parts, phase)
+            request.messages.append(Message(role, parts))
         case "function_call" | "custom_tool_call":
             custom = kind == "custom_tool_call"
             arguments = optional(item, "input" if custom else "arguments", str, path) or ""
@@ -119,7 +116,14 @@ def _decode_item(request: Request, where: str, item: Json) -> None:
                 param=where,
             )
         case _:  # calls of tools that OpenAI runs itself: their outcome is in the messages around them
-            request.drop(f"input {kind}")
+            request.drop(f"input.{kind}")
+
+
+def _set_phase(parts: list[Part], phase: str) -> None:
+    """Which part of an answer a message is, as OpenAI's models want to see it again."""
+    for part in parts:
+        if isinstance(part, Text):
+            part.state = State(NAME, "", {"phase": phase})
 
 
 def _decode_reasoning(item: Json, where: str) -> Reasoning:
@@ -198,7 +202,7 @@ def _decode_tool_choice(request: Request, choice: object) -> ToolChoice | None:
                 names = [str(tool.get("name")) for _, tool in objects(choice.get("tools"), "tool_choice.tools")]
                 return ToolChoice("required" if choice.get("mode") == "required" else "auto", allowed=names)
             case str(kind):
-                request.drop(f"tool_choice {kind}")
+                request.drop(f"tool_choice.{kind}")
                 return None
     raise RequestError("tool_choice: must be auto, none, required or name a tool.", param="tool_choice")
 
@@ -218,150 +222,3 @@ def _decode_output(format: Json | None) -> OutputFormat | None:
                 optional(format, "description", str, where),
             )
     raise RequestError("text.format.type: must be text, json_object or json_schema.", param="text.format.type")
-
-
-def encode_request(request: Request, target: Target) -> Json:
-    """The body for a Responses upstream. Raises RequestError for content that it cannot express.
-
-    Nothing is stored upstream unless the client asked for it, so reasoning comes back encrypted, to be sent again.
-    """
-    items: list[Json] = []
-    body: Json = {"model": target.id, "input": items, "store": False}
-    leading: list[str] = []
-    for message in request.messages:
-        if message.role in ("system", "developer") and not items:
-            leading += [_text_of(part) for part in message.parts]
-        else:
-            items += _encode_message(request, message, target)
-    keep_breakpoints(request, target, [item.get("content") or item.get("output") for item in items])
-    if leading and items:
-        body["instructions"] = "\n\n".join(leading)
-    elif leading:  # there must be some input
-        items.append({"type": "message", "role": "developer", "content": "\n\n".join(leading)})
-    _encode_tools(request, body)
-    if not never_reasons(target.id):
-        body["include"] = [ENCRYPTED_REASONING]
-    if request.max_tokens is not None:
-        limit = min(request.max_tokens, target.max_tokens or request.max_tokens)
-        body["max_output_tokens"] = max(limit, SMALLEST_LIMIT)
-    if request.effort and (effort := openai_effort(target.id, request.effort)):
-        body["reasoning"] = {"effort": effort} | ({"summary": "auto"} if effort != "none" else {})
-    if request.user:
-        body["safety_identifier"] = safe_name(request.user)
-    request.local_stop = request.stop
-    text: Json = {}
-    if output := request.output:
-        text["format"] = _encode_output(output)
-    sampling = () if refuses_sampling(target.id) else ("temperature", "top_p")
-    for name, value in request.options.items():
-        if name == "verbosity":
-            text["verbosity"] = value
-        elif name in sampling or (name in _OPTIONS and name not in ("temperature", "top_p")):
-            body[name] = value
-        else:
-            request.drop(name)
-    if text:
-        body["text"] = text
-    if request.stream:
-        body["stream"] = True
-    return body
-
-
-def _encode_output(output: OutputFormat) -> Json:
-    if output.schema is None:
-        return {"type": "json_object"}
-    format: Json = {"type": "json_schema", "name": output.name, "schema": output.schema, "strict": bool(output.strict)}
-    return format | ({"description": output.description} if output.description else {})
-
-
-def _encode_tools(request: Request, body: Json) -> None:
-    tools: list[Json] = []
-    for name, tool in register_tools(request):
-        if tool.kind == "web_search":
-            tools.append({"type": "web_search"})
-        elif tool.kind == "custom":
-            grammar = {"format": {"type": "grammar", **tool.grammar}} if tool.grammar else {}
-            tools.append({"type": "custom", "name": name, "description": tool.description, **grammar})
-        else:
-            # strict is the API's default and rewrites schemas that were not made for it
-            parameters = tool.parameters or {"type": "object", "properties": {}}
-            function = {"type": "function", "name": name, "description": tool.description, "parameters": parameters}
-            tools.append(function | {"strict": bool(tool.strict)})
-    if not tools:
-        return
-    body["tools"] = tools
-    if request.parallel_tool_calls is not None:
-        body["parallel_tool_calls"] = request.parallel_tool_calls
-    choice = request.tool_choice
-    if choice and choice.allowed is not None:
-        allowed = [tool for tool in tools if tool.get("name") in {wire_name(request, name) for name in choice.allowed}]
-        named = [{"type": tool["type"], "name": tool["name"]} for tool in allowed]
-        body["tool_choice"] = {"type": "allowed_tools", "mode": choice.mode, "tools": named}
-    elif choice and choice.name:
-        name = wire_name(request, choice.name)
-        kind = next((tool["type"] for tool in tools if tool.get("name") == name), "function")
-        body["tool_choice"] = {"type": kind, "name": name}
-    elif choice:
-        body["tool_choice"] = choice.mode
-
-
-def _text_of(part: Part) -> str:
-    if isinstance(part, Text | Refusal):
-        return part.text
-    raise unsupported(part, "openai")
-
-
-def _encode_message(request: Request, message: Message, target: Target) -> list[Json]:
-    items: list[Json] = []
-    role = "developer" if message.role == "system" else message.role
-    for part in message.parts:
-        match part:
-            case ToolCall():
-                items.append(_encode_call(request, part))
-            case ToolResult():
-                kind = "custom_tool_call_output" if part.custom else "function_call_output"
-                items.append({"type": kind, "call_id": safe_name(part.call_id), "output": _encode_result(part)})
-            case Reasoning():
-                if data := part.data_for(NAME, target):
-                    summary = [{"type": "summary_text", "text": part.text}] if part.text else []
-                    items.append({"type": "reasoning", "summary": summary, **data})
-            case _ if message.role == "assistant":
-                items.append({"type": "message", "role": "assistant", "content": _text_of(part)})
-            case _ if items and items[-1].get("role") == role:
-                items[-1]["content"].append(_encode_part(part))
-            case _:
-                items.append({"type": "message", "role": role, "content": [_encode_part(part)]})
-    if items and items[-1]["type"] == "reasoning":
-        items.pop()  # refused without the item that it led to
-    return items
-
-
-def _encode_call(request: Request, call: ToolCall) -> Json:
-    name, id = wire_name(request, call.name, call.namespace), safe_name(call.id)
-    if call.custom:
-        return {"type": "custom_tool_call", "call_id": id, "name": name, "input": call.arguments}
-    return {"type": "function_call", "call_id": id, "name": name, "arguments": call.arguments or "{}"}
-
-
-def _encode_result(result: ToolResult) -> object:
-    if all(isinstance(part, Text) for part in result.content):
-        text = "\n\n".join(_text_of(part) for part in result.content)
-        return f"Error: {text}" if result.is_error else text
-    error = [{"type": "input_text", "text": "Error:"}] if result.is_error else []
-    return error + [_encode_part(part) for part in result.content]
-
-
-def _encode_part(part: Part) -> Json:
-    match part:
-        case Text():
-            return with_breakpoint({"type": "input_text", "text": part.text}, part.cache)
-        case Refusal():
-            return {"type": "input_text", "text": part.text}
-        case Image():
-            image = {"type": "input_image", "image_url": part.href, "detail": part.detail or "auto"}
-            return with_breakpoint(image, part.cache)
-        case Document():
-            file = {"filename": part.name or "document.pdf", "file_data": part.href}
-            return with_breakpoint({"type": "input_file"} | ({"file_url": part.url} if part.url else file), part.cache)
-        case _:
-            raise unsupported(part, "openai")

@@ -10,9 +10,9 @@ from droid2api.wire.fields import Json
 
 
 def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
-    """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
+    """Put the model, the system prompt and the reasoning level into a body for the upstream.
 
-    Takes out reasoning items that this gateway marked as another provider's.
+    Takes out the state of other providers that this gateway marked. Writes to `body` itself, and to nothing inside.
     """
     body["model"] = target.id
     instructions = body.get("instructions")
