@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from droid2api.errors import RequestError
-from droid2api.formats import Format
+from droid2api.formats import BY_NAME, Format
 from droid2api.hub.history import normalize
 from droid2api.hub.request import Target
 
