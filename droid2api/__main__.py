@@ -168,7 +168,7 @@ def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> 
 
 
 def _credential(settings: Settings, app: web.Application) -> str:
-    source = app[CURRENT].auth.source
+    source = app[CURRENT].shared.source
     own = sorted({m.endpoint.api_key_env for m in settings.models.values() if m.endpoint.api_key_env})
     shared = "each client's own (no credential is configured)" if source == "client" else source
     return ", ".join([shared, *(f"{name} for its endpoint{_unset(settings, name)}" for name in own)])

@@ -84,7 +84,7 @@ async def soak(streams: int, seconds: float) -> int:
                 await asyncio.sleep(0.5)
                 before = _open_files(), len(asyncio.all_tasks())
                 loader.stdin.write(f"{gateway.url}\n".encode())
-                memory, refreshing = [], asyncio.create_task(_refresh_all_the_time(gateway.app[CURRENT].auth))
+                memory, refreshing = [], asyncio.create_task(_refresh_all_the_time(gateway.app[CURRENT].shared))
                 told = asyncio.create_task(loader.stdout.readline())
                 while not told.done():
                     memory.append(_memory())
@@ -101,9 +101,9 @@ async def soak(streams: int, seconds: float) -> int:
         await loader.wait()
 
 
-async def _refresh_all_the_time(auth) -> None:
+async def _refresh_all_the_time(credential) -> None:
     while True:
-        await auth.refresh()
+        await credential.refresh_now()
         await asyncio.sleep(1)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import orjson
 
 from droid2api.config import Settings
+from droid2api.credentials.credential import AUTHORIZATION, key_headers
 from droid2api.formats import ANTHROPIC, CHAT, RESPONSES, Format
-from droid2api.gateway.upstream import authorize, request_headers
+from droid2api.gateway.upstream import authorized, key_header, request_headers
 from droid2api.hub.history import repair
 from droid2api.observe.masking import MASK, masked_url, secret_headers
 from droid2api.wire.fields import Json, required
@@ -66,7 +67,8 @@ def explain(settings: Settings, body: Json, format: Format | None = None, model:
         sent = chosen.format.encode_request(request, chosen.target)
         dropped, repaired = list(request.dropped), dict(sorted(request.repaired.items()))
     chosen.format.adapt(sent, headers, chosen.target, settings.system_prompt)
-    authorize(headers, chosen, MASK)
+    place = key_header(chosen) if chosen.endpoint.api_key_env else AUTHORIZATION
+    headers = authorized(headers, chosen, key_headers(MASK, place))
     secret = secret_headers(chosen.endpoint)
     return Explanation(
         format=format.name,

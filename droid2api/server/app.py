@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from aiohttp import web
 
 from droid2api import __version__
 from droid2api.config import Model, Settings, find_config, load, read_environment
+from droid2api.credentials.credential import Credential
 from droid2api.errors import CredentialError, GatewayError, RequestError, UpstreamError
 from droid2api.formats import ANTHROPIC, CHAT, FORMATS, RESPONSES, Format
 from droid2api.gateway.exchange import Exchange, Observer, Teller, client_name
@@ -27,7 +28,7 @@ from droid2api.gateway.pump import STOPPING, Call, answer, forward
 from droid2api.gateway.upstream import BODY_LIMIT, open_session
 from droid2api.hub.estimate import estimate_tokens
 from droid2api.server.guard import CORS_HEADERS
-from droid2api.server.reload import Current, Reloader, Source
+from droid2api.server.reload import Reloader, Runtime, Source
 from droid2api.wire.fields import Json, required
 
 log = logging.getLogger("droid2api")
@@ -49,7 +50,7 @@ ROUTES = (
 API_ENDINGS = tuple(route.rpartition("/")[2] for route in ROUTES if route.startswith("POST"))
 """Last parts of the paths that exchanges go over."""
 
-CURRENT = web.AppKey("current", Current)
+CURRENT = web.AppKey("current", Runtime)
 """The settings and what is made from them; from the app's startup on."""
 RELOADER = web.AppKey("reloader", Reloader)
 OBSERVERS = web.AppKey("observers", list[Observer])
@@ -62,18 +63,22 @@ EXCHANGE = web.RequestKey("exchange", Exchange)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def create_app(settings: Settings | None = None, source: Source | None = None) -> web.AppRunner:
+async def create_app(
+    settings: Settings | None = None,
+    source: Source | None = None,
+    credentials: Mapping[str, Credential] | None = None,
+) -> web.AppRunner:
     """The gateway as a server: its listener is stopped first, then running answers may finish.
 
-    Without settings they are read as the command line does: `gunicorn droid2api.server.app:create_app`. From `source` they are
-    read again when its files change.
+    Without settings they are read as the command line does: `gunicorn droid2api.server.app:create_app`. From `source`
+    they are read again when its files change. `credentials`, by names of endpoints, win over what the settings say.
     """
     own_server = settings is not None
     if settings is None:
         source = file_source()
         settings = source.read()
         start_logging(settings)
-    app = build_app(settings, source)
+    app = build_app(settings, source, credentials)
     app.on_shutdown.append(drain)
     if not own_server:
         app.on_startup.append(_warn_without_keys)
@@ -93,7 +98,9 @@ async def _warn_without_keys(app: web.Application) -> None:
         log.warning("No key is set (DROID2API_KEYS): everyone who can reach this server can use your credential.")
 
 
-def build_app(settings: Settings, source: Source | None = None) -> web.Application:
+def build_app(
+    settings: Settings, source: Source | None = None, credentials: Mapping[str, Credential] | None = None
+) -> web.Application:
     """The gateway's application. Its session and its tasks live from startup to cleanup."""
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[answered])
     app[STARTED] = time.time()
@@ -102,7 +109,7 @@ def build_app(settings: Settings, source: Source | None = None) -> web.Applicati
     observers: list[Observer] = [RequestLog()]
     app[OBSERVERS] = observers
     app[TELLER] = Teller(observers)
-    app.cleanup_ctx.append(_lifecycle(settings, source))
+    app.cleanup_ctx.append(_lifecycle(settings, source, credentials))
     _add_observers(app, observers)
     app.cleanup_ctx.append(_tell_the_rest)
     app.on_response_prepare.append(_complete_head)
@@ -126,7 +133,7 @@ def _add_observers(app: web.Application, observers: list[Observer]) -> None:
     from droid2api.observe.usage import add_usage
 
     add_page(app, lambda: app[CURRENT], observers)
-    add_metrics(app, observers, lambda: app[CURRENT].auth)
+    add_metrics(app, observers, lambda: app[CURRENT].shared)
     add_usage(app, observers, lambda: app[CURRENT].settings.data_folder / "usage.db")
 
 
@@ -149,20 +156,22 @@ async def _wait_for(tasks: set[asyncio.Task[Any]], seconds: float) -> None:
         await asyncio.wait(set(tasks), timeout=seconds)
 
 
-def _lifecycle(settings: Settings, source: Source | None) -> Callable[[web.Application], AsyncIterator[None]]:
+def _lifecycle(
+    settings: Settings, source: Source | None, credentials: Mapping[str, Credential] | None
+) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(app: web.Application) -> AsyncIterator[None]:
         async with open_session() as session:
-            current = app[CURRENT] = Current(settings, session)
+            runtime = app[CURRENT] = Runtime(settings, session, credentials)
             tasks = []
             if source:
-                app[RELOADER] = Reloader(source, current)
+                app[RELOADER] = Reloader(source, runtime)
                 tasks.append(asyncio.create_task(app[RELOADER].run()))
             yield
             for task in tasks:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            await current.close()
+            await runtime.close()
 
     return run
 
@@ -306,8 +315,8 @@ async def hello(request: web.Request) -> web.Response:
 
 async def health(request: web.Request) -> web.Response:
     uptime = round(time.time() - request.app[STARTED])
-    credential = request.app[CURRENT].auth.describe()
-    return _json({"status": "ok", "version": __version__, "credential": credential, "uptime_seconds": uptime})
+    state = {"status": "ok", "version": __version__, **request.app[CURRENT].describe(), "uptime_seconds": uptime}
+    return _json(state)
 
 
 async def models(request: web.Request) -> web.Response:

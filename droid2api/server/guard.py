@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from droid2api.config import Settings
-from droid2api.credentials.manager import client_credentials
+from droid2api.credentials.credential import client_credentials
 from droid2api.errors import CredentialError, RequestError
 
 CORS_HEADERS = {

@@ -19,6 +19,7 @@ from droid2api.hub.events import Usage
 from droid2api.observe import metrics
 from droid2api.observe.prometheus import MOST_FIELDS
 from droid2api.server.app import CURRENT, OBSERVERS, build_app
+from tests.credentials.service import settled
 from tests.harness import Gateway, serving, settings_for
 
 ROOT = Path(__file__).parent.parent.parent
@@ -158,8 +159,10 @@ async def test_tokens_that_no_upstream_can_mean(tmp_path):
 
 
 async def test_refreshes_are_read_at_the_scrape(tmp_path):
-    async with gateway(tmp_path) as (server, _):
-        server.app[CURRENT].auth.refreshes_done, server.app[CURRENT].auth.refreshes_failed = 3, 2
+    async with gateway(tmp_path, environment={"DROID_REFRESH_KEY": "demo-refresh-0"}) as (server, _):
+        await settled(server)  # it failed, and is not tried again so soon
+        refresher = server.app[CURRENT].shared.refresher
+        refresher.done, refresher.failed = 3, 2
         found = await scrape(server)
     assert series(found, "token_refreshes_total", result="done") == 3
     assert series(found, "token_refreshes_total", result="failed") == 2

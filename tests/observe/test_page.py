@@ -26,7 +26,7 @@ from droid2api.observe import page
 from droid2api.observe.page import KEPT, KEPT_ERRORS, SHOWN
 from droid2api.server.app import CURRENT, create_app
 from tests.conftest import SECRETS
-from tests.credentials.test_manager import FIRST_KEY, Service, settled
+from tests.credentials.service import FIRST_KEY, Service, settled
 from tests.harness import (
     BY_TYPE,
     Gateway,
