@@ -25,9 +25,17 @@ The map, lowest floor first. A module imports only what stands above it in this 
     formats/anthropic/
     formats                     the Format protocol, and FORMATS
     config                      settings from config.json and the environment
+    credentials/credential      what a credential is
+    credentials/tokens          tokens, and what a store of them is
     credentials/file_store      tokens in a file
     credentials/redis_store     tokens in Redis
-    credentials/manager         where the credential comes from, and how it is kept fresh
+    credentials/kept_tokens     the tokens in use and the store that keeps them
+    credentials/schedule        when a token is renewed
+    credentials/token_endpoint  one call of the token service
+    credentials/refresher       one refresh at a time
+    credentials/fixed           keys that are not renewed
+    credentials/rotating        tokens that are
+    credentials/chain           which credential an endpoint has
     gateway/exchange            one request and its answer, for whoever watches
     gateway/logs                the log
     gateway/prepare             makes the upstream's request out of a client's

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +16,10 @@ from aiohttp import web
 
 from droid2api import __version__
 from droid2api.config import Settings, find_config, load, read_environment
+from droid2api.credentials.credential import Credential
 from droid2api.gateway.logs import start_logging
 from droid2api.server.app import build_core, drain
-from droid2api.server.keys import CURRENT, RELOADER
+from droid2api.server.keys import RELOADER, RUNTIME
 from droid2api.server.reload import Source as Source
 
 log = logging.getLogger("droid2api")
@@ -36,27 +38,34 @@ BACKLOG = 1024
 """Connections that may wait to be accepted: an agent opens dozens at once."""
 
 
-async def create_app(settings: Settings | None = None, source: Source | None = None) -> web.AppRunner:
+async def create_app(
+    settings: Settings | None = None,
+    source: Source | None = None,
+    credentials: Mapping[str, Credential] | None = None,
+) -> web.AppRunner:
     """The gateway as a server: its listener is stopped first, then running answers may finish.
 
     Without settings they are read as the command line does: `gunicorn droid2api.application:create_app`. From `source`
-    they are read again when its files change. Raises ConfigError.
+    they are read again when its files change. `credentials`, by names of endpoints, win over what the settings say.
+    Raises ConfigError.
     """
     own_server = settings is not None
     if settings is None:
         source = file_source()
         settings = source.read()
         start_logging(settings)
-    app = build_app(settings, source)
+    app = build_app(settings, source, credentials)
     app.on_shutdown.append(drain)
     if not own_server:
         app.on_startup.append(_warn_without_keys)
     return web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
 
 
-def build_app(settings: Settings, source: Source | None = None) -> web.Application:
+def build_app(
+    settings: Settings, source: Source | None = None, credentials: Mapping[str, Credential] | None = None
+) -> web.Application:
     """The application with all that is installed."""
-    app = build_core(settings, source)
+    app = build_core(settings, source, credentials)
     if HAS_OBSERVE:
         from droid2api.observe import register
 
@@ -73,7 +82,7 @@ def file_source(config: str | None = None) -> Source:
 
 async def _warn_without_keys(app: web.Application) -> None:
     """Where another server listens is not known here."""
-    if app[CURRENT].guard.is_unlocked:
+    if app[RUNTIME].guard.is_unlocked:
         log.warning("No key is set (DROID2API_KEYS): everyone who can reach this server can use your credential.")
 
 
@@ -132,7 +141,7 @@ async def serve(settings: Settings, source: Source | None = None, *, demo: float
         if source:
             with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
                 loop.add_signal_handler(signal.SIGHUP, app[RELOADER].ask)
-        if app[CURRENT].guard.is_open and demo is None:
+        if app[RUNTIME].guard.is_open and demo is None:
             log.warning(OPEN_WARNING)
         await stop.wait()
 
@@ -152,7 +161,7 @@ def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> 
 
 
 def _credential(settings: Settings, app: web.Application) -> str:
-    source = app[CURRENT].auth.source
+    source = app[RUNTIME].shared.source
     own = sorted({m.endpoint.api_key_env for m in settings.models.values() if m.endpoint.api_key_env})
     shared = "each client's own (no credential is configured)" if source == "client" else source
     return ", ".join([shared, *(f"{name} for its endpoint{_unset(settings, name)}" for name in own)])

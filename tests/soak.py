@@ -25,7 +25,7 @@ import aiohttp
 import orjson
 
 from droid2api.demo import Demo
-from droid2api.server.keys import CURRENT, RUNNING
+from droid2api.server.keys import RUNNING, RUNTIME
 from tests.formats.sdk import wire_events
 from tests.gateway.faults import check_envelope, stream_outcome
 from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for
@@ -84,7 +84,7 @@ async def soak(streams: int, seconds: float) -> int:
                 await asyncio.sleep(0.5)
                 before = _open_files(), len(asyncio.all_tasks())
                 loader.stdin.write(f"{gateway.url}\n".encode())
-                memory, refreshing = [], asyncio.create_task(_refresh_all_the_time(gateway.app[CURRENT].auth))
+                memory, refreshing = [], asyncio.create_task(_refresh_all_the_time(gateway.app[RUNTIME].shared))
                 told = asyncio.create_task(loader.stdout.readline())
                 while not told.done():
                     memory.append(_memory())
@@ -101,9 +101,9 @@ async def soak(streams: int, seconds: float) -> int:
         await loader.wait()
 
 
-async def _refresh_all_the_time(auth) -> None:
+async def _refresh_all_the_time(credential) -> None:
     while True:
-        await auth.refresh()
+        await credential.refresh_now()
         await asyncio.sleep(1)
 
 

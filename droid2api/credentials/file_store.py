@@ -1,71 +1,24 @@
-"""Where rotating tokens are kept, for one process and for all that share them: a file here, Redis in redis_store.py.
-
-Whoever refreshes holds the store's lock, reads first, and writes before others may read: so one process refreshes
-and the others go on with what it stored.
-"""
+"""Tokens in a file, auth.json, for the processes of one machine. Redis is in redis_store.py."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import logging
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 import orjson
 
+from droid2api.credentials.tokens import StoreError, Tokens, expiry, key_hash
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api.auth")
 
-ASSUMED_LIFETIME = 8 * 3600.0
-"""Seconds that an access token lives which does not say so itself."""
-LAST_DATE = 1e11
-"""Seconds since the epoch: what claims to live longer is no date that can be told."""
 LOCK_POLL = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Two are equal that hold the same secrets. Times are in seconds since the epoch, by this machine's clock."""
-
-    access: str
-    refresh: str
-    expires_at: float = field(default=0, compare=False)
-    received_at: float = field(default=0, compare=False)
-
-
-class StoreError(Exception):
-    """The store cannot be used now. The text says which and why, and holds no secret."""
-
-
-class TokenStore(Protocol):
-    """`remote`: others may write it at any time, and it may lose what it had."""
-
-    remote: bool
-
-    async def read(self) -> Tokens | None:
-        """None when it has none that can be used. Raises StoreError."""
-
-    async def write(self, tokens: Tokens) -> None:
-        """Whole or not at all. Raises StoreError."""
-
-    def lock(self) -> AbstractAsyncContextManager[None]:
-        """Waits until no other process holds it; one that died holds it no more. Raises StoreError."""
-
-    async def close(self) -> None: ...
-
-
-def key_hash(key: str) -> str:
-    """Tells which DROID_REFRESH_KEY tokens belong to; those of another are not used."""
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 class FileStore:
@@ -173,20 +126,3 @@ else:
         except OSError:
             log.debug("The file system of the token file has no locks.")
         return True
-
-
-def expiry(access_token: str, received_at: float) -> float:
-    """When a token ends, by the clock that says `received_at`: a JWT says so, of another 8 hours are assumed.
-
-    A JWT tells its lifetime too (`iat`), and that holds even where this machine's clock is wrong.
-    """
-    try:
-        payload = access_token.split(".")[1]
-        claims: Json = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        expires_at = float(claims["exp"])
-        issued_at = float(claims.get("iat") or 0)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        return received_at + ASSUMED_LIFETIME
-    if 0 < issued_at < expires_at < LAST_DATE:
-        return received_at + expires_at - issued_at
-    return expires_at if received_at < expires_at < LAST_DATE else received_at + ASSUMED_LIFETIME

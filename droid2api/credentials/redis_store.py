@@ -1,6 +1,6 @@
 """Tokens in Redis, for gateways on many machines that share one DROID_REFRESH_KEY. Needs `droid2api[redis]`.
 
-One hash holds the tokens, a key beside it is the lock. Times are told by Redis' clock, since machines' clocks differ.
+One hash holds the tokens, a key beside it is the lock. Times are by Redis' clock, since machines' clocks differ.
 Redis must keep its data (appendonly): a refresh token that was used is worthless, and DROID_REFRESH_KEY is the first.
 """
 
@@ -18,11 +18,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from droid2api.credentials.file_store import StoreError, Tokens, expiry, key_hash
+from droid2api.credentials.tokens import StoreError, Tokens, expiry, key_hash
 from droid2api.errors import ConfigError
 
 LOCK_SECONDS = 45.0
-"""Longer than a refresh may take. A holder that died or was cut off blocks the others no longer than this."""
+"""Longer than a refresh may take. One that died or was cut off with the lock blocks the others no longer than this."""
 LOCK_POLL = 0.1
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 CONNECT_TIMEOUT = 3.0
@@ -33,6 +33,7 @@ class RedisStore:
     remote = True
 
     def __init__(self, url: str, key: str) -> None:
+        """Raises ConfigError when `url` is none of Redis'."""
         try:
             self._redis = Redis.from_url(
                 url,
@@ -47,14 +48,14 @@ class RedisStore:
             ) from None
         place = self._redis.connection_pool.connection_kwargs
         self._place = place.get("path") or f"{place.get('host', 'localhost')}:{place.get('port', 6379)}"
-        self._name = f"droid2api:{{{key_hash(key)}}}"  # braces keep both keys on one node of a cluster
+        self._name = f"droid2api:{{{key_hash(key)}}}"
         self._version = 0
         self._release = self._redis.register_script(RELEASE)
         self._left = ""  # the token of a lock that could not be released
 
     async def read(self) -> Tokens | None:
         """None also for what is older than what was here before: Redis has lost its last seconds."""
-        with self._told():
+        with self._errors_named():
             async with self._redis.pipeline() as pipeline:
                 pipeline.time()
                 pipeline.hgetall(f"{self._name}:tokens")
@@ -68,7 +69,7 @@ class RedisStore:
         return Tokens(access, stored["refresh"], expiry(access, received_at), received_at)
 
     async def write(self, tokens: Tokens) -> None:
-        with self._told():
+        with self._errors_named():
             seconds, micros = await self._redis.time()
             fields: dict[str, str | float] = {
                 "access": tokens.access,
@@ -76,16 +77,16 @@ class RedisStore:
                 "received_at": seconds + micros / 1e6 - max(time.time() - tokens.received_at, 0),
                 "version": self._version + 1,
             }
-            async with self._redis.pipeline() as pipeline:
+            async with self._redis.pipeline() as pipeline:  # of one command, since the client's own types are wrong
                 pipeline.hset(f"{self._name}:tokens", items=list(chain(*fields.items())))
                 await pipeline.execute()
         self._version += 1
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
-        """Its time is limited, and it is only released by the token that took it."""
+        """It ends by itself after a time, and only the process that has it releases it."""
         name, token = f"{self._name}:lock", uuid.uuid4().hex
-        with self._told():
+        with self._errors_named():
             if self._left:
                 await self._release(keys=[name], args=[self._left])
                 self._left = ""
@@ -104,7 +105,7 @@ class RedisStore:
             await self._redis.aclose()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_named(self) -> Iterator[None]:
         try:
             yield
         except (RedisError, OSError) as error:  # TimeoutError is one too

@@ -18,8 +18,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from droid2api.config import Model, Settings, Timeouts
-from droid2api.credentials.manager import AuthManager
+from droid2api.credentials.credential import Credential
 from droid2api.errors import GatewayError, StreamError, UpstreamError
+from droid2api.formats import client_keys
 from droid2api.gateway.exchange import Exchange
 
 CONNECT_DELAYS = (0.2, 0.6)
@@ -34,14 +35,12 @@ def open_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
-def authorize(headers: CIMultiDict[str], model: Model, credential: str) -> None:
-    own = model.format.KEY_HEADER
-    if model.endpoint.api_key_env and own != "authorization":
-        headers[own] = credential
-    else:
-        headers["authorization"] = f"Bearer {credential}"
-    for name, value in model.endpoint.headers.items():
-        headers[name] = value
+def authorized(headers: CIMultiDict[str], model: Model, credential: Mapping[str, str]) -> CIMultiDict[str]:
+    """The headers of one try. What the endpoint's configuration says wins over all."""
+    complete = headers.copy()
+    for name, value in (*credential.items(), *model.endpoint.headers.items()):
+        complete[name] = value
+    return complete
 
 
 def passed_headers(response: aiohttp.ClientResponse, beginnings: tuple[str, ...]) -> dict[str, str]:
@@ -60,11 +59,16 @@ def passed_headers(response: aiohttp.ClientResponse, beginnings: tuple[str, ...]
 
 
 class Upstream:
-    """Sends requests with the credential that AuthManager gives."""
+    """Sends each request with the credential of its endpoint; `credentials` has them by the endpoints' names."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, auth: AuthManager) -> None:
+    def __init__(
+        self, settings: Settings, session: aiohttp.ClientSession, credentials: Mapping[str, Credential]
+    ) -> None:
         self._session = session
-        self._auth = auth
+        self._credentials = credentials
+        self._formats = settings.formats
+        self._gateway_keys = settings.api_keys
+        self._configured = [text for model in settings.models.values() for text in model.endpoint.headers.values()]
         self._timeouts = settings.timeouts
         # no limit on the whole call: streams are long
         self._limits = aiohttp.ClientTimeout(total=None, connect=settings.timeouts.connect, sock_read=None)
@@ -76,22 +80,27 @@ class Upstream:
         return error
 
     def secrets(self, client: Mapping[str, str]) -> list[str]:
-        return self._auth.secrets(client)
+        """What an upstream may repeat of what it was sent for a client with these headers."""
+        known = [secret for credential in set(self._credentials.values()) for secret in credential.secrets()]
+        known += [*self._configured, *client_keys(self._formats, client)]
+        return [secret for secret in known if len(secret) > 7]  # a shorter one is a dummy, and may be a word
 
     @asynccontextmanager
     async def post(
         self, model: Model, url: str, headers: CIMultiDict[str], body: bytes, client: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to a POST, whatever its status; a 401 for our own token is tried once more with a new one.
+        """The answer to a POST, whatever its status; a 401 is tried once more when the credential could be renewed.
 
         Raises CredentialError; UpstreamError 502 when the upstream cannot be reached, 504 when it says nothing.
         """
+        credential = self._credentials[model.endpoint.name]
+        # the gateway's own keys are not for the upstream
+        keys = [key for key in client_keys(self._formats, client) if key not in self._gateway_keys]
         for last in (False, True):
-            credential = await self._auth.credential(model.endpoint, client)
-            authorize(headers, model, credential)
-            response = await self._send(url, headers, body)
+            given = await credential.get(keys)
+            response = await self._send(url, authorized(headers, model, given), body)
             try:
-                if last or response.status != 401 or not await self._auth.replace_rejected(model.endpoint, credential):
+                if last or response.status != 401 or not await credential.renew(given):
                     yield response
                     return
             except UpstreamError as error:

@@ -19,8 +19,10 @@ import dotenv
 import orjson
 
 from droid2api.config import Settings, home
-from droid2api.credentials.file_store import StoreError, Tokens
-from droid2api.credentials.manager import AuthManager
+from droid2api.credentials import chain
+from droid2api.credentials.credential import CLIENT, Credential
+from droid2api.credentials.rotating import RotatingCredential
+from droid2api.credentials.tokens import StoreError, Tokens
 from droid2api.errors import CredentialError
 from droid2api.gateway.upstream import open_session
 from droid2api.observe.masking import masked_url, secret_headers
@@ -56,17 +58,17 @@ async def check(settings: Settings, *, refresh: bool = False, folder: Path | Non
     With `refresh` the token is renewed, and kept as the gateway keeps it. Raises ConfigError.
     """
     async with open_session() as session:
-        auth = AuthManager(settings, session)
+        shared = chain.find_shared(settings, session)
         try:
-            credential = [finding async for finding in _credential(settings, auth, refresh)]
+            credential = [finding async for finding in _credential(settings, shared, refresh)]
         finally:
-            await auth.close()
+            await shared.close()
         urls = {model.endpoint.base_url: f"endpoint {model.endpoint.name}" for model in settings.models.values()}
-        if auth.refreshes:
+        if isinstance(shared, RotatingCredential) and shared.renewable:
             urls[settings.auth.token_url] = "token service"
         reached = await asyncio.gather(*(_reach(session, name, url, settings) for url, name in urls.items()))
     port = await _port(settings)
-    exposed = _exposed(settings, auth)
+    exposed = _exposed(settings, shared)
     files = _files(settings, folder or Path.cwd())
     return [*_config(settings), *credential, *reached, port, *exposed, *files]
 
@@ -81,9 +83,9 @@ def _config(settings: Settings) -> Iterator[Finding]:
         yield Finding("config", warning, "mend it or take it out")
 
 
-def _exposed(settings: Settings, auth: AuthManager) -> Iterator[Finding]:
+def _exposed(settings: Settings, shared: Credential) -> Iterator[Finding]:
     own_keys = any(model.endpoint.api_key_env for model in settings.models.values())
-    if Guard(settings, own_keys or auth.source != "client").is_open:
+    if Guard(settings, own_keys or shared.source != CLIENT).is_open:
         text = f"whoever can reach {settings.host} can use your credential"
         yield Finding("access", text, "set DROID2API_KEYS, or listen on 127.0.0.1")
 
@@ -91,34 +93,38 @@ def _exposed(settings: Settings, auth: AuthManager) -> Iterator[Finding]:
 # -- credential -----------------------------------------------------------------------------------------------------
 
 
-async def _credential(settings: Settings, auth: AuthManager, refresh: bool) -> AsyncIterator[Finding]:
+async def _credential(settings: Settings, shared: Credential, refresh: bool) -> AsyncIterator[Finding]:
     endpoints = {model.endpoint.name: model.endpoint for model in settings.models.values()}.values()
     for endpoint in endpoints:
         if name := endpoint.api_key_env:
             todo = "" if settings.environment.get(name, "").strip() else f"set {name}, or put it into .env"
             yield Finding("credential", f"{name} for endpoint {endpoint.name}{' is not set' if todo else ''}", todo)
     if any(not endpoint.api_key_env for endpoint in endpoints):
-        yield await _shared_credential(settings, auth, refresh)
+        yield await _shared_credential(settings, shared, refresh)
 
 
-async def _shared_credential(settings: Settings, auth: AuthManager, refresh: bool) -> Finding:
-    source = auth.source
-    if source == "client":
+async def _shared_credential(settings: Settings, shared: Credential, refresh: bool) -> Finding:
+    if isinstance(shared, RotatingCredential):
+        return await _rotating_credential(shared, refresh)
+    if shared.source == CLIENT:
         file = home(settings.environment) / ".factory" / "auth.json"
         if file.exists():
             return Finding("credential", f"{file} holds no token that can be read", "log in again with Factory's CLI")
         return Finding("credential", "none is configured: each client must send its own key")
-    if source == "FACTORY_API_KEY":
-        return Finding("credential", "FACTORY_API_KEY: a fixed key, never refreshed")
+    return Finding("credential", f"{shared.source}: a fixed key, never refreshed")
+
+
+async def _rotating_credential(credential: RotatingCredential, refresh: bool) -> Finding:
+    source = credential.source
     try:
-        if refresh and auth.refreshes:
-            await auth.refresh()
-        tokens = await auth.stored()
+        if refresh and credential.renewable:
+            await credential.refresh_now()
+        tokens = await credential.stored()
     except (CredentialError, StoreError) as error:
         return Finding("credential", f"{source}: {error}", f"log in again and renew {source} if this goes on")
-    if problem := auth.describe().get("problem"):
+    if problem := credential.describe().get("problem"):
         return Finding("credential", f"{source}: {problem}", "mend the place where tokens are kept")
-    return _token(source, tokens, auth.refreshes)
+    return _token(source, tokens, credential.renewable)
 
 
 def _token(source: str, tokens: Tokens | None, refreshes: bool) -> Finding:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import orjson
 
 from droid2api.config import Settings
+from droid2api.credentials.credential import AUTHORIZATION, key_headers
 from droid2api.formats import Format
 from droid2api.formats.routes import ClientCall
 from droid2api.gateway.prepare import find_model, prepare
-from droid2api.gateway.upstream import authorize
+from droid2api.gateway.upstream import authorized
 from droid2api.observe.masking import MASK, masked_url, secret_headers
 from droid2api.wire.fields import Json
 
@@ -53,8 +54,8 @@ def explain(settings: Settings, body: Json, format: Format | None = None, model:
     sent = ClientCall(orjson.loads(before), {}, {})  # preparing it may write to the body
     asked, chosen = find_model(settings, format, sent)
     prepared = prepare(settings, chosen, format, sent, _IDS)
-    headers = prepared.headers
-    authorize(headers, chosen, MASK)
+    place = chosen.format.KEY_HEADER if chosen.endpoint.api_key_env else AUTHORIZATION
+    headers = authorized(prepared.headers, chosen, key_headers(MASK, place))
     secret = secret_headers(chosen.endpoint)
     return Explanation(
         format=format.NAME,

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 from aiohttp import web
 
-from droid2api.credentials.manager import AuthManager
+from droid2api.credentials.credential import Credential
 from droid2api.errors import RequestError
 from droid2api.gateway.exchange import Observer
 
@@ -23,14 +23,14 @@ NOT_INSTALLED = (
 )
 
 
-def add_metrics(app: web.Application, observers: list[Observer], auth: Callable[[], AuthManager]) -> None:
-    """Serve /metrics; `auth` gives the application's AuthManager at the time of a scrape."""
+def add_metrics(app: web.Application, observers: list[Observer], credential: Callable[[], Credential]) -> None:
+    """Serve /metrics; `credential` gives the one that the endpoints share at the time of a scrape."""
     if find_spec("prometheus_client") is None:
         app.router.add_get("/metrics", not_installed)
         return
     from droid2api.observe.prometheus import Metrics
 
-    metrics = Metrics(auth)
+    metrics = Metrics(credential)
     observers.append(metrics)
     app.router.add_get("/metrics", metrics.answer)
 

@@ -30,12 +30,13 @@ from aiohttp import web
 
 from droid2api import __version__
 from droid2api.config import Endpoint, Model, Settings
-from droid2api.credentials.manager import AuthManager
+from droid2api.credentials.credential import CLIENT, Credential
+from droid2api.credentials.rotating import RotatingCredential
 from droid2api.errors import ConfigError, CredentialError, GatewayError, RequestError
 from droid2api.gateway.exchange import Exchange
 from droid2api.observe.usage import MOST_TOKENS, read_days
-from droid2api.server.keys import CURRENT, OBSERVERS, PAGE
-from droid2api.server.reload import Current
+from droid2api.server.keys import OBSERVERS, PAGE, RUNTIME
+from droid2api.server.reload import Runtime
 from droid2api.wire.fields import Json
 
 KEPT = 50
@@ -60,7 +61,7 @@ ERROR_SHOWN = 1000
 def add_page(app: web.Application) -> None:
     """Serve the page and what it reads. To be called before others add handlers of shutdown: open pages end first."""
     feed = Feed()
-    status = Status(lambda: app[CURRENT], feed)
+    status = Status(lambda: app[RUNTIME], feed)
     app[OBSERVERS].append(feed)
     app[PAGE] = page
     app.on_shutdown.append(feed.close)
@@ -176,7 +177,7 @@ def _shown(exchange: Exchange) -> Json:
 class Status:
     """The handlers. Each asks for the current settings: they may have been read again."""
 
-    def __init__(self, current: Callable[[], Current], feed: Feed) -> None:
+    def __init__(self, current: Callable[[], Runtime], feed: Feed) -> None:
         self._current = current
         self._feed = feed
         self._started = time.time()
@@ -191,7 +192,7 @@ class Status:
                 "version": __version__,
                 "now": time.time(),
                 "uptime_seconds": round(time.time() - self._started),
-                "credential": _credential(current.auth),
+                "credential": _credential(current.shared),
                 "needs_key": bool(settings.api_keys),
                 "endpoints": [_endpoint(endpoint, settings) for endpoint in endpoints.values()],
                 "models": [_model(model) for model in settings.models.values()],
@@ -228,32 +229,33 @@ class Status:
         from droid2api.observe.setups import NO_KEY, setups  # only here: it is not needed for a start
 
         current = self._current()
-        settings, auth = current.settings, current.auth
+        settings = current.settings
         model = request.query.get("model") or None
         if model:
             settings.route(model)
         if not settings.models:
             return _json([])
         scheme = "https" if request.query.get("scheme") == "https" else request.scheme  # a proxy may end TLS
-        key = "YOUR_KEY" if _wants_key(settings, auth) else NO_KEY
+        key = "YOUR_KEY" if _wants_key(current) else NO_KEY
         return _json(list(setups(f"{scheme}://{request.host}", key, settings, model).values()))
 
     async def refresh(self, request: web.Request) -> web.Response:
         """The credential's state after it; a failure is told there."""
-        auth = self._current().auth
-        if not auth.refreshes:
+        credential = self._current().shared
+        if not (isinstance(credential, RotatingCredential) and credential.renewable):
             raise RequestError("This credential is none that is renewed.", status=409)
         with contextlib.suppress(CredentialError):
-            await auth.refresh(at_once=True)
-        return _json(_credential(self._current().auth))
+            await credential.refresh_now()
+        return _json(_credential(self._current().shared))
 
 
 def _json(value: Any) -> web.Response:
     return web.Response(body=orjson.dumps(value), content_type="application/json", headers=HEADERS)
 
 
-def _credential(auth: AuthManager) -> Json:
-    return auth.describe() | {"refreshes": auth.refreshes}
+def _credential(credential: Credential) -> Json:
+    renewable = isinstance(credential, RotatingCredential) and credential.renewable
+    return credential.describe() | {"refreshes": renewable}
 
 
 def _endpoint(endpoint: Endpoint, settings: Settings) -> Json:
@@ -273,10 +275,10 @@ def _model(model: Model) -> Json:
     }
 
 
-def _wants_key(settings: Settings, auth: AuthManager) -> bool:
+def _wants_key(current: Runtime) -> bool:
     """Whether a client must send a key that means something: to the gateway, or through it to the upstream."""
-    own_keys = all(model.endpoint.api_key_env for model in settings.models.values())
-    return bool(settings.api_keys) or (auth.source == "client" and not own_keys)
+    passed_on = any(credential.source == CLIENT for credential in current.credentials.values())
+    return bool(current.settings.api_keys) or passed_on
 
 
 async def _usage(file: Path) -> Json:

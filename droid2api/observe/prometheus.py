@@ -25,7 +25,8 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from droid2api.credentials.manager import AuthManager
+from droid2api.credentials.credential import Credential
+from droid2api.credentials.rotating import RotatingCredential
 from droid2api.gateway.exchange import End, Exchange
 
 FIRST_TOKEN = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)
@@ -40,7 +41,7 @@ FIELD = re.compile(r"[a-z0-9_.\[\] -]{1,60}")
 class Metrics:
     """An observer, and the handler of /metrics."""
 
-    def __init__(self, auth: Callable[[], AuthManager]) -> None:
+    def __init__(self, credential: Callable[[], Credential]) -> None:
         self._registry = registry = CollectorRegistry()
         self._open: dict[int, Exchange] = {}
         self._fields: set[str] = set()
@@ -72,7 +73,7 @@ class Metrics:
         for end in get_args(End):  # a rate needs a series before its first error
             if Exchange("", "", "", end=end).failed:
                 self._errors(end)
-        registry.register(_Refreshes(auth))
+        registry.register(_Refreshes(credential))
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -112,12 +113,13 @@ class Metrics:
 class _Refreshes(Collector):
     """Read from who counts them."""
 
-    def __init__(self, auth: Callable[[], AuthManager]) -> None:
-        self._auth = auth
+    def __init__(self, credential: Callable[[], Credential]) -> None:
+        self._credential = credential
 
     def collect(self) -> Iterable[Metric]:
-        auth = self._auth()
+        credential = self._credential()
+        refresher = credential.refresher if isinstance(credential, RotatingCredential) else None
         family = CounterMetricFamily("droid2api_token_refreshes", "Refreshes of the credential", labels=["result"])
-        family.add_metric(["done"], auth.refreshes_done)
-        family.add_metric(["failed"], auth.refreshes_failed)
+        family.add_metric(["done"], refresher.done if refresher else 0)
+        family.add_metric(["failed"], refresher.failed if refresher else 0)
         yield family

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, assert_never
 
 import orjson
@@ -13,6 +13,7 @@ from aiohttp import web
 
 from droid2api import __version__
 from droid2api.config import Settings
+from droid2api.credentials.credential import Credential
 from droid2api.errors import RequestError
 from droid2api.formats import Format
 from droid2api.formats.routes import (
@@ -33,26 +34,29 @@ from droid2api.gateway.upstream import open_session
 from droid2api.hub.estimate import estimate_tokens
 from droid2api.server.edge import complete_head, json_response, observed, served_routes
 from droid2api.server.keys import (
-    CURRENT,
     EXCHANGE,
     NOTIFIER,
     OBSERVERS,
     PAGE,
     RELOADER,
     RUNNING,
+    RUNTIME,
     SPEAKERS,
     STARTED,
     STOPPING,
     Handler,
 )
 from droid2api.server.models import model_card, model_cards
-from droid2api.server.reload import Current, Reloader, Source
+from droid2api.server.reload import Reloader, Runtime, Source
 from droid2api.wire.fields import Json
 
 
-def build_core(settings: Settings, source: Source | None = None) -> web.Application:
+def build_core(
+    settings: Settings, source: Source | None = None, credentials: Mapping[str, Credential] | None = None
+) -> web.Application:
     """The gateway's application, without what is optional. Its session and its tasks live from startup to cleanup;
-    from `source` the settings are read again when its files change.
+    from `source` the settings are read again when its files change. `credentials`, by names of endpoints, win over
+    what the settings say.
     """
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[observed])
     app[STARTED] = time.time()
@@ -63,7 +67,7 @@ def build_core(settings: Settings, source: Source | None = None) -> web.Applicat
     app[NOTIFIER] = Notifier(observers)
     app[SPEAKERS] = {}
     app.on_cleanup.insert(0, _notify_of_the_rest)  # before those end who want to know
-    app.cleanup_ctx.append(_lifecycle(settings, source))
+    app.cleanup_ctx.append(_lifecycle(settings, source, credentials))
     app.on_response_prepare.append(complete_head)
     app.router.add_get("/", index)
     app.router.add_get("/health", health)
@@ -85,20 +89,22 @@ async def _notify_of_the_rest(app: web.Application) -> None:
     app[NOTIFIER].flush()
 
 
-def _lifecycle(settings: Settings, source: Source | None) -> Callable[[web.Application], AsyncIterator[None]]:
+def _lifecycle(
+    settings: Settings, source: Source | None, credentials: Mapping[str, Credential] | None
+) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(app: web.Application) -> AsyncIterator[None]:
         async with open_session() as session:
-            current = app[CURRENT] = Current(settings, session)
+            runtime = app[RUNTIME] = Runtime(settings, session, credentials)
             tasks = []
             if source:
-                app[RELOADER] = Reloader(source, current)
+                app[RELOADER] = Reloader(source, runtime)
                 tasks.append(asyncio.create_task(app[RELOADER].run()))
             yield
             for task in tasks:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-            await current.close()
+            await runtime.close()
 
     return run
 
@@ -106,7 +112,7 @@ def _lifecycle(settings: Settings, source: Source | None) -> Callable[[web.Appli
 async def drain(app: web.Application) -> None:
     """Let running answers finish, `timeouts.drain` seconds at the most; then end them with a clean error."""
     running = app[RUNNING]
-    await _wait_for(running, app[CURRENT].settings.timeouts.drain)
+    await _wait_for(running, app[RUNTIME].settings.timeouts.drain)
     app[STOPPING].set()
     for task in running:
         task.cancel()
@@ -125,7 +131,7 @@ async def index(request: web.Request) -> web.Response:
     """A page for a browser, which holds nothing and asks for a key itself; JSON for others."""
     if PAGE in request.app and "text/html" in request.headers.get("Accept", ""):
         return request.app[PAGE]()
-    current = request.app[CURRENT]
+    current = request.app[RUNTIME]
     current.guard.check_key(request.headers)
     endpoints = [route.split(" ")[1] for route in served_routes(current.settings.formats)[2:]]
     return json_response({"name": "droid2api", "version": __version__, "endpoints": endpoints})
@@ -138,8 +144,8 @@ async def hello(request: web.Request) -> web.Response:
 
 async def health(request: web.Request) -> web.Response:
     uptime = round(time.time() - request.app[STARTED])
-    credential = request.app[CURRENT].auth.describe()
-    return json_response({"status": "ok", "version": __version__, "credential": credential, "uptime_seconds": uptime})
+    state = {"status": "ok", "version": __version__, **request.app[RUNTIME].describe(), "uptime_seconds": uptime}
+    return json_response(state)
 
 
 # -- the formats' paths ---------------------------------------------------------------------------------------------
@@ -147,7 +153,7 @@ async def health(request: web.Request) -> web.Response:
 
 def _handler(format: Format, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        current, started = request.app[CURRENT], request.app[STARTED]
+        current, started = request.app[RUNTIME], request.app[STARTED]
         match route:
             case Answer():
                 return await _answer(request, format)
@@ -185,7 +191,7 @@ async def _count_tokens(request: web.Request, format: Format, route: CountTokens
 
 async def _read_call(request: web.Request, format: Format) -> Call:
     """What the client sent, with its model found. Raises RequestError."""
-    exchange, current = request[EXCHANGE], request.app[CURRENT]
+    exchange, current = request[EXCHANGE], request.app[RUNTIME]
     exchange.format = format.NAME
     try:
         sent = ClientCall(await _read_json(request), request.match_info, request.query)

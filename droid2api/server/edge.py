@@ -17,7 +17,7 @@ from droid2api.gateway.exchange import Exchange, client_name
 from droid2api.gateway.lanes import BODY_LIMIT
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.server.guard import CORS_HEADERS
-from droid2api.server.keys import CURRENT, EXCHANGE, NOTIFIER, RUNNING, SPEAKERS, STOPPING, Handler
+from droid2api.server.keys import EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api")
@@ -60,7 +60,7 @@ async def _answer(request: web.Request, handler: Handler, exchange: Exchange) ->
     except GatewayError as error:
         return _refuse(request, error)
     except web.HTTPNotFound:
-        served = ", ".join(served_routes(request.app[CURRENT].settings.formats))
+        served = ", ".join(served_routes(request.app[RUNTIME].settings.formats))
         return _error_response(request, RequestError(f"No such path. This gateway serves: {served}.", status=404))
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
@@ -94,7 +94,7 @@ def served_routes(formats: tuple[Format, ...]) -> list[str]:
 
 def _let_in(request: web.Request) -> web.Response | None:
     """The answer to a preflight. Raises RequestError or CredentialError for who must not be served."""
-    guard, origin = request.app[CURRENT].guard, request.headers.get("Origin")
+    guard, origin = request.app[RUNTIME].guard, request.headers.get("Origin")
     if request.method == "OPTIONS" and origin:
         guard.check_preflight(origin, request.headers)
         return web.Response(status=204, headers=CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
@@ -120,7 +120,7 @@ async def complete_head(request: web.Request, response: web.StreamResponse) -> N
     response.headers["x-request-id"] = exchange.id
     response.headers.setdefault("request-id", exchange.id)
     origin = request.headers.get("Origin")
-    if origin and request.app[CURRENT].guard.allows_origin(origin, request.headers):
+    if origin and request.app[RUNTIME].guard.allows_origin(origin, request.headers):
         response.headers.update(CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
 
 
@@ -128,7 +128,7 @@ def _error_response(request: web.Request, error: GatewayError) -> web.Response:
     headers = dict(error.headers)
     if isinstance(error, RequestError | CredentialError) and error.status < 500:
         headers["x-should-retry"] = "false"  # Claude Code and the SDKs would try again for minutes
-    format = spoken(request.app[CURRENT].settings.formats, request.path, request.headers)
+    format = spoken(request.app[RUNTIME].settings.formats, request.path, request.headers)
     return json_response(format.encode_error(error), error.status, headers)
 
 

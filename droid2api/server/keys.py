@@ -10,11 +10,11 @@ from aiohttp import web
 
 from droid2api.formats import Format
 from droid2api.gateway.exchange import Exchange, Notifier, Observer
-from droid2api.server.reload import Current, Reloader
+from droid2api.server.reload import Reloader, Runtime
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-CURRENT = web.AppKey("current", Current)
+RUNTIME = web.AppKey("runtime", Runtime)
 """The settings and what is made from them; from the app's startup on."""
 RELOADER = web.AppKey("reloader", Reloader)
 OBSERVERS: web.AppKey[list[Observer]] = web.AppKey("observers")

@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
 from droid2api.config import Settings
-from droid2api.credentials.manager import AuthManager
+from droid2api.credentials import chain
+from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.errors import ConfigError
 from droid2api.gateway.logs import start_logging
 from droid2api.gateway.upstream import Upstream
 from droid2api.server.guard import Guard
+from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api.reload")
 
@@ -47,51 +49,77 @@ def _mark(file: Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-class Current:
-    """The settings in force and what is made from them, together replaced by `apply`."""
+class Runtime:
+    """The settings in force and what is made from them, replaced as a whole by `apply`.
+
+    `credentials` has one for each endpoint that a model uses, by the endpoint's name; `shared` is that of all endpoints
+    without one of their own. `given` are credentials made elsewhere: they win, and stay until the end.
+    """
 
     settings: Settings
-    auth: AuthManager
+    shared: Credential
+    credentials: Mapping[str, Credential]
     guard: Guard
     upstream: Upstream
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, settings: Settings, session: aiohttp.ClientSession, given: Mapping[str, Credential] | None = None
+    ) -> None:
+        """Raises ConfigError. Needs a running loop: the credentials are kept fresh from now on."""
         self._session = session
-        self._make(settings, AuthManager(settings, session))
-        self._refreshing = asyncio.create_task(self.auth.run())
+        self._given = dict(given or {})
+        self._make(settings, chain.find_shared(settings, session))
+        self._tasks = {each: asyncio.create_task(each.run()) for each in {self.shared, *self._given.values()}}
 
     async def apply(self, settings: Settings) -> None:
         """Raises ConfigError when they cannot be used; then nothing has changed."""
-        before = self.auth
-        if before.holds_for(settings):
-            before.take(settings)
+        before = self.shared
+        if chain.is_unchanged(before, self.settings, settings):
             self._make(settings, before)
             return
-        self._make(settings, AuthManager(settings, self._session))
-        await self._end_refreshing(before)
-        self._refreshing = asyncio.create_task(self.auth.run())
+        self._make(settings, chain.find_shared(settings, self._session))
+        await self._end(before)
+        self._tasks[self.shared] = asyncio.create_task(self.shared.run())
 
     async def close(self) -> None:
-        await self._end_refreshing(self.auth)
+        for credential in list(self._tasks):
+            await self._end(credential)
 
-    def _make(self, settings: Settings, auth: AuthManager) -> None:
-        own_keys = any(model.endpoint.api_key_env for model in settings.models.values())
-        guard = Guard(settings, own_keys or auth.source != "client")
-        self.upstream = Upstream(settings, self._session, auth)
-        self.settings, self.auth, self.guard = settings, auth, guard
+    def describe(self) -> Json:
+        """The credentials' state for /health: the shared one, and each that was given."""
+        state: Json = {"credential": self.shared.describe()}
+        if self._given:
+            state["credentials"] = {name: credential.describe() for name, credential in self._given.items()}
+        return state
 
-    async def _end_refreshing(self, auth: AuthManager) -> None:
-        self._refreshing.cancel()
-        await asyncio.wait([self._refreshing])  # to await the task itself could hide that this one is cancelled
-        await auth.close()
+    def _make(self, settings: Settings, shared: Credential) -> None:
+        self.credentials = {
+            model.endpoint.name: self._given.get(model.endpoint.name)
+            or chain.choose(model.endpoint, model.format.KEY_HEADER, settings.environment, shared)
+            for model in settings.models.values()
+        }
+        self.guard = Guard(settings, holds_credential(shared, self.credentials))
+        self.upstream = Upstream(settings, self._session, self.credentials)
+        self.settings, self.shared = settings, shared
+
+    async def _end(self, credential: Credential) -> None:
+        task = self._tasks.pop(credential)
+        task.cancel()
+        await asyncio.wait([task])  # to await the task itself could hide that this one is cancelled
+        await credential.close()
+
+
+def holds_credential(shared: Credential, credentials: Mapping[str, Credential]) -> bool:
+    """Whether any request is answered with a credential of the owner's, not the client's."""
+    return any(credential.source != CLIENT for credential in (shared, *credentials.values()))
 
 
 class Reloader:
-    """Looks at the files of `source` and applies what they say to `current`."""
+    """Looks at the files of `source` and applies what they say to `runtime`."""
 
-    def __init__(self, source: Source, current: Current) -> None:
+    def __init__(self, source: Source, runtime: Runtime) -> None:
         self._source = source
-        self._current = current
+        self._runtime = runtime
         self._marks = source.marks()
         self._asked = asyncio.Event()
 
@@ -111,10 +139,10 @@ class Reloader:
                 await self._reload()
 
     async def _reload(self) -> None:
-        before = self._current.settings
+        before = self._runtime.settings
         try:
             settings = self._source.read()
-            await self._current.apply(settings)
+            await self._runtime.apply(settings)
         except ConfigError as error:
             log.error("%s The last good settings stay in force.", error)
             return

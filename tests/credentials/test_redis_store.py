@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from droid2api.credentials import manager as auth
-from droid2api.credentials.file_store import Tokens
-from droid2api.server.keys import CURRENT
-from tests.credentials.test_file_store import credentials, managers_for
-from tests.credentials.test_manager import FIRST_KEY, Service, credential_state, say, settled, until
+from droid2api.credentials import rotating, schedule
+from droid2api.credentials.credential import key_headers
+from droid2api.credentials.tokens import Tokens
+from droid2api.server.keys import RUNTIME
+from tests.credentials.service import FIRST_KEY, Service, accesses, credential_state, rotating_for, say, settled, until
 from tests.harness import gateway_for, serving, settings_for
 from tests.services import Server, free_port, program, running
 
@@ -36,8 +36,8 @@ def environment(redis):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(auth, "RETRY_DELAYS", (0.05, 0.1))
-    monkeypatch.setattr(auth, "CHECK_EVERY", 0.05)
+    monkeypatch.setattr(schedule, "RETRY_DELAYS", (0.05, 0.1))
+    monkeypatch.setattr(rotating, "SYNC_EVERY", 0.05)
 
 
 async def health(gateway, state):
@@ -49,30 +49,30 @@ async def health(gateway, state):
 
 async def test_replicas_make_one_refresh(tmp_path, environment):
     service = Service()
-    async with managers_for(tmp_path, service, 4, environment) as (managers, endpoint):
-        assert await credentials(managers, endpoint) == {service.access_token}
+    async with rotating_for(tmp_path, service, 4, environment) as rotatings:
+        assert await accesses(rotatings) == {service.access_token}
         assert service.calls == [FIRST_KEY]
         old = service.access_token
-        assert all(await asyncio.gather(*(manager.replace_rejected(endpoint, old) for manager in managers)))
-        assert await credentials(managers, endpoint) == {service.access_token} != {old}
+        assert all(await asyncio.gather(*(rotating.renew(key_headers(old)) for rotating in rotatings)))
+        assert await accesses(rotatings) == {service.access_token} != {old}
         assert len(service.calls) == 2
-        assert managers[0].describe()["store"] == "redis"
-    async with managers_for(tmp_path, service, 1, environment) as (managers, endpoint):
-        assert await credentials(managers, endpoint) == {service.access_token}  # a new replica
+        assert rotatings[0].describe()["store"] == "redis"
+    async with rotating_for(tmp_path, service, 1, environment) as rotatings:
+        assert await accesses(rotatings) == {service.access_token}  # a new replica
     assert service.refreshes == len(service.calls) == 2
     assert not (tmp_path / "data").exists()
 
 
 async def test_tokens_of_another_key_are_not_used(tmp_path, environment):
     service = Service()
-    async with managers_for(tmp_path, service, 1, environment) as (managers, endpoint):
-        await credentials(managers, endpoint)
-        names = await managers[0]._store._redis.keys("*")
+    async with rotating_for(tmp_path, service, 1, environment) as rotatings:
+        await accesses(rotatings)
+        names = await rotatings[0]._kept.store._redis.keys("*")
     assert len(names) == 1
     assert FIRST_KEY not in names[0]
     service.refresh_token = "another"
-    async with managers_for(tmp_path, service, 1, environment | {"DROID_REFRESH_KEY": "another"}) as (managers, where):
-        await credentials(managers, where)
+    async with rotating_for(tmp_path, service, 1, environment | {"DROID_REFRESH_KEY": "another"}) as rotatings:
+        await accesses(rotatings)
     assert service.calls == [FIRST_KEY, "another"]
 
 
@@ -95,7 +95,7 @@ async def test_redis_dies_and_returns(tmp_path, redis, environment, quick, caplo
         good, service.access_token = service.access_token, "another"
         assert (await say(gateway))[0] == 401  # no refresh without the shared lock
         service.access_token = good
-        gateway.app[CURRENT].auth._ends = 0
+        gateway.app[RUNTIME].shared._schedule._ends = 0
         for _ in range(3):
             told.append(await say(gateway))
             assert told[-1][0] == 503
@@ -152,11 +152,11 @@ async def test_it_returns_with_old_data(tmp_path, redis, environment, quick, los
         gateway_for(settings_for(tmp_path, upstream, environment)) as gateway,
     ):
         await settled(gateway)
-        manager = gateway.app[CURRENT].auth
-        client = manager._store._redis
+        shared = gateway.app[RUNTIME].shared
+        client = shared._kept.store._redis
         (name,) = [name for name in await client.keys("*") if name.endswith("tokens")]
         before = await client.hgetall(name)
-        assert await manager.replace_rejected(manager._settings.endpoints["anthropic"], service.access_token)
+        assert await shared.renew(key_headers(service.access_token))
         await client.delete(name)
         if lost == "the last":
             await client.hset(name, mapping=before)
@@ -169,11 +169,11 @@ async def test_it_returns_with_old_data(tmp_path, redis, environment, quick, los
 
 async def test_a_holder_that_died_blocks_only_until_its_time_is_over(tmp_path, environment):
     service = Service()
-    async with managers_for(tmp_path, service, 1, environment) as (managers, endpoint):
-        store = managers[0]._store
+    async with rotating_for(tmp_path, service, 1, environment) as rotatings:
+        store = rotatings[0]._kept.store
         await store._redis.set(f"{store._name}:lock", "of one that died", px=700)
         began = time.monotonic()
-        assert await credentials(managers, endpoint) == {service.access_token}
+        assert await accesses(rotatings) == {service.access_token}
         assert 0.4 < time.monotonic() - began < 3
         async with store.lock():
             assert 30_000 < await store._redis.pttl(f"{store._name}:lock") <= 45_000
@@ -184,8 +184,8 @@ async def test_a_holder_that_died_blocks_only_until_its_time_is_over(tmp_path, e
 
 async def test_times_are_told_by_its_clock(tmp_path, environment, monkeypatch):
     """Machines' clocks differ: a token that one stored lives as long for the other."""
-    async with managers_for(tmp_path, Service(), 2, environment) as (managers, _):
-        one, two = (manager._store for manager in managers)
+    async with rotating_for(tmp_path, Service(), 2, environment) as rotatings:
+        one, two = (rotating._kept.store for rotating in rotatings)
         now = time.time()
         monkeypatch.setattr("droid2api.credentials.redis_store.time.time", lambda: now + 5000)
         await one.write(Tokens("opaque", "refresh", now + 5000 + 8 * 3600, now + 5000))
@@ -214,7 +214,7 @@ async def test_it_has_no_memory_left(tmp_path, environment, quick):
         gateway_for(settings_for(tmp_path, upstream, environment)) as gateway,
     ):
         await settled(gateway)
-        client = gateway.app[CURRENT].auth._store._redis
+        client = gateway.app[RUNTIME].shared._kept.store._redis
         await client.config_set("maxmemory", 1)
         good, service.access_token = service.access_token, "another"
         assert (await say(gateway))[0] == 401
@@ -222,7 +222,7 @@ async def test_it_has_no_memory_left(tmp_path, environment, quick):
         assert (await say(gateway))[0] == 200
         await health(gateway, "failing")
         await client.config_set("maxmemory", 0)
-        await until(lambda: not gateway.app[CURRENT].auth._store_problem)
+        await until(lambda: not gateway.app[RUNTIME].shared._kept.problem)
         service.access_token = "another"
         await asyncio.sleep(0.2)
         assert (await say(gateway))[0] == 200

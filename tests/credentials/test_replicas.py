@@ -16,8 +16,17 @@ import orjson
 import pytest
 
 from droid2api.demo import Demo
-from tests.credentials.test_manager import FIRST_KEY, Service, read_json
-from tests.harness import BY_TYPE, PATHS, Scripted, body_of, demo_gateway, scripted_gateway, serving, settings_for
+from tests.credentials.service import FIRST_KEY, Service, read_json
+from tests.harness import (
+    BY_TYPE,
+    PATHS,
+    Scripted,
+    body_of,
+    demo_gateway,
+    scripted_gateway,
+    serving,
+    settings_for,
+)
 from tests.services import Server, free_port, program, running
 
 ROOT = Path(__file__).parents[2]

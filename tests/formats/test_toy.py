@@ -15,7 +15,7 @@ from droid2api.demo import Demo
 from droid2api.errors import UpstreamError
 from droid2api.formats import FORMATS, Format
 from droid2api.observe.explain import explain
-from droid2api.server.keys import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.formats import toy
 from tests.harness import BODIES, BY_TYPE, MODELS, PATHS, gateway_for, serving
 
@@ -142,7 +142,7 @@ async def test_its_key_opens_the_gateway(tmp_path):
 
 async def test_it_is_explained(tmp_path):
     async with running(tmp_path) as gateway:
-        settings = gateway.app[CURRENT].settings
+        settings = gateway.app[RUNTIME].settings
         explained = explain(settings, {"model": "parrot", "messages": [{"role": "user", "content": "Hello"}], "n": 1})
         assert (explained.upstream, explained.body) == ("toy", {"say": [["me", "Hello"]]})
         assert explained.url.endswith("/talk/parrot")

@@ -16,7 +16,7 @@ import pytest
 from droid2api.formats import BY_NAME
 from droid2api.gateway import upstream
 from droid2api.observe.usage import WRITE_EVERY
-from droid2api.server.keys import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.formats.recordings import OWN, STREAMS
 from tests.gateway.faults import (
     PATIENCE,
@@ -473,7 +473,7 @@ async def test_connecting_is_tried_three_times(tmp_path, failures, monkeypatch):
     delays = tuple(600 * delay for delay in upstream.CONNECT_DELAYS)
     monkeypatch.setattr(upstream, "CONNECT_DELAYS", delays)
     async with faulty_gateway(tmp_path, read_and(play)) as gateway:
-        connector, tried = gateway.app[CURRENT].upstream._session.connector, []
+        connector, tried = gateway.app[RUNTIME].upstream._session.connector, []
         monkeypatch.setattr(connector, "_create_connection", functools.partial(connect, connector))
         monkeypatch.setattr(upstream.asyncio, "sleep", sleep)
         answer = await ask(gateway, "common", "anthropic", True)

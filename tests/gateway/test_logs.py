@@ -21,7 +21,7 @@ from droid2api.gateway.logs import BODY_SHOWN, JsonFormatter, TextFormatter, log
 from droid2api.hub.events import Usage
 from droid2api.server import app
 from droid2api.server.app import drain
-from droid2api.server.keys import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.conftest import SECRETS
 from tests.harness import BODIES, BY_TYPE, CHUNK, Scripted, gateway_for, serving, settings_for
 
@@ -165,7 +165,7 @@ async def mistake(gateway, path, script):
     async def fail(*_):
         raise KeyError("inner detail")
 
-    gateway.app[CURRENT].upstream._send = fail
+    gateway.app[RUNTIME].upstream._send = fail
     await ask(gateway, path)
 
 

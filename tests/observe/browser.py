@@ -16,7 +16,7 @@ from droid2api.hub.events import Usage
 from droid2api.observe.page import Feed
 from droid2api.observe.usage import write
 from droid2api.server.keys import OBSERVERS
-from tests.credentials.test_manager import FIRST_KEY, settled
+from tests.credentials.service import FIRST_KEY, settled
 from tests.harness import MODELS, Gateway, gateway_for, serving, settings_for
 
 SWITCHES = (

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from droid2api.demo import Demo
 from droid2api.observe.check import check
-from droid2api.server.keys import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.harness import gateway_for, serving, settings_for
 from tests.services import free_port
 
@@ -230,13 +230,14 @@ def port_of(url):
     return int(url.rpartition(":")[2])
 
 
-async def test_a_port_that_this_gateway_has(tmp_path, upstream):
+async def test_a_port_that_this_gateway_has(tmp_path, upstream, monkeypatch):
     async with gateway_for(settings_for(tmp_path, upstream)) as gateway:
         settings = ours(tmp_path, upstream, port=port_of(gateway.url))
         findings = await check(settings, folder=tmp_path)
         assert problems(findings) == []
         assert "runs there already" in str(findings[-1])
-        gateway.app[CURRENT].auth.problem = "the token could not be refreshed"
+        failing = {"state": "failing", "problem": "the token could not be refreshed"}
+        monkeypatch.setattr(gateway.app[RUNTIME].shared, "describe", lambda: failing)
         problem = await the_problem(settings)
         assert "runs there, but the token could not be refreshed" in problem.text
 

@@ -19,7 +19,8 @@ from droid2api.gateway.exchange import Exchange
 from droid2api.hub.events import Usage
 from droid2api.observe import metrics
 from droid2api.observe.prometheus import MOST_FIELDS
-from droid2api.server.keys import CURRENT, OBSERVERS
+from droid2api.server.keys import OBSERVERS, RUNTIME
+from tests.credentials.service import settled
 from tests.harness import Gateway, serving, settings_for
 
 ROOT = Path(__file__).parent.parent.parent
@@ -159,8 +160,10 @@ async def test_tokens_that_no_upstream_can_mean(tmp_path):
 
 
 async def test_refreshes_are_read_at_the_scrape(tmp_path):
-    async with gateway(tmp_path) as (server, _):
-        server.app[CURRENT].auth.refreshes_done, server.app[CURRENT].auth.refreshes_failed = 3, 2
+    async with gateway(tmp_path, environment={"DROID_REFRESH_KEY": "demo-refresh-0"}) as (server, _):
+        await settled(server)  # it failed, and is not tried again so soon
+        refresher = server.app[RUNTIME].shared.refresher
+        refresher.done, refresher.failed = 3, 2
         found = await scrape(server)
     assert series(found, "token_refreshes_total", result="done") == 3
     assert series(found, "token_refreshes_total", result="failed") == 2

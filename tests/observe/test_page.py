@@ -25,9 +25,9 @@ from droid2api.gateway.exchange import End
 from droid2api.hub.events import Usage
 from droid2api.observe import page
 from droid2api.observe.page import KEPT, KEPT_ERRORS, SHOWN
-from droid2api.server.keys import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.conftest import SECRETS
-from tests.credentials.test_manager import FIRST_KEY, Service, settled
+from tests.credentials.service import FIRST_KEY, Service, settled
 from tests.harness import (
     BY_TYPE,
     Gateway,
@@ -555,7 +555,7 @@ async def test_what_is_not_renewed(tmp_path, environment):
 async def test_settings_that_were_read_again(tmp_path):
     async with gateway(tmp_path, {"DROID_REFRESH_KEY": FIRST_KEY}) as server, events_of(server) as events:
         models = [{"id": "new", "type": "openai"}]
-        await server.app[CURRENT].apply(settings_for(tmp_path, NOWHERE, models=models, **LOCKED))
+        await server.app[RUNTIME].apply(settings_for(tmp_path, NOWHERE, models=models, **LOCKED))
         told = await state_of(server, KEY)
         assert (told["needs_key"], told["credential"]["source"]) == (True, "FACTORY_API_KEY")
         assert [model["id"] for model in told["models"]] == ["new"]

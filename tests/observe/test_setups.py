@@ -23,7 +23,7 @@ from droid2api.demo import Demo
 from droid2api.errors import ConfigError
 from droid2api.observe import commands
 from droid2api.observe.setups import local_url, setups
-from droid2api.server.keys import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests import test_agents
 from tests.harness import demo_gateway, settings_for
 from tests.test_agents import CLAUDE, CLIENTS, CODEX, installed
@@ -146,7 +146,7 @@ def write_files(setup, folder: Path) -> None:
 
 
 def setup_for(gateway, tool, model=None):
-    return setups(gateway.url, KEY, gateway.app[CURRENT].settings, model)[tool]
+    return setups(gateway.url, KEY, gateway.app[RUNTIME].settings, model)[tool]
 
 
 def models_asked(demo: Demo) -> set[str]:

@@ -18,7 +18,7 @@ from droid2api import __version__
 from droid2api.formats import FORMATS
 from droid2api.server import app
 from droid2api.server.edge import served_routes
-from droid2api.server.keys import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.harness import BODIES, BY_TYPE, FORMAT_OF, MODELS, PATHS, Scripted, demo_gateway, scripted_gateway
 
 each_path = pytest.mark.parametrize("path", PATHS.values())
@@ -329,7 +329,7 @@ async def test_a_mistake_in_the_gateway(tmp_path, path, monkeypatch, caplog):
         raise KeyError("inner detail")
 
     async with demo_gateway(tmp_path) as gateway:
-        monkeypatch.setattr(gateway.app[CURRENT].upstream, "_send", fail)
+        monkeypatch.setattr(gateway.app[RUNTIME].upstream, "_send", fail)
         status, _, content = await gateway.ask(path, BODIES[path])
         error_of(path, content)
         assert (status, b"detail" in content, "inner detail" in caplog.text) == (500, False, True)

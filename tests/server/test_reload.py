@@ -14,14 +14,14 @@ import pytest
 
 from droid2api.application import build_app, file_source
 from droid2api.config import Settings
-from droid2api.credentials import manager as auth
+from droid2api.credentials import chain
 from droid2api.credentials.file_store import FileStore
-from droid2api.credentials.manager import AuthManager
+from droid2api.credentials.fixed import FixedKey
 from droid2api.errors import ConfigError
 from droid2api.server import reload
-from droid2api.server.keys import CURRENT, RELOADER
-from droid2api.server.reload import Current, Reloader, Source
-from tests.credentials.test_manager import FIRST_KEY, Service, until
+from droid2api.server.keys import RELOADER, RUNTIME
+from droid2api.server.reload import Reloader, Runtime, Source
+from tests.credentials.service import FIRST_KEY, Service, until
 from tests.harness import BODIES, CHUNK, DONE, Gateway, Scripted, serving, settings_for
 from tests.test_start import environment, get, started, write_config  # noqa: F401 - a fixture
 
@@ -46,8 +46,8 @@ class Live(Gateway):
     script: Scripted
 
     @property
-    def current(self) -> Current:
-        return self.app[CURRENT]
+    def current(self) -> Runtime:
+        return self.app[RUNTIME]
 
     def write(self, **config) -> None:
         write(self.upstream, **config)
@@ -206,14 +206,14 @@ async def test_settings_that_cannot_be_used_change_nothing(caplog, monkeypatch):
     def missing(url, key):
         raise ConfigError("DROID2API_REDIS_URL needs the redis package.")
 
-    monkeypatch.setattr(auth, "_open_redis", missing)
+    monkeypatch.setattr(chain, "_open_redis", missing)
     async with live() as gateway:
         parts = vars(gateway.current).copy()
         write_env(DROID_REFRESH_KEY=FIRST_KEY, DROID2API_REDIS_URL="redis://127.0.0.1:9")
         await until(lambda: said(caplog))
         assert said(caplog) == ["DROID2API_REDIS_URL needs the redis package. The last good settings stay in force."]
         assert vars(gateway.current) == parts
-        assert not gateway.current._refreshing.cancelled()
+        assert not any(task.cancelled() for task in gateway.current._tasks.values())
         assert await gateway.say("one") == 200
 
 
@@ -260,15 +260,15 @@ CHANGES = [
 async def test_who_holds_the_credential(here, config, more, anew):
     service, tasks = Service(), asyncio.all_tasks()
     async with serving(service.app()) as upstream, aiohttp.ClientSession() as session:
-        current = Current(settings_for(here, upstream, KEY), session)
-        before, refreshing = current.auth, current._refreshing
+        current = Runtime(settings_for(here, upstream, KEY), session)
+        before, refreshing = current.shared, current._tasks[current.shared]
         await until(lambda: service.refreshes)
         settings = settings_for(here, upstream, KEY | more, **config)
         await current.apply(settings)
-        assert (current.auth is not before, refreshing.done(), current._refreshing is not refreshing) == (anew,) * 3
-        assert current.upstream._auth is current.auth
-        assert current.settings is current.auth._settings is settings
-        assert not current._refreshing.cancelled()
+        assert (current.shared is not before, refreshing.done(), before not in current._tasks) == (anew,) * 3
+        assert set(current.credentials.values()) == {current.shared} == current._tasks.keys()
+        assert current.upstream._credentials is current.credentials
+        assert current.settings is settings
         await current.close()
     await until(lambda: asyncio.all_tasks() <= tasks)
 
@@ -276,12 +276,12 @@ async def test_who_holds_the_credential(here, config, more, anew):
 async def test_a_login_after_the_start_is_found(here):
     async with aiohttp.ClientSession() as session:
         settings = settings_for(here, "http://127.0.0.1:9", {"HOME": str(here)})
-        current = Current(settings, session)
-        assert current.auth.source == "client"
+        current = Runtime(settings, session)
+        assert current.shared.source == "client"
         (here / ".factory").mkdir()
         (here / ".factory" / "auth.json").write_text('{"access_token": "test-key"}')
         await current.apply(settings)
-        assert current.auth.source == "~/.factory/auth.json"
+        assert current.shared.source == "~/.factory/auth.json"
         await current.close()
 
 
@@ -291,11 +291,11 @@ async def test_a_refresh_under_way_is_not_lost(here):
     service.gate.clear()
     async with serving(service.app()) as upstream, aiohttp.ClientSession() as session:
         data = {"DROID2API_DATA": str(here / "data")}
-        current = Current(settings_for(here, upstream, KEY | data), session)
+        current = Runtime(settings_for(here, upstream, KEY | data), session)
         await until(lambda: service.calls)
         applying = asyncio.create_task(current.apply(settings_for(here, upstream, data | {"FACTORY_API_KEY": "k"})))
         await asyncio.sleep(0.05)
-        assert current.auth.source == "FACTORY_API_KEY"  # requests need not wait for it
+        assert current.shared.source == "FACTORY_API_KEY"  # requests need not wait for it
         assert not applying.done()
         service.gate.set()
         await applying
@@ -310,11 +310,11 @@ async def test_a_stop_in_the_middle_of_a_reload_is_not_swallowed(here, monkeypat
         finally:
             await asyncio.sleep(0.1)
 
-    monkeypatch.setattr(AuthManager, "run", run)
+    monkeypatch.setattr(FixedKey, "run", run)
     settings = settings_for(here, "http://127.0.0.1:9")
     other = replace(settings, environment={"FACTORY_API_KEY": "test-key-2"})
     async with aiohttp.ClientSession() as session:
-        current = Current(settings, session)
+        current = Runtime(settings, session)
         reloader = Reloader(Source(lambda: other, ()), current)
         reloader.ask()
         running = asyncio.create_task(reloader.run())

@@ -1,14 +1,10 @@
-"""Where the credential comes from, and its life cycle against a token endpoint that rotates."""
+"""The life of a rotating token, against a token endpoint that rotates and fails."""
 
 import asyncio
-import base64
 import logging
 import os
 import re
 import stat
-import time
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import orjson
@@ -16,204 +12,27 @@ import pytest
 from aiohttp import web
 
 from droid2api import __main__
-from droid2api.credentials import manager as auth
-from droid2api.credentials.file_store import FileStore, Tokens, expiry
-from droid2api.credentials.manager import AuthManager
-from droid2api.demo import Demo
-from droid2api.server.keys import CURRENT
-from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for
-
-FIRST_KEY = "demo-refresh-0"
-HOUR = 3600
-
-
-@dataclass
-class Service(Demo):
-    """The demo with failures: `token_answer` answers for the token endpoint, `rejects` all access tokens.
-
-    `saved` is a file: what it says when a request comes in is collected in `on_disk`.
-    """
-
-    pace: float = 0
-    token_answer: object = None
-    rejects: bool = False
-    calls: list = field(default_factory=list)
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
-    saved: object = None
-    on_disk: list = field(default_factory=list)
-
-    def __post_init__(self):
-        self.gate.set()
-
-    async def token(self, request):
-        self.calls.append((await request.post())["refresh_token"])
-        await self.gate.wait()
-        if self.token_answer is _breaks:
-            request.transport.abort()
-        return await self.token_answer() if self.token_answer else await super().token(request)
-
-    def _check_credential(self, http):
-        if self.saved:
-            self.on_disk.append(read_json(self.saved)["access_token"])
-        if self.rejects:
-            self.access_token = "another"
-        super()._check_credential(http)
-
-    @property
-    def used(self):
-        """The credentials that came in, oldest first."""
-        return [headers.get("authorization", headers.get("x-api-key")) for _, headers, _ in self.requests]
-
-
-def read_json(path):
-    return orjson.loads(path.read_bytes())
-
-
-def token_with(claims):
-    return f"e30.{base64.urlsafe_b64encode(claims.encode()).decode().rstrip('=')}.demo"
-
-
-def jwt(seconds):
-    return token_with(f'{{"exp": {int(time.time() + seconds)}}}')
-
-
-def log_in(folder, access="", refresh=FIRST_KEY, age=0, **more):
-    """What Factory's own CLI leaves in HOME, `age` seconds ago."""
-    file = folder / "home" / ".factory" / "auth.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(orjson.dumps({"access_token": access, "refresh_token": refresh} | more))
-    make_older(file, age)
-    return file
-
-
-def make_older(file, seconds):
-    then = time.time() - seconds
-    os.utime(file, (then, then))
-
-
-async def say(gateway, type="anthropic", headers=None):
-    status, content = await say_text(gateway, type, headers)
-    return status, orjson.loads(content)
-
-
-async def say_text(gateway, type, headers, **more):
-    status, _, content = await gateway.ask(PATHS[type], body_of(type, **more), headers)
-    return status, content
-
-
-async def credential_state(gateway):
-    return orjson.loads((await gateway.get("/health"))[2])["credential"]
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.005)
-
-
-async def settled(gateway):
-    """Wait for the refresh at the start."""
-    manager = gateway.app[CURRENT].auth
-    await until(lambda: manager._refreshing is not None and manager._refreshing.done())
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(auth, "RETRY_DELAYS", (0.02, 0.05))
-    monkeypatch.setattr(auth, "CLOSE_TIMEOUT", 0.01)
-
-
-@pytest.fixture
-def start(tmp_path):
-    """A gateway in front of a service, with DROID_REFRESH_KEY unless `environment` says other."""
-
-    @asynccontextmanager
-    async def start(service, environment=None, **config):
-        environment = {"DROID_REFRESH_KEY": FIRST_KEY} if environment is None else environment
-        async with (
-            serving(service.app()) as upstream,
-            gateway_for(settings_for(tmp_path, upstream, environment, **config)) as gateway,
-        ):
-            yield gateway
-
-    return start
-
-
-# -- where it comes from --------------------------------------------------------------------------------------------
-
-OWN_KEY = {"api_key_env": "OWN_KEY"}
-ALL = {"OWN_KEY": "own", "FACTORY_API_KEY": "factory", "DROID_REFRESH_KEY": FIRST_KEY}
-
-
-@pytest.mark.parametrize(
-    ("environment", "own_key", "logged_in", "source", "credential"),
-    [
-        (ALL, True, True, "FACTORY_API_KEY", "own"),
-        (ALL, False, True, "FACTORY_API_KEY", "Bearer factory"),
-        (ALL | {"FACTORY_API_KEY": " "}, False, True, "DROID_REFRESH_KEY", "Bearer {access}"),
-        ({}, False, True, "~/.factory/auth.json", "Bearer {access}"),
-        ({}, False, False, "client", "Bearer client"),
-    ],
-    ids=["api_key_env", "FACTORY_API_KEY", "DROID_REFRESH_KEY", "auth.json", "client"],
+from droid2api.credentials import refresher, schedule
+from droid2api.credentials.file_store import FileStore
+from droid2api.credentials.tokens import Tokens
+from droid2api.server.keys import RUNTIME
+from tests.credentials.service import (
+    FIRST_KEY,
+    HOUR,
+    Service,
+    answers,
+    breaks,
+    credential_state,
+    jwt,
+    log_in,
+    make_older,
+    read_json,
+    say,
+    say_text,
+    settled,
+    until,
 )
-async def test_priority(tmp_path, environment, own_key, logged_in, source, credential):
-    service = Service()
-    if logged_in:
-        log_in(tmp_path)
-    async with serving(service.app()) as upstream:
-        endpoint = {"name": "anthropic", "base_url": upstream + "/v1/messages"} | (OWN_KEY if own_key else {})
-        async with gateway_for(settings_for(tmp_path, upstream, environment, endpoint=[endpoint])) as gateway:
-            status, _ = await say(gateway, headers={"x-api-key": "client"})
-            assert status == 200
-            assert service.used == [credential.format(access=service.access_token)]
-            assert (await credential_state(gateway))["source"] == source
-            assert source in __main__._banner(gateway.app[CURRENT].auth._settings, gateway.app, 1, demo=False).replace(
-                "each client's own", "client"
-            )
-
-
-@pytest.mark.parametrize(
-    ("headers", "credential"),
-    [
-        ({"Authorization": "Bearer theirs"}, "Bearer theirs"),
-        ({"authorization": "bearer  theirs "}, "Bearer theirs"),
-        ({"x-api-key": "theirs"}, "Bearer theirs"),
-        ({"Authorization": "Bearer theirs", "x-api-key": "other"}, "Bearer theirs"),
-        ({"Authorization": "Basic dTpw", "x-api-key": "theirs"}, "Bearer theirs"),
-    ],
-)
-async def test_the_clients_own(start, headers, credential):
-    service = Service()
-    async with start(service, {}) as gateway:
-        assert (await say(gateway, headers=headers))[0] == 200
-        assert service.used == [credential]
-
-
-@pytest.mark.parametrize("type", PATHS)
-async def test_no_credential_at_all(start, type):
-    async with start(Service(), {}) as gateway:
-        status, body = await say(gateway, type)
-        assert status == 401
-        assert body["error"]["type"] == "authentication_error"
-        assert ("type" in body) == (type == "anthropic")
-        for way in ("FACTORY_API_KEY", "DROID_REFRESH_KEY", "~/.factory/auth.json", "api_key_env", "Authorization"):
-            assert way in body["error"]["message"]
-
-
-async def test_an_endpoint_whose_own_key_is_missing(tmp_path):
-    endpoint = {"name": "anthropic", "base_url": "http://127.0.0.1:9/v1/messages", "api_key_env": "OWN_KEY"}
-    async with gateway_for(settings_for(tmp_path, "http://127.0.0.1:9", {}, endpoint=[endpoint])) as gateway:
-        status, body = await say(gateway, headers={"x-api-key": "client"})
-        assert status == 401
-        assert "OWN_KEY" in body["error"]["message"]
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"access_token": 1}', '{"refresh_token": ""}', "\xff"])
-async def test_an_unusable_login_is_none(tmp_path, start, content):
-    log_in(tmp_path).write_bytes(content.encode("latin-1"))
-    async with start(Service(), {}) as gateway:
-        assert (await credential_state(gateway))["source"] == "client"
-
+from tests.harness import BY_TYPE, PATHS, gateway_for, serving, settings_for
 
 # -- rotation -------------------------------------------------------------------------------------------------------
 
@@ -350,8 +169,8 @@ async def test_many_rejected_requests_make_one_refresh(start):
     async with start(service) as gateway:
         await settled(gateway)
         service.access_token = "another"
-        answers = await asyncio.gather(*(say(gateway) for _ in range(20)))
-        assert {status for status, _ in answers} == {200}
+        told = await asyncio.gather(*(say(gateway) for _ in range(20)))
+        assert {status for status, _ in told} == {200}
     assert service.refreshes == 2
 
 
@@ -390,34 +209,23 @@ async def _hangs():
     await asyncio.sleep(60)
 
 
-async def _breaks():
-    return web.Response()
-
-
-def _answers(status, text, content_type="application/json"):
-    async def answer():
-        return web.Response(status=status, text=text, content_type=content_type)
-
-    return answer
-
-
 FAILURES = {
     "hangs": (_hangs, 503, "did not answer in time"),
-    "breaks": (_breaks, 503, "is not reachable"),
-    "html": (_answers(200, "<html>log in</html>", "text/html"), 503, "answered 200"),
-    "list": (_answers(200, "[]"), 503, "answered 200"),
-    "no token": (_answers(200, '{"access_token": ""}'), 503, "answered 200"),
-    "500": (_answers(500, "oops"), 503, "answered 500"),
-    "429": (_answers(429, "{}"), 503, "answered 429"),
-    "redirect": (_answers(302, ""), 503, "answered 302"),
-    "invalid_grant": (_answers(400, '{"error": "invalid_grant"}'), 401, "answered 400 (invalid_grant)"),
+    "breaks": (breaks, 503, "is not reachable"),
+    "html": (answers(200, "<html>log in</html>", "text/html"), 503, "answered 200"),
+    "list": (answers(200, "[]"), 503, "answered 200"),
+    "no token": (answers(200, '{"access_token": ""}'), 503, "answered 200"),
+    "500": (answers(500, "oops"), 503, "answered 500"),
+    "429": (answers(429, "{}"), 503, "answered 429"),
+    "redirect": (answers(302, ""), 503, "answered 302"),
+    "invalid_grant": (answers(400, '{"error": "invalid_grant"}'), 401, "answered 400 (invalid_grant)"),
 }
 each_failure = pytest.mark.parametrize(("answer", "status", "message"), FAILURES.values(), ids=FAILURES)
 
 
 @each_failure
 async def test_without_a_token(start, quick, monkeypatch, answer, status, message):
-    monkeypatch.setattr(auth, "REFRESH_TIMEOUT", 0.1)
+    monkeypatch.setattr(refresher, "REFRESH_TIMEOUT", 0.1)
     service = Service(token_answer=answer)
     async with start(service) as gateway:
         told, body = await say(gateway)
@@ -436,7 +244,7 @@ async def test_without_a_token(start, quick, monkeypatch, answer, status, messag
 
 @each_failure
 async def test_with_an_old_token(tmp_path, start, quick, monkeypatch, answer, status, message):
-    monkeypatch.setattr(auth, "REFRESH_TIMEOUT", 0.1)
+    monkeypatch.setattr(refresher, "REFRESH_TIMEOUT", 0.1)
     service = Service(token_answer=answer, access_token=jwt(60))
     log_in(tmp_path, service.access_token, age=8 * HOUR)
     async with start(service, {}) as gateway:
@@ -446,11 +254,11 @@ async def test_with_an_old_token(tmp_path, start, quick, monkeypatch, answer, st
 
 
 async def test_requests_do_not_repeat_a_failed_refresh(start):
-    service = Service(token_answer=_answers(500, ""))
+    service = Service(token_answer=answers(500, ""))
     async with start(service) as gateway:
         await settled(gateway)
-        answers = [(await say(gateway))[0] for _ in range(5)]
-    assert (answers, len(service.calls)) == ([503] * 5, 1)
+        statuses = [(await say(gateway))[0] for _ in range(5)]
+    assert (statuses, len(service.calls)) == ([503] * 5, 1)
 
 
 async def test_an_answer_in_pieces(start):
@@ -472,84 +280,31 @@ async def test_an_answer_in_pieces(start):
     assert service.refreshes == 1
 
 
-# -- the schedule ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("lifetime", "delay"),
-    [(48, 6), (8, 6), (7, 5), (4, 2), (3, 1), (1, 0.25), (0.1, 0.025), (0, 0), (-1, 0)],
-)
-def test_when_the_next_refresh_is(tmp_path, lifetime, delay):
-    manager = AuthManager(settings_for(tmp_path, "http://127.0.0.1", {"DROID_REFRESH_KEY": "r"}), None)
-    now = time.time()
-    manager._hold(Tokens("a", "r", now + lifetime * HOUR, now))
-    assert manager._next_delay() == pytest.approx(max(delay * HOUR, 2), abs=1)
-
-
-def test_failures_wait_longer_and_longer(tmp_path):
-    manager = AuthManager(settings_for(tmp_path, "http://127.0.0.1", {"DROID_REFRESH_KEY": "r"}), None)
-    delays = []
-    for _ in range(40):
-        manager._failed(auth.CredentialError("failed"))
-        delays.append(manager._next_delay())
-    for delay, expected in zip(delays, [2, 4, 8, 16, 32, 64, 128, 256, *[300] * 32], strict=True):
-        assert expected * 0.79 <= delay <= expected * 1.21
-
-
 async def test_the_task_refreshes_again_and_again(start, monkeypatch):
-    monkeypatch.setattr(auth, "REFRESH_EVERY", 0.0)
-    monkeypatch.setattr(auth, "RETRY_DELAYS", (0.01, 0.01))
+    monkeypatch.setattr(schedule, "REFRESH_EVERY", 0.0)
+    monkeypatch.setattr(schedule, "RETRY_DELAYS", (0.01, 0.01))
     service = Service()
     async with start(service) as gateway:
         await until(lambda: service.refreshes >= 3)
         assert (await say(gateway))[0] == 200
 
 
-NOW = 1_800_000_000.0
-
-
-@pytest.mark.parametrize(
-    ("token", "expires_at"),
-    [
-        (token_with('{"exp": 1800000060}'), NOW + 60),
-        (token_with('{"exp":1800000060.5}'), NOW + 60.5),
-        ("opaque", NOW + 8 * HOUR),
-        ("e30.e30.s", NOW + 8 * HOUR),
-        ("a.!!!.c", NOW + 8 * HOUR),
-        (token_with("[]"), NOW + 8 * HOUR),
-        (token_with('{"exp": null}'), NOW + 8 * HOUR),
-        (token_with('{"exp": 1e300}'), NOW + 8 * HOUR),
-        (token_with('{"exp": "nan"}'), NOW + 8 * HOUR),
-        (token_with('{"exp": 1800000060000}'), NOW + 8 * HOUR),
-    ],
-)
-def test_expiry(token, expires_at):
-    assert expiry(token, NOW) == expires_at
-
-
-def test_a_file_of_another_key(tmp_path):
-    file = FileStore(tmp_path / "auth.json", "one")
-    file.save(Tokens("access", "refresh"))
-    assert file.load().refresh == "refresh"
-    assert FileStore(tmp_path / "auth.json", "two").load() is None
-
-
 async def test_refreshes_are_counted(tmp_path, start, quick):
     """The gateway's own, not what it took from another process."""
-    service = Service(token_answer=_answers(500, "{}"))
+    service = Service(token_answer=answers(500, "{}"))
 
     def counts():
-        return manager.refreshes_done, manager.refreshes_failed
+        return shared.refresher.done, shared.refresher.failed
 
     async with start(service) as gateway:
-        manager = gateway.app[CURRENT].auth
-        await until(lambda: manager.refreshes_failed >= 2)
+        shared = gateway.app[RUNTIME].shared
+        await until(lambda: shared.refresher.failed >= 2)
         service.token_answer = None
-        await until(lambda: manager.refreshes_done)
+        await until(lambda: shared.refresher.done)
         done, failed = counts()
         assert (done, failed) == (1, len(service.calls) - 1)
         FileStore(tmp_path / "data" / "auth.json", FIRST_KEY).save(Tokens(jwt(8 * HOUR), "demo-refresh-another"))
-        await manager._refresh_once(manager._tokens)
+        await shared.refresh_now()
         assert counts() == (done, failed)
 
 
@@ -580,7 +335,7 @@ async def test_no_secret_is_told(tmp_path, quick, caplog, chain, failing, monkey
     caplog.set_level(logging.DEBUG)
     echo = orjson.dumps({"error": "invalid_grant", "error_description": "SECRET-refresh is used up"}).decode()
     service = Service(refresh_token="SECRET-refresh", rejects=failing)
-    service.token_answer = _answers(400, echo) if failing else None
+    service.token_answer = answers(400, echo) if failing else None
     told = []
     async with serving(service.app()) as upstream:
         endpoints = [
@@ -603,7 +358,7 @@ async def test_no_secret_is_told(tmp_path, quick, caplog, chain, failing, monkey
                     told += [(await say_text(gateway, type, header, **more))[1] for type in ("common", "anthropic")]
                 told += [(await gateway.ask(path, b"{", header))[2] for path in PATHS.values()]
                 told += [(await gateway.get(path, header))[2] for path in ("/", "/health", "/v1/models", "/SECRE")]
-            monkeypatch.setattr(gateway.app[CURRENT].upstream, "_send", None)  # any mistake in the gateway
+            monkeypatch.setattr(gateway.app[RUNTIME].upstream, "_send", None)  # any mistake in the gateway
             told.append((await say_text(gateway, "common", {"x-api-key": "SECRET-client"}))[1])
             told.append(__main__._banner(settings, gateway.app, 1, demo=False).encode())
     everything = caplog.text.encode() + b"".join(told) + repr(settings.auth).encode()

@@ -1,0 +1,119 @@
+"""One refresh at a time, and what follows when it fails.
+
+A refresh token is good for one use: each refresh gives the next one. So a process runs one refresh at a time, and of
+all processes that share the token only the one that has the store's lock asks the token endpoint; the others take what
+it stored. Nothing is refreshed without that lock: a token that two processes spend is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+from droid2api.credentials.kept_tokens import KeptTokens, local_time
+from droid2api.credentials.schedule import Schedule
+from droid2api.credentials.token_endpoint import TokenEndpoint
+from droid2api.credentials.tokens import StoreError, Tokens
+from droid2api.errors import CredentialError
+
+log = logging.getLogger("droid2api.auth")
+
+REFRESH_TIMEOUT = 30.0
+CLOSE_TIMEOUT = 5.0
+STORE_RETRY = 30.0
+"""The longest pause, in seconds, after a failure of the store: it may be back at any time."""
+
+
+class Refresher:
+    """`done` and `failed` count refreshes since the start."""
+
+    def __init__(self, kept: KeptTokens, endpoint: TokenEndpoint, schedule: Schedule) -> None:
+        self._kept = kept
+        self._endpoint = endpoint
+        self._schedule = schedule
+        self._running: asyncio.Task[None] | None = None
+        self._failure = CredentialError("")
+        self.done = self.failed = 0
+
+    @property
+    def problem(self) -> str:
+        """Why the last refresh failed; "" when all is well."""
+        return self._failure.message if self._schedule.failing else ""
+
+    async def refresh(self) -> None:
+        """Join the refresh that is under way or begin one. Raises CredentialError, after 30 seconds at the latest.
+
+        In the pause after a failure its error is raised again.
+        """
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run(self._kept.current))
+            self._running.add_done_callback(_retrieve)
+        await asyncio.shield(self._running)
+
+    async def close(self) -> None:
+        """A refresh under way has spent its token: to stop it now would lose the next one."""
+        if self._running:
+            await asyncio.wait([self._running], timeout=CLOSE_TIMEOUT)
+            self._running.cancel()
+
+    async def _run(self, stale: Tokens) -> None:
+        try:
+            await self._renew(stale)
+        except _Paused:
+            raise CredentialError(self._failure.message, status=self._failure.status) from None
+        except CredentialError as error:
+            self._fail(error)
+            raise
+        except StoreError as error:
+            self._kept.report(str(error))
+            failure = CredentialError(f"The token can not be refreshed now. {error}", status=503)
+            self._fail(failure, STORE_RETRY)
+            raise failure from None
+        except TimeoutError:
+            place = self._endpoint.place
+            failure = CredentialError(f"The token could not be refreshed: {place} did not answer in time.", status=503)
+            self._fail(failure)
+            raise failure from None
+        self._schedule.succeed()
+
+    def _fail(self, error: CredentialError, *longest_pause: float) -> None:
+        if error.message != self.problem:  # once, not at each try
+            log.warning("%s", error.message)
+        self._failure = error
+        self._schedule.fail(*longest_pause)
+        self.failed += 1
+
+    async def _renew(self, stale: Tokens) -> None:
+        """Use what another process stored, else what the token endpoint gives for the newest refresh token."""
+        kept, paused = self._kept, self._schedule.paused
+        if paused and kept.store.remote and kept.problem:
+            raise _Paused
+        await kept.read()
+        if kept.has_newer_than(stale):
+            return
+        if paused and stale.refresh == kept.current.refresh:
+            raise _Paused
+        async with AsyncExitStack() as locked:
+            async with asyncio.timeout(REFRESH_TIMEOUT):
+                await locked.enter_async_context(kept.store.lock())
+                await kept.read()
+                if kept.has_newer_than(stale):
+                    return
+                tokens = await self._endpoint.refresh(kept.current.refresh)
+            try:  # stored before they are used, and used whether they could be stored or not
+                await kept.save(tokens)
+            finally:
+                kept.replace(tokens)
+        self.done += 1
+        log.info("Token refreshed successfully, expires at: %s", local_time(tokens.expires_at))
+
+
+class _Paused(Exception):
+    """The last refresh failed so short ago that nothing is tried."""
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Whoever waits for the task gets its error; where nobody does, asyncio must not complain."""
+    if not task.cancelled():
+        task.exception()
