@@ -17,6 +17,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.harness import until
+from tests.services import free_port
+
 ROOT = Path(__file__).parent.parent
 SECRET = "sk-very-secret"
 COMMAND = (sys.executable, "-m", "droid2api")
@@ -43,7 +46,7 @@ class Running:
 
 @asynccontextmanager
 async def started(folder: Path, environment: dict[str, str], *arguments: str, command=COMMAND):
-    """A started gateway, once it has printed its banner; `errors` is what it wrote to stderr, complete at the end."""
+    """A started gateway, once it has printed its banner; `errors` is what it writes to stderr, complete at the end."""
     process = await asyncio.create_subprocess_exec(
         *command,
         *arguments,
@@ -53,19 +56,26 @@ async def started(folder: Path, environment: dict[str, str], *arguments: str, co
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    errors = asyncio.create_task(process.stderr.read())
     running = Running("", [], process)
+
+    async def read_errors():
+        async for line in process.stderr:
+            running.errors.append(line.decode().rstrip("\n"))
+
+    reading = asyncio.create_task(read_errors())
     try:
         async with asyncio.timeout(30):
             running.banner = (await process.stdout.read(1 << 16)).decode().splitlines()  # one write, so one read
-        assert running.banner, (await errors).decode()
+        if not running.banner:
+            await reading
+        assert running.banner, running.errors
         running.url = running.banner[0].rpartition(" ")[2]
         yield running
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
-        running.errors += (await errors).decode().splitlines()
+        await reading
         while await process.stdout.read(1 << 16):  # to its end, so that the pipe is closed
             pass
 
@@ -212,7 +222,8 @@ async def test_a_second_signal_does_not_wait_for_running_answers(tmp_path, envir
         async with client.post(f"{running.url}/v1/chat/completions", json=body) as response:
             await response.content.readany()
             running.process.send_signal(signal.SIGINT)
-            await asyncio.sleep(0.3)
+            port = int(running.url.rpartition(":")[2])
+            await until(lambda: not listens(port))
             assert running.process.returncode is None
             assert await running.end(signal.SIGINT) == 0
 
@@ -285,13 +296,12 @@ def test_version_and_help(tmp_path, environment):
     assert "--demo" in run(tmp_path, environment, "--help").stdout
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 # -- environment ----------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 async def test_variables_win_over_config_and_arguments_over_variables(tmp_path, environment):

@@ -21,7 +21,7 @@ from droid2api.credentials.file_store import FileStore, Tokens, expiry
 from droid2api.credentials.manager import AuthManager
 from droid2api.demo import Demo
 from droid2api.server.app import CURRENT
-from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for
+from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for, until
 
 FIRST_KEY = "demo-refresh-0"
 HOUR = 3600
@@ -103,12 +103,6 @@ async def say_text(gateway, type, headers, **more):
 
 async def credential_state(gateway):
     return orjson.loads((await gateway.get("/health"))[2])["credential"]
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.005)
 
 
 async def settled(gateway):
