@@ -163,7 +163,6 @@ async def test_an_open_gateway_is_warned_of(tmp_path, environment, more, warned)
     ("keys", "shown"),
     [
         ({}, "each client's own (no credential is configured)"),
-        ({"FACTORY_API_KEY": SECRET}, "FACTORY_API_KEY"),
         ({"DROID_REFRESH_KEY": SECRET}, "DROID_REFRESH_KEY"),
     ],
 )
@@ -258,13 +257,7 @@ def test_host_that_is_not_here(tmp_path, environment):
     ("content", "said"),
     [
         ('{"port": 3000,\n "models": [}', "line 2, column 13"),
-        ('{"port": "3000"}', "port: must be an integer, not a string."),
         ('{"models": [{"id": "a", "type": "openai", "reasoning": "hi"}]}', "models[0].reasoning: must be one of auto"),
-        ('{"models": [{"id": "a", "type": "gpt"}]}', "models[0].type: must be one of"),
-        ('{"models": [{"type": "openai"}]}', "models[0].id: is required"),
-        ('{"endpoint": [{"name": "openai", "base_url": "nowhere"}]}', "endpoint[0].base_url: must be an http"),
-        ("[]", "must be a JSON object"),
-        ("", "line 1"),
     ],
 )
 def test_wrong_config_is_refused_by_line_or_field(tmp_path, environment, content, said):
@@ -278,12 +271,6 @@ def test_config_that_is_not_there(tmp_path, environment):
     assert refused(run(tmp_path, environment, "--config", "none.json")).startswith("droid2api: none.json: cannot be")
     variable = environment | {"DROID2API_CONFIG": "gone.json"}
     assert refused(run(tmp_path, variable)).startswith("droid2api: gone.json: cannot be read")
-    assert refused(run(tmp_path, environment, "--config", ".")).startswith("droid2api: .: cannot be read")
-
-
-def test_wrong_port_outside_the_config(tmp_path, environment):
-    assert "--port: must be from 0 to 65535" in refused(run(tmp_path, environment, "--port", "70000"))
-    assert "PORT: must be a port number" in refused(run(tmp_path, environment | {"PORT": "http"}))
 
 
 def test_dotenv_that_cannot_be_read(tmp_path, environment):
