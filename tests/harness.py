@@ -50,6 +50,13 @@ DONE = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\nda
 """A small stream of an upstream of the type common: a word, and the end."""
 
 
+async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    """For what has no event: of a thread, of another process, or deep inside."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
     """Serve an application on a free loopback port, as the command line does; gives its URL."""

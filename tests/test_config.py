@@ -196,6 +196,8 @@ def test_what_is_wrong_is_refused(read, tmp_path, value, message):
 def test_broken_json_names_the_line(read):
     with pytest.raises(ConfigError, match=r"config\.json: line 3, column \d+: "):
         read(b'{\n  "port": 3000,\n  models: []\n}')
+    with pytest.raises(ConfigError, match=r"config\.json: line 1"):
+        read(b"")
 
 
 @pytest.mark.parametrize("path", ["nowhere.json", "."])

@@ -146,8 +146,8 @@ def _aider(base_url: str, key: str, settings: Settings, model: str) -> Setup:
 
 
 def _quoted(text: str) -> str:
-    """A string of Python and of TOML: as in JSON, but for the one character that only TOML wants escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A string of Python and of TOML: as in JSON."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 _MAKERS: dict[str, tuple[str, Callable[[str, str, Settings, str], Setup]]] = {

@@ -34,12 +34,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 STREAM = {"model": BY_TYPE["common"], "stream": True, "messages": [{"role": "user", "content": "one two three four"}]}
 
 
-async def until(condition, seconds=10):
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - of another process
-            await asyncio.sleep(0.02)
-
-
 # -- gunicorn -------------------------------------------------------------------------------------------------------
 
 
@@ -151,7 +145,7 @@ async def leave(url, script, headers=None):
         await asyncio.wait_for(script.reached.wait(), 10)
         asking.cancel()
         await asyncio.wait([asking])
-        await asyncio.wait_for(script.left.wait(), 1)
+        await asyncio.wait_for(script.left.wait(), 10)
 
 
 async def test_a_worker_lets_the_upstream_go_with_its_client(tmp_path):
@@ -229,7 +223,6 @@ async def check_paced(url, type):
             whole += chunk
     pauses = [later - earlier for earlier, later in pairwise(arrived)]
     assert sum(pause > 0.1 for pause in pauses) >= 4, pauses
-    assert max(pauses) < 0.6
     assert b"six" in whole
 
 

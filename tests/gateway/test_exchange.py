@@ -12,7 +12,7 @@ from droid2api.gateway import exchange
 from droid2api.gateway.exchange import Exchange, Notifier, client_name
 from droid2api.hub.events import Usage
 from droid2api.server import app
-from droid2api.server.keys import NOTIFIER, OBSERVERS
+from droid2api.server.keys import NOTIFIER, OBSERVERS, RUNNING
 from tests.gateway.faults import recorded
 from tests.harness import (
     BODIES,
@@ -25,6 +25,7 @@ from tests.harness import (
     gateway_for,
     scripted_gateway,
     settings_for,
+    until,
 )
 
 each_pair = pytest.mark.parametrize(("client", "upstream"), PAIRS)
@@ -210,9 +211,9 @@ async def test_a_client_that_leaves_before_its_body_is_whole_is_an_exchange(tmp_
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
         writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
         writer.write(b"Content-Length: 100\r\n\r\n{")
-        await asyncio.sleep(0.05)
+        await until(lambda: gateway.app[RUNNING])
         writer.transport.abort()
-        await asyncio.sleep(0.05)
+        await until(lambda: len(watcher.seen) == 2)
     assert (watcher.only.end, watcher.only.status, watcher.only.model) == ("client left", 0, "")
 
 
@@ -262,7 +263,7 @@ async def test_observers_are_told_a_moment_later_together_and_in_order(monkeypat
     for what, which in news:
         teller.tell(what, which)
     assert watcher.seen == []
-    await asyncio.sleep(0.1)
+    await until(lambda: watcher.seen)
     assert watcher.seen == news
     teller.tell("began", one)
     teller.flush()

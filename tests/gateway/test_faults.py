@@ -16,7 +16,7 @@ import pytest
 from droid2api.formats import BY_NAME
 from droid2api.gateway import upstream
 from droid2api.observe.usage import WRITE_EVERY
-from droid2api.server.keys import RUNTIME
+from droid2api.server.keys import RUNNING, RUNTIME
 from tests.formats.recordings import OWN, STREAMS
 from tests.gateway.faults import (
     PATIENCE,
@@ -30,7 +30,7 @@ from tests.gateway.faults import (
     playing,
     recorded,
 )
-from tests.harness import PAIRS, PATHS, body_of, gateway_for, settings_for
+from tests.harness import PAIRS, PATHS, body_of, gateway_for, settings_for, until
 
 CHUNKED = "Transfer-Encoding: chunked"
 FEW = [("anthropic", "anthropic"), ("openai", "common"), ("common", "openai")]
@@ -599,7 +599,7 @@ async def test_a_client_that_does_not_read_stops_the_upstream(tmp_path, client, 
         while taken < 64_000_000:
             line.writer.write(event)
             try:
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(0.2):
                     await line.writer.drain()
             except TimeoutError:
                 stopped.set()
@@ -702,5 +702,5 @@ async def test_a_body_that_stays_unfinished_holds_nothing_when_its_client_leaves
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
         writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
         writer.write(b"Content-Length: 100\r\n\r\n{")
-        await asyncio.sleep(0.1)
+        await until(lambda: gateway.app[RUNNING])
         writer.transport.abort()

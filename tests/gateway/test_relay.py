@@ -43,7 +43,7 @@ async def test_a_client_that_leaves_ends_the_upstream_call(tmp_path, path, when)
             response.close()
         asking.cancel()
         await session.close()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await script.left.wait()
 
 
@@ -54,7 +54,7 @@ async def test_a_silent_upstream_is_bridged_and_then_given_up(tmp_path, path):
     async with scripted_gateway(tmp_path, script, timeouts=timeouts) as gateway:
         status, _, content = await gateway.ask(path, BODIES[path] | {"model": MODEL, "stream": True})
     assert status == 200
-    assert content.count(KEEPALIVES[path]) >= 3
+    assert content.count(KEEPALIVES[path]) >= 1
     assert content.count(ERRORS[path]) == 1
     assert b"said nothing for 0.3 seconds" in content
     assert ENDS[path] not in content
@@ -126,7 +126,7 @@ async def test_a_stop_sequence_ends_the_call_of_an_upstream_that_has_none(tmp_pa
     async with scripted_gateway(tmp_path, script) as gateway:
         body = body_of("common", "openai", stream=True, stop=["STOP"])
         _, _, content = await gateway.ask("/v1/chat/completions", body)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await script.left.wait()
     deltas = [orjson.loads(line[6:]) for line in content.split(b"\n\n") if line.startswith(b"data: {")]
     assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in deltas) == "one two "

@@ -253,7 +253,7 @@ async def test_silent(tmp_path, client, upstream):
         status, _, content = await ask(gateway, client, upstream)
         assert status == 504
         assert "said nothing for 0.1 seconds" in message_of(client, content)
-        await asyncio.wait_for(script.left.wait(), 2)
+        await asyncio.wait_for(script.left.wait(), 10)
 
 
 @pytest.mark.parametrize("upstream", PATHS)
@@ -319,13 +319,13 @@ async def test_recorded_answers_are_relayed_byte_for_byte(tmp_path, recording):
 
 @each_type
 async def test_a_stream_arrives_while_it_is_made(tmp_path, type):
-    """The first event is there long before the last."""
+    """The first event is there, and the others do not come at all."""
     events = recorded(type, "text.sse").split(b"\n\n")
-    script = Scripted(chunks=[events[0] + b"\n\n", b"\n\n".join(events[1:])], pause=0.5)
+    script = Scripted(chunks=[events[0] + b"\n\n", b"\n\n".join(events[1:])], pause=60)
     async with scripted_gateway(tmp_path, script) as gateway:
         body = body_of(type, stream=True)
         async with gateway.client.post(gateway.url + PATHS[type], json=body) as response:
-            async with asyncio.timeout(0.4):
+            async with asyncio.timeout(10):
                 assert await response.content.readany() == events[0] + b"\n\n"
 
 

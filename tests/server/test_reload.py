@@ -21,8 +21,8 @@ from droid2api.errors import ConfigError
 from droid2api.server import reload
 from droid2api.server.keys import RELOADER, RUNTIME
 from droid2api.server.reload import Reloader, Runtime, Source
-from tests.credentials.service import FIRST_KEY, Service, until
-from tests.harness import BODIES, CHUNK, DONE, Gateway, Scripted, serving, settings_for
+from tests.credentials.service import FIRST_KEY, Service
+from tests.harness import BODIES, CHUNK, DONE, Gateway, Scripted, serving, settings_for, until
 from tests.test_start import environment, get, started, write_config  # noqa: F401 - a fixture
 
 ONE = [{"id": "one", "type": "common"}]
@@ -188,14 +188,19 @@ async def test_a_wrong_file_changes_nothing(here, caplog, name, content, error):
 
 
 async def test_a_file_is_not_read_while_it_is_written(here, caplog, monkeypatch):
-    """Editors write in parts; half a file would be an error in the log."""
-    monkeypatch.setattr(reload, "LOOK_EVERY", 0.06)
+    """Editors write in parts; half a file would be an error in the log. Each look finds one part more."""
+    look, file = Source.marks, here / "config.json"
+
+    def write_and_look(source):
+        if parts:
+            file.write_bytes(whole[: parts.pop(0)])
+        return look(source)
+
     async with live() as gateway:
         gateway.write(models=TWO)
-        whole = (here / "config.json").read_bytes()
-        for part in (10, 50, 100, len(whole)):
-            (here / "config.json").write_bytes(whole[:part])
-            await asyncio.sleep(0.04)
+        whole = file.read_bytes()
+        parts = [10, 50, 100, len(whole)]
+        monkeypatch.setattr(Source, "marks", write_and_look)
         await until(lambda: "two" in gateway.current.settings.models)
     assert said(caplog) == []
 
@@ -294,8 +299,7 @@ async def test_a_refresh_under_way_is_not_lost(here):
         current = Runtime(settings_for(here, upstream, KEY | data), session)
         await until(lambda: service.calls)
         applying = asyncio.create_task(current.apply(settings_for(here, upstream, data | {"FACTORY_API_KEY": "k"})))
-        await asyncio.sleep(0.05)
-        assert current.shared.source == "FACTORY_API_KEY"  # requests need not wait for it
+        await until(lambda: current.shared.source == "FACTORY_API_KEY")  # requests need not wait for it
         assert not applying.done()
         service.gate.set()
         await applying
@@ -321,7 +325,7 @@ async def test_a_stop_in_the_middle_of_a_reload_is_not_swallowed(here, monkeypat
         await until(lambda: current.settings is other)
         await asyncio.sleep(0.02)
         running.cancel()
-        await asyncio.wait([running], timeout=2)
+        await asyncio.wait([running], timeout=10)
         assert running.cancelled()
         await current.close()
 
@@ -358,7 +362,7 @@ async def test_sighup(here, environment):  # noqa: F811
                 assert response.status == 200  # of the demo still
         (here / "config.json").write_text("{")
         running.process.send_signal(signal.SIGHUP)
-        await asyncio.sleep(0.3)
+        await until(lambda: any("line 1, column 2" in line for line in running.errors))
         assert await running.end() == 0
     lines = [json.loads(line) for line in running.errors]
     read, wrong = (line for line in lines if line["logger"] == "droid2api.reload")
