@@ -17,7 +17,7 @@ from aiohttp import web
 from droid2api.credentials.chain import find_shared
 from droid2api.demo import Demo
 from droid2api.server.keys import RUNTIME
-from tests.harness import BY_TYPE, PATHS, serving, settings_for
+from tests.harness import BY_TYPE, PATHS, serving, settings_for, until
 
 FIRST_KEY = "demo-refresh-0"
 KEY = {"DROID_REFRESH_KEY": FIRST_KEY}
@@ -103,12 +103,6 @@ async def say_text(gateway, type, headers, **more):
 
 async def credential_state(gateway):
     return orjson.loads((await gateway.get("/health"))[2])["credential"]
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.005)
 
 
 async def settled(gateway):

@@ -29,9 +29,8 @@ from tests.credentials.service import (
     say,
     script,
     settled,
-    until,
 )
-from tests.harness import gateway_for, serving, settings_for
+from tests.harness import gateway_for, serving, settings_for, until
 
 WRITER = """
 import itertools, os, signal, sys

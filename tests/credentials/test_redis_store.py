@@ -10,8 +10,8 @@ from droid2api.credentials import rotating, schedule
 from droid2api.credentials.credential import key_headers
 from droid2api.credentials.tokens import Tokens
 from droid2api.server.keys import RUNTIME
-from tests.credentials.service import FIRST_KEY, Service, accesses, credential_state, rotating_for, say, settled, until
-from tests.harness import gateway_for, serving, settings_for
+from tests.credentials.service import FIRST_KEY, Service, accesses, credential_state, rotating_for, say, settled
+from tests.harness import gateway_for, serving, settings_for, until
 from tests.services import Server, free_port, program, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]

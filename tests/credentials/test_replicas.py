@@ -26,6 +26,7 @@ from tests.harness import (
     scripted_gateway,
     serving,
     settings_for,
+    until,
 )
 from tests.services import Server, free_port, program, running
 

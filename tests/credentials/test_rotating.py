@@ -30,9 +30,8 @@ from tests.credentials.service import (
     say,
     say_text,
     settled,
-    until,
 )
-from tests.harness import BY_TYPE, PATHS, gateway_for, serving, settings_for
+from tests.harness import BY_TYPE, PATHS, gateway_for, serving, settings_for, until
 
 # -- rotation -------------------------------------------------------------------------------------------------------
 

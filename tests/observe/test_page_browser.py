@@ -14,8 +14,8 @@ from droid2api.application import build_app
 from droid2api.demo import Demo
 from droid2api.observe import page as page_module
 from droid2api.server.keys import RUNTIME
-from tests.credentials.service import FIRST_KEY, Service, settled, until
-from tests.harness import BY_TYPE, Gateway, demo_gateway, gateway_for, serving, settings_for
+from tests.credentials.service import FIRST_KEY, Service, settled
+from tests.harness import BY_TYPE, Gateway, demo_gateway, gateway_for, serving, settings_for, until
 from tests.observe.browser import browser_page, ended, exchange, feed_of, gateway_at_work, tell
 from tests.observe.picture import WIDTH, take
 
