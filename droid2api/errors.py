@@ -5,7 +5,7 @@
     ├── CredentialError     the credential's: none found, or it cannot be renewed
     └── UpstreamError       the upstream's: its own error answer, unreachable (502) or silent (504)
         └── StreamError     the stream's: it broke, or ended before its end
-    WireError               an upstream sent what cannot be read; decoders make a StreamError of it
+    WireError               the upstream's: what it sent cannot be read; the stream's decoder makes a StreamError of it
     ConfigError             the owner's: config.json or the environment; only at the start
 
 A GatewayError knows everything that any format's error envelope needs; it knows no format itself.
@@ -66,7 +66,7 @@ class StreamError(UpstreamError):
 
 
 class WireError(Exception):
-    """The text says what is wrong with what the upstream sent, and quotes nothing of it."""
+    """The text goes on after "The upstream sent": "a tool call without a name"."""
 
 
 class ConfigError(Exception):

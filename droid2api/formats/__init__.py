@@ -6,7 +6,7 @@ nothing outside knows a format by its name or its words. A new format is a new r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import Protocol, TypeAlias
 
 from droid2api.errors import GatewayError
@@ -66,7 +66,9 @@ class Format(Protocol):
 
     KEEPALIVE: bytes
     """What may stand between any two events of a stream."""
-    StreamEncoder: Callable[[Request, Clock, NewId], TurnEncoder]
+
+    def StreamEncoder(self, request: Request, clock: Clock, new_id: NewId, /) -> TurnEncoder:
+        """Writes one answer as a stream."""
 
     def encode_response(self, events: list[Event], request: Request, clock: Clock, new_id: NewId, /) -> Json:
         """A whole answer. Raises the error of a failed turn."""
@@ -100,9 +102,11 @@ class Format(Protocol):
 
     ANSWER_HEADERS: tuple[str, ...]
     """Beginnings of the names of headers that clients act on."""
-    StreamDecoder: Callable[[Target], TurnDecoder]
 
-    def decode_response(self, body: Json, target: Target, /) -> list[Event]:
+    def StreamDecoder(self, target: Target, used_ids: Collection[str] = (), /) -> TurnDecoder:
+        """Reads one answer; no call of it gets one of `used_ids`."""
+
+    def decode_response(self, body: Json, target: Target, used_ids: Collection[str] = (), /) -> list[Event]:
         """A whole answer as events."""
 
     def decode_usage(self, usage: Json, /) -> Usage:

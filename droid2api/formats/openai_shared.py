@@ -15,7 +15,7 @@ BREAKPOINT = "prompt_cache_breakpoint"
 MOST_BREAKPOINTS = 3
 """OpenAI writes its cache four times for a request, once of its own accord."""
 
-ANSWER_HEADERS = ("x-ratelimit-",)
+ANSWER_HEADERS: tuple[str, ...] = ("x-ratelimit-",)
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 

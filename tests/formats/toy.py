@@ -10,7 +10,7 @@ The model is in the path, whether the answer streams in the query, the key in a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 
 import orjson
 
@@ -172,8 +172,8 @@ class StreamDecoder(TurnDecoder):
         self.turn.delta("words", word)
 
 
-def decode_response(body: Json, target: Target) -> list[Event]:
-    decoder = StreamDecoder(target)
+def decode_response(body: Json, target: Target, used_ids: Collection[str] = ()) -> list[Event]:
+    decoder = StreamDecoder(target, used_ids)
     return decoder.feed_values([*({"word": word} for word in body.get("words") or ()), body]) + decoder.close()
 
 

@@ -18,14 +18,15 @@ def test_blocks_that_alternate_come_one_after_the_other():
     turn.open(1, CALL)
     turn.delta(0, "x")
     turn.delta(1, "{")
-    assert turn.take() == [Start("i", "m"), TEXT, Delta("x")]
+    assert turn.drain() == [Start("i", "m"), TEXT, Delta("x")]
     turn.delta(0, "y")
     turn.delta(1, "}")
     turn.end(1)
-    assert turn.take() == [Delta("y")]
+    assert turn.drain() == [Delta("y")]
     turn.end(0)
-    assert turn.take() == [BlockEnd(), CALL, Delta("{}"), BlockEnd()]
-    assert not turn.open_keys()
+    assert turn.drain() == [BlockEnd(), CALL, Delta("{}"), BlockEnd()]
+    assert not turn.is_open(0)
+    assert not turn.is_open(1)
 
 
 def test_a_waiting_block_goes_on_live():
@@ -36,7 +37,7 @@ def test_a_waiting_block_goes_on_live():
     turn.end(0)
     turn.delta(1, "}")
     turn.end(1)
-    assert turn.take() == [Start("", ""), TEXT, BlockEnd(), CALL, Delta("{"), Delta("}"), BlockEnd()]
+    assert turn.drain() == [Start("", ""), TEXT, BlockEnd(), CALL, Delta("{"), Delta("}"), BlockEnd()]
 
 
 def test_finish_ends_what_is_open():
@@ -44,10 +45,10 @@ def test_finish_ends_what_is_open():
     turn.open(0, CALL)
     turn.open(1, OTHER)
     turn.finish(Finish("stop"))
-    assert turn.take()[1:] == [CALL, Delta("{}"), BlockEnd(), OTHER, Delta("{}"), BlockEnd(), Finish("tool_calls")]
+    assert turn.drain()[1:] == [CALL, Delta("{}"), BlockEnd(), OTHER, Delta("{}"), BlockEnd(), Finish("tool_calls")]
     turn.finish(Finish("stop"))
     turn.fail(StreamError("late"))
-    assert turn.take() == []
+    assert turn.drain() == []
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_calls_decide_the_reason(named, called, reason):
     if called:
         turn.open(0, CALL)
     turn.finish(Finish(named))
-    assert turn.take()[-1].reason == reason
+    assert turn.drain()[-1].reason == reason
 
 
 def test_failure_leaves_the_block_open():
@@ -75,14 +76,14 @@ def test_failure_leaves_the_block_open():
     turn.open(1, TEXT)
     turn.fail(error)
     turn.finish(Finish("stop"))
-    assert turn.take() == [Start("", ""), CALL, Delta("{"), Failed(error)]
+    assert turn.drain() == [Start("", ""), CALL, Delta("{"), Failed(error)]
 
 
 def test_custom_calls_may_have_no_input():
     turn = Turn()
     turn.open(0, BlockStart("tool_call", "a", "p", custom=True))
     turn.end(0)
-    assert turn.take()[-1] == BlockEnd()
+    assert turn.drain()[-1] == BlockEnd()
 
 
 @pytest.mark.parametrize(

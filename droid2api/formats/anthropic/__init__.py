@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from droid2api.formats.anthropic.answer import StreamDecoder as StreamDecoder
-from droid2api.formats.anthropic.answer import StreamEncoder as StreamEncoder
-from droid2api.formats.anthropic.answer import decode_response as decode_response
-from droid2api.formats.anthropic.answer import decode_usage as decode_usage
-from droid2api.formats.anthropic.answer import encode_error as encode_error
-from droid2api.formats.anthropic.answer import encode_response as encode_response
-from droid2api.formats.anthropic.answer import encode_stream_error as encode_stream_error
+from droid2api.formats.anthropic.decoder import StreamDecoder as StreamDecoder
+from droid2api.formats.anthropic.decoder import decode_response as decode_response
+from droid2api.formats.anthropic.decoder import decode_usage as decode_usage
+from droid2api.formats.anthropic.decoder import ending as ending
+from droid2api.formats.anthropic.encoder import StreamEncoder as StreamEncoder
+from droid2api.formats.anthropic.encoder import encode_error as encode_error
+from droid2api.formats.anthropic.encoder import encode_response as encode_response
+from droid2api.formats.anthropic.encoder import encode_stream_error as encode_stream_error
 from droid2api.formats.anthropic.request import NAME as NAME
 from droid2api.formats.anthropic.request import decode_request as decode_request
 from droid2api.formats.anthropic.request_encoder import encode_request as encode_request
 from droid2api.formats.anthropic.settings import apply_model_settings as apply_model_settings
-from droid2api.formats.routes import Action, Answer, CountTokens, inner_objects, own_field
+from droid2api.formats.routes import Action, Answer, CountTokens, Route, inner_objects, own_field
 from droid2api.formats.routes import read_model as read_model
 from droid2api.formats.routes import wants_stream as wants_stream
 from droid2api.hub.request import Target
@@ -32,12 +33,12 @@ def _encode_count(tokens: int) -> Json:
 
 TYPE = "anthropic"
 SHIPPED_URL = "https://api.factory.ai/api/llm/a/v1/messages"
-PREFIXES = ("/v1", "", "/v1/v1")
-ROUTES = (Answer("/messages"), CountTokens("/messages/count_tokens", _encode_count))
-KEY_HEADERS = ("x-api-key",)
+PREFIXES: tuple[str, ...] = ("/v1", "", "/v1/v1")
+ROUTES: tuple[Route, ...] = (Answer("/messages"), CountTokens("/messages/count_tokens", _encode_count))
+KEY_HEADERS: tuple[str, ...] = ("x-api-key",)
 KEY_HEADER = "x-api-key"
 KEEPALIVE = b'event: ping\ndata: {"type":"ping"}\n\n'
-ANSWER_HEADERS = ("anthropic-ratelimit-",)
+ANSWER_HEADERS: tuple[str, ...] = ("anthropic-ratelimit-",)
 VERSION = "2023-06-01"
 """The API version for clients that name none: later ones refuse temperature and its like."""
 

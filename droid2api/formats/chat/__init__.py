@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from droid2api.formats.chat.answer import StreamDecoder as StreamDecoder
-from droid2api.formats.chat.answer import StreamEncoder as StreamEncoder
-from droid2api.formats.chat.answer import decode_response as decode_response
-from droid2api.formats.chat.answer import decode_usage as decode_usage
-from droid2api.formats.chat.answer import encode_response as encode_response
-from droid2api.formats.chat.answer import encode_stream_error as encode_stream_error
+from droid2api.formats.chat.decoder import StreamDecoder as StreamDecoder
+from droid2api.formats.chat.decoder import decode_response as decode_response
+from droid2api.formats.chat.decoder import decode_usage as decode_usage
+from droid2api.formats.chat.decoder import ending as ending
+from droid2api.formats.chat.encoder import StreamEncoder as StreamEncoder
+from droid2api.formats.chat.encoder import encode_response as encode_response
+from droid2api.formats.chat.encoder import encode_stream_error as encode_stream_error
 from droid2api.formats.chat.models import encode_model, encode_models
 from droid2api.formats.chat.request import NAME as NAME
 from droid2api.formats.chat.request import decode_request as decode_request
@@ -24,15 +25,15 @@ from droid2api.formats.openai_shared import ANSWER_HEADERS as ANSWER_HEADERS
 from droid2api.formats.openai_shared import encode_error as encode_error
 from droid2api.formats.openai_shared import upstream_headers as upstream_headers
 from droid2api.formats.openai_shared import upstream_url as upstream_url
-from droid2api.formats.routes import Answer, ListModels, ShowModel, inner_objects, own_field
+from droid2api.formats.routes import Answer, ListModels, Route, ShowModel, inner_objects, own_field
 from droid2api.formats.routes import read_model as read_model
 from droid2api.formats.routes import wants_stream as wants_stream
 from droid2api.wire.fields import Json
 
 TYPE = "common"
 SHIPPED_URL = "https://api.factory.ai/api/llm/o/v1/chat/completions"
-PREFIXES = ("/v1", "", "/v1/v1")
-ROUTES = (
+PREFIXES: tuple[str, ...] = ("/v1", "", "/v1/v1")
+ROUTES: tuple[Route, ...] = (
     ListModels("/models", encode_models),
     ShowModel("/models/{id:.+}", encode_model),
     Answer("/chat/completions"),

@@ -13,17 +13,18 @@ from droid2api.formats.openai_shared import ANSWER_HEADERS as ANSWER_HEADERS
 from droid2api.formats.openai_shared import encode_error as encode_error
 from droid2api.formats.openai_shared import upstream_headers as upstream_headers
 from droid2api.formats.openai_shared import upstream_url as upstream_url
-from droid2api.formats.responses.answer import StreamDecoder as StreamDecoder
-from droid2api.formats.responses.answer import StreamEncoder as StreamEncoder
-from droid2api.formats.responses.answer import decode_response as decode_response
-from droid2api.formats.responses.answer import decode_usage as decode_usage
-from droid2api.formats.responses.answer import encode_response as encode_response
-from droid2api.formats.responses.answer import encode_stream_error as encode_stream_error
+from droid2api.formats.responses.decoder import StreamDecoder as StreamDecoder
+from droid2api.formats.responses.decoder import decode_response as decode_response
+from droid2api.formats.responses.decoder import decode_usage as decode_usage
+from droid2api.formats.responses.decoder import ending as ending
+from droid2api.formats.responses.encoder import StreamEncoder as StreamEncoder
+from droid2api.formats.responses.encoder import encode_response as encode_response
+from droid2api.formats.responses.encoder import encode_stream_error as encode_stream_error
 from droid2api.formats.responses.request import NAME as NAME
 from droid2api.formats.responses.request import decode_request as decode_request
 from droid2api.formats.responses.request_encoder import encode_request as encode_request
 from droid2api.formats.responses.settings import apply_model_settings as apply_model_settings
-from droid2api.formats.routes import Answer, Refuse, own_field
+from droid2api.formats.routes import Answer, Refuse, Route, own_field
 from droid2api.formats.routes import read_model as read_model
 from droid2api.formats.routes import wants_stream as wants_stream
 from droid2api.wire.fields import Json
@@ -36,8 +37,8 @@ def _no_websocket() -> RequestError:
 
 TYPE = "openai"
 SHIPPED_URL = "https://api.factory.ai/api/llm/o/v1/responses"
-PREFIXES = ("/v1", "", "/v1/v1")
-ROUTES = (Answer("/responses"), Refuse("/responses", _no_websocket))
+PREFIXES: tuple[str, ...] = ("/v1", "", "/v1/v1")
+ROUTES: tuple[Route, ...] = (Answer("/responses"), Refuse("/responses", _no_websocket))
 KEY_HEADERS: tuple[str, ...] = ()
 KEY_HEADER = "authorization"
 KEEPALIVE = b": keepalive\n\n"
