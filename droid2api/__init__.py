@@ -49,9 +49,9 @@ The map, lowest floor first. A module imports only what stands above it in this 
     server/models               the list of models
     server/app                  routes and handlers
     observe/                    what is optional; registers itself from outside
+    demo                        the embedded upstream
     application                 the composition root
     app                         the name that gunicorn commands of 0.1 use
-    demo                        the embedded upstream
     __main__                    the command line
 """
 

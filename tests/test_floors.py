@@ -9,9 +9,7 @@ import pytest
 import droid2api
 
 PACKAGE = Path(droid2api.__file__).parent
-MAP = re.findall(
-    r"^    (\w+(?:/\w*)?(?:/\w+/?)?)(?:\s|$)", droid2api.__doc__.partition("in this list only")[2], re.MULTILINE
-)
+MAP = re.findall(r"^    (\w+(?:/\w*)*)(?:\s|$)", droid2api.__doc__, re.MULTILINE)
 FLOORS = {name.rstrip("/").replace("/", "."): floor for floor, name in enumerate(MAP)}
 ROOMS = [name.rstrip("/").rpartition("/")[2] for name in MAP if re.fullmatch(r"formats/\w+/", name)]
 COMPOSITION = "application"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import Protocol, TypeAlias
 
-from droid2api.errors import GatewayError
+from droid2api.errors import GatewayError, UpstreamError
 from droid2api.formats import anthropic, chat, responses
 from droid2api.formats.decoder import Ending, TurnDecoder
 from droid2api.formats.routes import Action, ClientCall, Route
@@ -111,6 +111,9 @@ class Format(Protocol):
 
     def decode_usage(self, usage: Json, /) -> Usage:
         """The counts that an upstream tells."""
+
+    def read_error(self, value: object, status: int, /) -> UpstreamError:
+        """An error answer: its parsed JSON, else its text."""
 
     def ending(self, event: ServerSentEvent, /) -> Ending:
         """What one event of a relayed stream, or a whole answer, says of its end."""

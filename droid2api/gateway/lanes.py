@@ -18,7 +18,6 @@ import orjson
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Clock, Format, NewId
 from droid2api.formats.decoder import Ending
-from droid2api.formats.upstream_error import read_error
 from droid2api.gateway.prepare import Prepared
 from droid2api.hub.events import Event, Failed, Finish, Start, Usage
 from droid2api.hub.request import Request
@@ -79,7 +78,7 @@ def choose_lane(format: Format, prepared: Prepared, status: int, streamed: bool,
     if prepared.request is None:
         return RelayStream(format) if status == 200 and streamed else RelayBody(format, status)
     if status != 200:
-        return ErrorLane(status)
+        return ErrorLane(prepared.model.format, status)
     return TranslateLane(format, prepared, prepared.request, streamed, clock, new_id)
 
 
@@ -162,7 +161,7 @@ class RelayBody:
         if self._status < 400:
             self._ending = self._format.ending(sse.ServerSentEvent(b"", content))
         else:
-            self._ending = Ending(error=_read_error(content, self._status))
+            self._ending = Ending(error=_read_error(self._format, content, self._status))
         return b"" if failure else content
 
     def encode_error(self, error: GatewayError) -> bytes:
@@ -186,7 +185,8 @@ class ErrorLane:
     over = False
     done = False
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, upstream: Format, status: int) -> None:
+        self._format = upstream
         self._status = status if status >= 400 else 502
         self._body = _Body()
         self.error: GatewayError | None = None
@@ -196,7 +196,7 @@ class ErrorLane:
         return b""
 
     def close(self, failure: UpstreamError | None) -> bytes:
-        self.error = failure or _read_error(self._body.content, self._status)
+        self.error = failure or _read_error(self._format, self._body.content, self._status)
         return b""
 
     def encode_error(self, error: GatewayError) -> bytes:
@@ -362,6 +362,6 @@ def is_json(content: bytes) -> bool:
     return _json(content) is not None
 
 
-def _read_error(content: bytes, status: int) -> UpstreamError:
+def _read_error(format: Format, content: bytes, status: int) -> UpstreamError:
     value = _json(content)
-    return read_error(content.decode(errors="replace")[:2000] if value is None else value, status)
+    return format.read_error(content.decode(errors="replace")[:2000] if value is None else value, status)

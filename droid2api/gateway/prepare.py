@@ -41,14 +41,13 @@ class Prepared:
     repaired: Counter[str] = field(default_factory=Counter)
 
 
-def find_model(settings: Settings, format: Format, call: ClientCall) -> tuple[str, Model]:
-    """The id that a client asks for, and the configured model that it means. Raises RequestError (400, 404)."""
+def read_model(settings: Settings, format: Format, call: ClientCall) -> str:
+    """The id that a client asks for. Raises RequestError that says which there are."""
     try:
-        asked = format.read_model(call)
+        return format.read_model(call)
     except RequestError as error:
         error.message += f" Configured models: {', '.join(settings.models) or 'none'}."
         raise
-    return asked, settings.route(asked)
 
 
 def prepare(

@@ -12,7 +12,7 @@ from droid2api.config import Settings
 from droid2api.credentials.credential import AUTHORIZATION, key_headers
 from droid2api.formats import Format
 from droid2api.formats.routes import ClientCall
-from droid2api.gateway.prepare import find_model, prepare
+from droid2api.gateway.prepare import prepare, read_model
 from droid2api.gateway.upstream import authorized
 from droid2api.observe.masking import MASK, masked_url, secret_headers
 from droid2api.wire.fields import Json
@@ -52,7 +52,8 @@ def explain(settings: Settings, body: Json, format: Format | None = None, model:
         body = body | {"model": model}
     before = pretty(body)
     sent = ClientCall(orjson.loads(before), {}, {})  # preparing it may write to the body
-    asked, chosen = find_model(settings, format, sent)
+    asked = read_model(settings, format, sent)
+    chosen = settings.route(asked)
     prepared = prepare(settings, chosen, format, sent, _IDS)
     place = chosen.format.KEY_HEADER if chosen.endpoint.api_key_env else AUTHORIZATION
     headers = authorized(prepared.headers, chosen, key_headers(MASK, place))

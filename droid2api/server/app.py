@@ -28,7 +28,7 @@ from droid2api.formats.routes import (
 from droid2api.gateway.exchange import Notifier, Observer
 from droid2api.gateway.lanes import BODY_LIMIT
 from droid2api.gateway.logs import RequestLog
-from droid2api.gateway.prepare import decode, find_model, prepare
+from droid2api.gateway.prepare import decode, prepare, read_model
 from droid2api.gateway.pump import Call, answer
 from droid2api.gateway.upstream import open_session
 from droid2api.hub.estimate import estimate_tokens
@@ -131,9 +131,9 @@ async def index(request: web.Request) -> web.Response:
     """A page for a browser, which holds nothing and asks for a key itself; JSON for others."""
     if PAGE in request.app and "text/html" in request.headers.get("Accept", ""):
         return request.app[PAGE]()
-    current = request.app[RUNTIME]
-    current.guard.check_key(request.headers)
-    endpoints = [route.split(" ")[1] for route in served_routes(current.settings.formats)[2:]]
+    runtime = request.app[RUNTIME]
+    runtime.guard.check_key(request.headers)
+    endpoints = [route.split(" ")[1] for route in served_routes(runtime.settings.formats)[2:]]
     return json_response({"name": "droid2api", "version": __version__, "endpoints": endpoints})
 
 
@@ -153,16 +153,16 @@ async def health(request: web.Request) -> web.Response:
 
 def _handler(format: Format, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        current, started = request.app[RUNTIME], request.app[STARTED]
+        runtime, started = request.app[RUNTIME], request.app[STARTED]
         match route:
             case Answer():
                 return await _answer(request, format)
             case CountTokens():
                 return await _count_tokens(request, format, route)
             case ListModels():
-                return json_response(route.encode(model_cards(current.settings, started)))
+                return json_response(route.encode(model_cards(runtime.settings, started)))
             case ShowModel():
-                model = current.settings.route(request.match_info["id"])
+                model = runtime.settings.route(request.match_info["id"])
                 return json_response(route.encode(model_card(model, started)))
             case Refuse():
                 raise route.error()
@@ -191,15 +191,17 @@ async def _count_tokens(request: web.Request, format: Format, route: CountTokens
 
 async def _read_call(request: web.Request, format: Format) -> Call:
     """What the client sent, with its model found. Raises RequestError."""
-    exchange, current = request[EXCHANGE], request.app[RUNTIME]
+    exchange, runtime = request[EXCHANGE], request.app[RUNTIME]
     exchange.format = format.NAME
     try:
         sent = ClientCall(await _read_json(request), request.match_info, request.query)
-        asked, model = find_model(current.settings, format, sent)
-        exchange.asked, exchange.model, exchange.upstream = asked[:200], model.id, model.format.NAME
+        asked = read_model(runtime.settings, format, sent)
+        exchange.asked = asked[:200]
+        model = runtime.settings.route(asked)
+        exchange.model, exchange.upstream = model.id, model.format.NAME
     finally:
         request.app[NOTIFIER].notify("began", exchange)
-    call = Call(current.settings, current.upstream, request, format, sent, model, exchange, request.app[STOPPING])
+    call = Call(runtime.settings, runtime.upstream, request, format, sent, model, exchange, request.app[STOPPING])
     call.show("asked", await request.read())
     return call
 

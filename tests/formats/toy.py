@@ -154,7 +154,7 @@ class StreamDecoder(TurnDecoder):
 
     def read_value(self, value: Json) -> None:
         if "oops" in value:
-            self.turn.fail(_error(value))
+            self.turn.fail(read_error(value, value.get("number")))
         elif "word" in value:
             if type(value["word"]) is not str:
                 raise WireError("a word that is no text")
@@ -182,15 +182,15 @@ def decode_usage(usage: Json) -> Usage:
     return Usage(*cost) if type(cost) is list else Usage()
 
 
+def read_error(value: object, status: int) -> UpstreamError:
+    return UpstreamError(str(value["oops"]) if isinstance(value, dict) else str(value), status=status)
+
+
 def ending(event: ServerSentEvent) -> Ending:
     try:
         value = orjson.loads(event.data)
     except orjson.JSONDecodeError:
         return Ending()
     if "oops" in value:
-        return Ending(True, error=_error(value))
+        return Ending(True, error=read_error(value, value.get("number")))
     return Ending("end" in value, {"cost": value["cost"]} if "cost" in value else None)
-
-
-def _error(value: Json) -> UpstreamError:
-    return UpstreamError(str(value["oops"]), status=value.get("number"))

@@ -23,6 +23,7 @@ from droid2api.formats.anthropic.settings import apply_model_settings as apply_m
 from droid2api.formats.routes import Action, Answer, CountTokens, Route, inner_objects, own_field
 from droid2api.formats.routes import read_model as read_model
 from droid2api.formats.routes import wants_stream as wants_stream
+from droid2api.formats.upstream_error import read_error as read_error
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 
