@@ -29,8 +29,8 @@ The map, lowest floor first. A module imports only what stands above it in this 
     credentials/tokens          tokens, and what a store of them is
     credentials/file_store      tokens in a file
     credentials/redis_store     tokens in Redis
-    credentials/kept_tokens     the tokens in use and the store that keeps them
     credentials/schedule        when a token is renewed
+    credentials/kept_tokens     the tokens in use and the store that keeps them
     credentials/token_endpoint  one call of the token service
     credentials/refresher       one refresh at a time
     credentials/fixed           keys that are not renewed
