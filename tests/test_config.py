@@ -7,9 +7,15 @@ import orjson
 import pytest
 
 from droid2api import config
-from droid2api.config import CLIENT_ID, SHIPPED_ENDPOINTS, TOKEN_URL, USER_AGENT, find_config, load
+from droid2api.config import CLIENT_ID, TOKEN_URL, USER_AGENT, find_config, load
 from droid2api.errors import ConfigError, RequestError
 
+FACTORY = "https://api.factory.ai/api/llm"
+SHIPPED = {
+    "anthropic": f"{FACTORY}/a/v1/messages",
+    "openai": f"{FACTORY}/o/v1/responses",
+    "common": f"{FACTORY}/o/v1/chat/completions",
+}
 ROOT = Path(__file__).parents[1]
 
 NODE_EDITION = {
@@ -80,7 +86,7 @@ def test_defaults(read):
     settings = read({})
     assert (settings.port, settings.host, settings.user_agent) == (3000, "127.0.0.1", USER_AGENT)
     assert (settings.system_prompt, settings.dev_mode, settings.models) == ("", False, {})
-    assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED_ENDPOINTS
+    assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED
     assert (settings.auth.token_url, settings.auth.client_id) == (TOKEN_URL, CLIENT_ID)
     assert not settings.warnings
 
@@ -89,7 +95,7 @@ def test_shipped_config():
     settings = load(ROOT / "config.json", {})
     assert not settings.warnings
     assert {m.format.TYPE for m in settings.models.values()} == {"anthropic", "openai", "common"}
-    assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED_ENDPOINTS
+    assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED
     for asked in ("claude-3-5-haiku-latest", "claude-opus-4-1-20250805", "gpt-5"):
         assert settings.route(asked).id in settings.models
 
@@ -105,7 +111,7 @@ def test_an_endpoint_of_the_owners(read):
     endpoint = settings.models["m"].endpoint
     assert endpoint.base_url == "http://127.0.0.1:8000/v1/chat/completions"
     assert (endpoint.headers, endpoint.api_key_env) == ({"X-Team": "a"}, "LOCAL_KEY")
-    assert settings.endpoints["anthropic"].base_url == SHIPPED_ENDPOINTS["anthropic"]
+    assert settings.endpoints["anthropic"].base_url == SHIPPED["anthropic"]
 
 
 def test_a_byte_order_mark_is_no_error(read):

@@ -26,7 +26,7 @@ PATIENCE = 8
 
 
 def recorded(type: str, name: str) -> bytes:
-    return (OWN / FORMAT_OF[type].name / name).read_bytes()
+    return (OWN / FORMAT_OF[type].NAME / name).read_bytes()
 
 
 # -- the upstream ---------------------------------------------------------------------------------------------------

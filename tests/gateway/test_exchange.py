@@ -80,7 +80,7 @@ async def test_usage_and_end(tmp_path, client, upstream, stream, streams):
     seen = watcher.only
     assert (seen.status, seen.end, seen.error) == (status, "finish", "")
     assert (seen.asked, seen.model) == (BY_TYPE[upstream], BY_TYPE[upstream])
-    assert (seen.format, seen.upstream) == (FORMAT_OF[client].name, FORMAT_OF[upstream].name)
+    assert (seen.format, seen.upstream) == (FORMAT_OF[client].NAME, FORMAT_OF[upstream].NAME)
     assert seen.lane == ("relay" if client == upstream else "translate")
     assert seen.stream == headers["Content-Type"].startswith("text/event-stream")
     assert 0 < seen.first_byte <= seen.duration

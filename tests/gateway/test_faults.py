@@ -404,7 +404,7 @@ def cuts(stream: bytes):
 @pytest.mark.parametrize("recording", RECORDED, ids=str)
 @pytest.mark.parametrize("how", ["closes", "resets"])
 async def test_cuts(tmp_path, recording, how):
-    upstream, stream = BY_NAME[recording.format].type, recording.bytes
+    upstream, stream = BY_NAME[recording.format].TYPE, recording.bytes
     either = {"regular", "error"}
     end = len(stream)
     if upstream == "common":  # a Chat stream without [DONE] may be whole

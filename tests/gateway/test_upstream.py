@@ -196,7 +196,7 @@ async def test_errors_are_relayed_as_they_are(tmp_path, type, status, stream):
 async def test_recorded_errors_are_relayed(tmp_path, recording):
     script = Scripted(status=recording.status, headers=JSON, chunks=[recording.bytes])
     async with scripted_gateway(tmp_path, script) as gateway:
-        status, _, content = await ask(gateway, BY_NAME[recording.format].type)
+        status, _, content = await ask(gateway, BY_NAME[recording.format].TYPE)
     assert (status, content) == (recording.status, recording.bytes)
 
 
@@ -217,8 +217,8 @@ async def test_errors_are_translated(tmp_path, client, upstream, status):
     ("body", "message"),
     [
         (b"<html>Bad Gateway</html>", "<html>Bad Gateway</html>"),
-        (b"", "The upstream answered with an error."),
-        (b"[]", "The upstream answered with an error."),
+        (b"", "The upstream answered with an error (no message)."),
+        (b"[]", "The upstream answered with an error (no message)."),
         (b'{"error": "quota"}', "quota"),
         (b'{"detail": "no"}', "no"),
         (b'{"error": {"type": "overloaded_error"}}', "The upstream answered with an error (overloaded_error)."),
@@ -305,7 +305,7 @@ def pieces(content, sizes=(1, 7, 100, 3, 2000)):
 async def test_recorded_streams_are_relayed_byte_for_byte(tmp_path, recording):
     script = Scripted(chunks=pieces(recording.bytes))
     async with scripted_gateway(tmp_path, script) as gateway:
-        status, _, content = await ask(gateway, BY_NAME[recording.format].type, stream=True)
+        status, _, content = await ask(gateway, BY_NAME[recording.format].TYPE, stream=True)
     assert (status, content) == (200, recording.bytes)
 
 
@@ -313,7 +313,7 @@ async def test_recorded_streams_are_relayed_byte_for_byte(tmp_path, recording):
 async def test_recorded_answers_are_relayed_byte_for_byte(tmp_path, recording):
     script = Scripted(headers=JSON | {"request-id": "req_1"}, chunks=pieces(recording.bytes))
     async with scripted_gateway(tmp_path, script) as gateway:
-        status, headers, content = await ask(gateway, BY_NAME[recording.format].type)
+        status, headers, content = await ask(gateway, BY_NAME[recording.format].TYPE)
     assert (status, content, headers["request-id"]) == (200, recording.bytes, "req_1")
 
 
