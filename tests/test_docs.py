@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import io
 import json
 import logging
@@ -294,6 +295,18 @@ def test_every_command_line_is_understood():
     assert len(lines) > 5
     for words in lines:
         _parser().parse_args([word for word in words if word not in ("droid2api", "./start.sh")])
+
+
+def test_what_gunicorn_is_told_to_start_is_there():
+    (words,) = words_of("gunicorn")
+    module, _, name = words[1].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_tests_that_are_named_are_there():
+    named = {name for page in ENGLISH for name in re.findall(r"`(?:\w+/)*(\w+\.py)`", read(page))}
+    assert len(named) > 8
+    assert named <= {file.name for file in (ROOT / "tests").rglob("*.py")}
 
 
 @pytest.mark.parametrize("code", everywhere("python"), ids=["chat", "responses", "anthropic"])

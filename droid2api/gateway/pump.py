@@ -147,7 +147,7 @@ class _Pump:
         except ConnectionError:  # the client has left
             raise
         except Exception:
-            log.exception("%s: an answer failed by a mistake of this program", call.exchange.id)
+            log.exception("%s %s failed", call.request.method, call.request.rel_url.raw_path)
             return await self._fail(GatewayError(OWN_FAULT))
         finally:
             if self._lane:

@@ -73,7 +73,7 @@ async def _answer(request: web.Request, handler: Handler, exchange: Exchange) ->
     except Exception:  # a mistake of this program: the client must get an end all the same, and the log the traceback
         exchange.end = "client left"
         if request.transport and not request.transport.is_closing():  # else the client has left in the middle
-            exchange.end = "gateway error"
+            exchange.fail(GatewayError(OWN_FAULT))
             log.exception("%s %s failed", request.method, request.rel_url.raw_path)
             if exchange.status:  # a second head would be part of the stream: let it break instead
                 request.transport.abort()

@@ -39,11 +39,11 @@ def test_split_at_random_and_with_other_line_ends(recording):
 
 
 def split(stream, largest):
-    chunks = []
-    while stream:
+    chunks, position = [], 0
+    while position < len(stream):
         size = random.randint(1, largest)
-        chunks.append(stream[:size])
-        stream = stream[size:]
+        chunks.append(stream[position : position + size])
+        position += size
     return chunks
 
 

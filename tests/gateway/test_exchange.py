@@ -258,15 +258,15 @@ async def test_observers_that_raise_harm_nobody(tmp_path, caplog):
 async def test_observers_are_told_a_moment_later_together_and_in_order(monkeypatch):
     monkeypatch.setattr(exchange, "NOTIFY_AFTER", 0.05)
     watcher, (one, other) = Watcher(), (Exchange(id, "client") for id in "12")
-    teller = Notifier([watcher])
+    notifier = Notifier([watcher])
     news = [("began", one), ("began", other), ("ended", other), ("ended", one)]
     for what, which in news:
-        teller.tell(what, which)
+        notifier.notify(what, which)
     assert watcher.seen == []
     await until(lambda: watcher.seen)
     assert watcher.seen == news
-    teller.tell("began", one)
-    teller.flush()
+    notifier.notify("began", one)
+    notifier.flush()
     assert watcher.seen[4:] == [("began", one)]
     await asyncio.sleep(0.1)
     assert len(watcher.seen) == 5

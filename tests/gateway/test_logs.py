@@ -18,6 +18,7 @@ from droid2api.errors import ConfigError
 from droid2api.gateway import logs
 from droid2api.gateway.exchange import Exchange, client_name
 from droid2api.gateway.logs import BODY_SHOWN, JsonFormatter, TextFormatter, log_body, request_line, start_logging
+from droid2api.gateway.pump import OWN_FAULT
 from droid2api.hub.events import Usage
 from droid2api.server import app
 from droid2api.server.app import drain
@@ -176,7 +177,7 @@ async def late_mistake(gateway, path, script):
         raise KeyError("inner detail")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("droid2api.gateway.pump.Out.finished", fail)
+        patched.setattr("droid2api.gateway.pump.ClientStream.finish", fail)
         with contextlib.suppress(aiohttp.ClientError):
             await ask(gateway, path)
 
@@ -195,8 +196,8 @@ ENDS = [
     ("upstream error", "before its end", 200, just_ask, {"chunks": [CHUNK]}),
     ("upstream error", "nothing for 0.2 seconds", 504, just_ask, {"silence": 20}),
     ("stopped", "", 200, stopped, LONG),
-    ("gateway error", "", 500, mistake, {}),
-    ("gateway error", "", 200, late_mistake, {"chunks": [CHUNK, DONE]}),
+    ("gateway error", OWN_FAULT, 500, mistake, {}),
+    ("gateway error", OWN_FAULT, 200, late_mistake, {"chunks": [CHUNK, DONE]}),
 ]
 
 
@@ -299,7 +300,7 @@ def printable(lines):
 @each_format
 async def test_a_client_cannot_forge_a_line(tmp_path, monkeypatch, log_format):
     """By a model, a path or the name of a field."""
-    monkeypatch.setattr(app, "_describe", lambda *_: 1 / 0)
+    monkeypatch.setattr(app, "model_card", lambda *_: 1 / 0)
     monkeypatch.setattr(logging.Formatter, "formatException", lambda *_: "a traceback")
     async with logged(tmp_path, Scripted(chunks=[CHUNK, DONE]), log_format=log_format) as (gateway, lines):
         await ask(gateway, "/v1/messages", model=FORGED)

@@ -68,7 +68,7 @@ async def test_it_is_what_the_gateway_sends(tmp_path, name, type_):
     assert explained.headers.pop("authorization") == "Bearer ***"
     for header in explained.headers.keys() - ids:
         assert explained.headers[header] == headers[header]
-    same = BY_NAME[name].TYPE == type_
+    same = type_ == BY_NAME[name].TYPE
     assert explained.lane == ("relay" if same else "translate")
 
 
