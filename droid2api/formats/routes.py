@@ -97,7 +97,7 @@ def wants_stream(call: ClientCall) -> bool | None:
 
 def own_field(body: Json, fields: str) -> str:
     """The reason for a format that alone has one of these `fields` (names with spaces between), "" without one."""
-    found = next((name for name in fields.split() if name in body), None)
+    found = next((name for name in body if name in fields.split()), None)
     return f"only this format has {found!r}" if found else ""
 
 

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
-from droid2api.errors import Fault, GatewayError
+from droid2api.errors import GatewayError
 from droid2api.hub.events import Usage
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api")
 
-End: TypeAlias = Literal["", "finish", "client left", "stopped"] | Fault
+End: TypeAlias = Literal[
+    "", "finish", "client left", "request error", "credential error", "upstream error", "stopped", "gateway error"
+]
 """How an exchange ended, "" while it goes on. An error is named by whose fault it is, as in errors.py."""
 
 

@@ -202,7 +202,9 @@ async def test_each_exchange_begins_and_ends_once(tmp_path, monkeypatch, path, b
     assert (seen.status, seen.id) == (status, answer["x-request-id"])
     assert seen.end == {200: "finish", 401: "credential error"}.get(status, "request error")
     assert bool(seen.error) == (status != 200)
-    assert seen.format == ("anthropic" if "messages" in path else "chat" if status in (401, 403) else seen.format)
+    assert seen.format == next(
+        FORMAT_OF[type].NAME for type, place in PATHS.items() if place.removeprefix("/v1") in path
+    )
     assert seen.duration >= 0
 
 
