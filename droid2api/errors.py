@@ -5,6 +5,7 @@
     ├── CredentialError     the credential's: none found, or it cannot be renewed
     └── UpstreamError       the upstream's: its own error answer, unreachable (502) or silent (504)
         └── StreamError     the stream's: it broke, or ended before its end
+    WireError               the upstream's: what it sent cannot be read; the stream's decoder makes a StreamError of it
     ConfigError             the owner's: config.json or the environment; only at the start
 
 A GatewayError knows everything that any format's error envelope needs; it knows no format itself.
@@ -55,6 +56,10 @@ class UpstreamError(GatewayError):
 
 class StreamError(UpstreamError):
     pass
+
+
+class WireError(Exception):
+    """The text goes on after "The upstream sent": "a tool call without a name"."""
 
 
 class ConfigError(Exception):

@@ -109,8 +109,7 @@ class AnswerReader:
 
     def close(self, failure: UpstreamError | None) -> list[Event]:
         if failure:
-            self._decoder.turn.fail(failure)
-            return self.filter(self._decoder.turn.take())
+            return self.filter(self._decoder.fail(failure))
         return self.filter(self._decoder.feed(self._lines.close()) + self._decoder.close())
 
     def filter(self, events: list[Event]) -> list[Event]:

@@ -155,13 +155,14 @@ class OutputFormat:
 
 @dataclass(slots=True, frozen=True)
 class Target:
-    """What an encoder must know of the model that will answer."""
+    """What an encoder must know of the model that will answer; `service` is its endpoint's host."""
 
     id: str
     reasoning: str = "auto"
     thinking: str = "budget"
     fast: bool = False
     max_tokens: int | None = None
+    service: str = ""
 
     @property
     def family(self) -> str:

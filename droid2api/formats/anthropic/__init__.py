@@ -4,15 +4,8 @@ The stream is named events, message_start to message_stop, strictly nested. Toke
 ones out of input_tokens, and those of message_delta replace the earlier ones.
 """
 
-from droid2api.formats.anthropic.answer import (
-    StreamDecoder,
-    StreamEncoder,
-    decode_response,
-    decode_usage,
-    encode_error,
-    encode_response,
-    encode_stream_error,
-)
+from droid2api.formats.anthropic.decoder import StreamDecoder, decode_response, decode_usage, ending
+from droid2api.formats.anthropic.encoder import StreamEncoder, encode_error, encode_response, encode_stream_error
 from droid2api.formats.anthropic.request import NAME, decode_request, encode_request
 from droid2api.formats.anthropic.settings import adapt
 
@@ -28,4 +21,5 @@ __all__ = [
     "encode_request",
     "encode_response",
     "encode_stream_error",
+    "ending",
 ]

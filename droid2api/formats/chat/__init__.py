@@ -5,14 +5,8 @@ as reasoning_content, reasoning, reasoning_details or a thinking part, tool inde
 one chunk, usage on any chunk, no [DONE].
 """
 
-from droid2api.formats.chat.answer import (
-    StreamDecoder,
-    StreamEncoder,
-    decode_response,
-    decode_usage,
-    encode_response,
-    encode_stream_error,
-)
+from droid2api.formats.chat.decoder import StreamDecoder, decode_response, decode_usage, ending
+from droid2api.formats.chat.encoder import StreamEncoder, encode_response, encode_stream_error
 from droid2api.formats.chat.request import NAME, decode_request, encode_request
 from droid2api.formats.chat.settings import adapt
 from droid2api.formats.openai_shared import encode_error
@@ -29,4 +23,5 @@ __all__ = [
     "encode_request",
     "encode_response",
     "encode_stream_error",
+    "ending",
 ]

@@ -5,14 +5,8 @@ are told apart by their output_index: one upstream changes item_id on every even
 """
 
 from droid2api.formats.openai_shared import encode_error
-from droid2api.formats.responses.answer import (
-    StreamDecoder,
-    StreamEncoder,
-    decode_response,
-    decode_usage,
-    encode_response,
-    encode_stream_error,
-)
+from droid2api.formats.responses.decoder import StreamDecoder, decode_response, decode_usage, ending
+from droid2api.formats.responses.encoder import StreamEncoder, encode_response, encode_stream_error
 from droid2api.formats.responses.request import NAME, decode_request, encode_request
 from droid2api.formats.responses.settings import adapt
 
@@ -28,4 +22,5 @@ __all__ = [
     "encode_request",
     "encode_response",
     "encode_stream_error",
+    "ending",
 ]
