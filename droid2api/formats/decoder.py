@@ -91,7 +91,7 @@ class TurnDecoder:
         self._used_ids = set(used_ids)
         self._answer_id = ""
         self._next_id = 0
-        self._size = 0
+        self._room = ANSWER_LIMIT
 
     def feed(self, events: Iterable[ServerSentEvent]) -> list[Event]:
         turn = self.turn
@@ -99,10 +99,17 @@ class TurnDecoder:
             for event in events:
                 if turn.done:
                     break
-                self._size += len(event.data)
-                if self._size > ANSWER_LIMIT:
+                self._room -= len(event.data)
+                if self._room < 0:
                     raise WireError(f"more than {ANSWER_LIMIT} bytes in one answer")
-                self.read(event)
+                try:
+                    value = orjson.loads(event.data)
+                except orjson.JSONDecodeError:
+                    self._read_mark(event.data.strip())
+                    continue
+                if type(value) is not dict:
+                    raise WireError("an event that is no JSON object")
+                self.read_value(value)
         except WireError as error:
             self._fail(error)
         return turn.drain()
@@ -132,18 +139,8 @@ class TurnDecoder:
         self.turn.fail(error)
         return self.turn.drain()
 
-    def read(self, event: ServerSentEvent) -> None:
-        """Raises WireError for what cannot be read, as the methods below do."""
-        try:
-            value = orjson.loads(event.data)
-        except orjson.JSONDecodeError:
-            self._read_mark(event.data.strip())
-            return
-        if type(value) is not dict:
-            raise WireError("an event that is no JSON object")
-        self.read_value(value)
-
     def read_value(self, value: Json) -> None:
+        """Raises WireError for what cannot be read, as the methods below do."""
         raise NotImplementedError
 
     def read_done(self) -> None:

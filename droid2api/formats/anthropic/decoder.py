@@ -70,14 +70,6 @@ class _Block:
     input: str = ""
 
 
-_TEXTS: dict[str, tuple[BlockKind, str]] = {
-    "text_delta": ("text", "text"),
-    "thinking_delta": ("reasoning", "thinking"),
-    "input_json_delta": ("tool_call", "partial_json"),
-}
-"""The deltas that have text: the kind of block that they are of, and the field."""
-
-
 class StreamDecoder(TurnDecoder):
     """Blocks of tools that the provider runs itself are left out; their text and URLs stay."""
 
@@ -137,19 +129,24 @@ class StreamDecoder(TurnDecoder):
             if index not in self._left_out:
                 raise WireError("a delta of a block that is not open")
             return
-        delta = member(value, "delta")
-        kind = delta.get("type")
-        if type(kind) is not str:
-            raise WireError("a delta without a type")
-        if kind in _TEXTS:
-            of_kind, name = _TEXTS[kind]
-            if block.kind != of_kind:
-                raise WireError(f"a {kind} in a {block.kind} block")
-            self.turn.delta(index, text(delta, name))
-        elif kind == "signature_delta":
-            block.signature.append(string(delta, "signature"))
-        elif kind == "citations_delta":
-            _cite(block, inner(delta, "citation"))
+        delta = value.get("delta")
+        if type(delta) is not dict:
+            raise WireError("an event whose delta is no object")
+        kind: BlockKind
+        match delta.get("type"):
+            case "text_delta":
+                kind, name = "text", "text"
+            case "thinking_delta":
+                kind, name = "reasoning", "thinking"
+            case "input_json_delta":
+                kind, name = "tool_call", "partial_json"
+            case other:
+                _read_other_delta(block, other, delta)
+                return
+        if block.kind != kind:
+            raise WireError(f"text of another kind in a {block.kind} block")
+        written = delta.get(name)
+        self.turn.delta(index, written if type(written) is str else text(delta, name))
 
     def _open(self, value: Json) -> None:
         index, block = number(value, "index"), member(value, "content_block")
@@ -218,6 +215,15 @@ class StreamDecoder(TurnDecoder):
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
             return
         self.turn.finish(Finish(reason, raw, self.usage or Usage(), word(stop, "stop_sequence") or None))
+
+
+def _read_other_delta(block: _Block, kind: object, delta: Json) -> None:
+    if kind == "signature_delta":
+        block.signature.append(string(delta, "signature"))
+    elif kind == "citations_delta":
+        _cite(block, inner(delta, "citation"))
+    elif type(kind) is not str:
+        raise WireError("a delta without a type")
 
 
 def _kind_of(block: Json) -> object:

@@ -147,7 +147,9 @@ class StreamDecoder(TurnDecoder):
     def read_value(self, value: Json) -> None:
         match value.get("type"):
             case "response.output_text.delta":
-                written = text(value, "delta")
+                written = value.get("delta")
+                if type(written) is not str:
+                    written = text(value, "delta")
                 if (value.get("output_index"), value.get("content_index")) == self.turn.current:
                     self.turn.delta(self.turn.current, written)
                 else:
