@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 
 from droid2api.errors import StreamError, UpstreamError, WireError
+from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import BlockStart, Citation, Event, FinishReason, State, Usage
 from droid2api.hub.request import Target
 from droid2api.hub.turn import Turn
-from droid2api.wire.fields import Json, number, word
+from droid2api.wire.fields import Json, word
 from droid2api.wire.sse import ServerSentEvent
 
 ANSWER_LIMIT = 64 * 1024 * 1024
@@ -64,6 +65,15 @@ def ending_value(event: ServerSentEvent) -> Json | Ending:
     return value if type(value) is dict else NO_ENDING
 
 
+def answer_error(body: Json, content: str) -> UpstreamError | None:
+    """Why a whole answer is none: it is an error, or has no field `content`."""
+    if type(body) is not dict:
+        return StreamError("The upstream sent an answer that is no JSON object.")
+    if tells_error(body) or (content not in body and find_words(body)):
+        return read_error(body)
+    return None if content in body else StreamError("The upstream's answer has no message.")
+
+
 class TurnDecoder:
     """Reads an upstream's answer into a Turn and hands out its events.
 
@@ -81,7 +91,7 @@ class TurnDecoder:
         self._used_ids = set(used_ids)
         self._answer_id = ""
         self._next_id = 0
-        self._size = 0
+        self._room = ANSWER_LIMIT
 
     def feed(self, events: Iterable[ServerSentEvent]) -> list[Event]:
         turn = self.turn
@@ -89,10 +99,17 @@ class TurnDecoder:
             for event in events:
                 if turn.done:
                     break
-                self._size += len(event.data)
-                if self._size > ANSWER_LIMIT:
+                self._room -= len(event.data)
+                if self._room < 0:
                     raise WireError(f"more than {ANSWER_LIMIT} bytes in one answer")
-                self.read(event)
+                try:
+                    value = orjson.loads(event.data)
+                except orjson.JSONDecodeError:
+                    self._read_mark(event.data.strip())
+                    continue
+                if type(value) is not dict:
+                    raise WireError("an event that is no JSON object")
+                self.read_value(value)
         except WireError as error:
             self._fail(error)
         return turn.drain()
@@ -122,18 +139,8 @@ class TurnDecoder:
         self.turn.fail(error)
         return self.turn.drain()
 
-    def read(self, event: ServerSentEvent) -> None:
-        """Raises WireError for what cannot be read, as the methods below do."""
-        try:
-            value = orjson.loads(event.data)
-        except orjson.JSONDecodeError:
-            self._read_mark(event.data.strip())
-            return
-        if type(value) is not dict:
-            raise WireError("an event that is no JSON object")
-        self.read_value(value)
-
     def read_value(self, value: Json) -> None:
+        """Raises WireError for what cannot be read, as the methods below do."""
         raise NotImplementedError
 
     def read_done(self) -> None:
@@ -186,4 +193,5 @@ def read_citation(value: Json) -> Citation | None:
     url = value.get("url")
     if type(url) is not str or not url:
         return None
-    return Citation(url, word(value, "title"), number(value, "start_index"), number(value, "end_index"))
+    offsets = [value.get(name) for name in ("start_index", "end_index")]
+    return Citation(url, word(value, "title"), *[offset if type(offset) is int else None for offset in offsets])

@@ -45,7 +45,7 @@ _ANSWERS = {
     "anthropic": anthropic.types.Message,
 }
 _EXTENSIONS = {
-    "chat": {"reasoning_content", "reasoning_details", "annotations"},
+    "chat": {"reasoning_content", "reasoning_details", "annotations", "extra_content"},
     "responses": {"store", "status"},
     "anthropic": set(),
 }

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from droid2api.errors import StreamError, WireError
 from droid2api.formats.anthropic.request import NAME
-from droid2api.formats.decoder import Ending, TurnDecoder, ending_value, finish_reason, read_citation
+from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, Usage
 from droid2api.hub.request import Target
@@ -29,10 +29,8 @@ from droid2api.wire.sse import ServerSentEvent
 def decode_response(body: Json, target: Target, used_ids: Collection[str] = ()) -> list[Event]:
     """A whole answer as events: it is read as the stream that would have said the same."""
     decoder = StreamDecoder(target, used_ids, whole=True)
-    if tells_error(body) or (find_words(body) and "content" not in body):
-        return decoder.fail(read_error(body))
-    if "content" not in body:
-        return decoder.fail(StreamError("The upstream's answer has no message."))
+    if error := answer_error(body, "content"):
+        return decoder.fail(error)
     return decoder.feed_values(_as_stream(body)) + decoder.close()
 
 
@@ -87,7 +85,7 @@ class StreamDecoder(TurnDecoder):
     def read_value(self, value: Json) -> None:
         match value.get("type"):
             case "content_block_delta":
-                self._read_delta(self._index(value), value)
+                self._read_delta(value)
             case "content_block_start":
                 self._open(value)
             case "content_block_stop":
@@ -113,9 +111,6 @@ class StreamDecoder(TurnDecoder):
 
     def _index(self, value: Json) -> int:
         """Whose event it is: the newest block's where it does not say so."""
-        index = value.get("index")
-        if type(index) is int:
-            return index
         index = number(value, "index")
         return self._newest if index is None else index
 
@@ -125,31 +120,33 @@ class StreamDecoder(TurnDecoder):
             self._counts |= {name: told for name, told in counts.items() if told is not None}
             self.usage = decode_usage(self._counts)
 
-    def _read_delta(self, index: int, value: Json) -> None:
+    def _read_delta(self, value: Json) -> None:
+        index = value.get("index")
+        if type(index) is not int:
+            index = self._index(value)
         block = self._blocks.get(index)
         if block is None:
             if index not in self._left_out:
                 raise WireError("a delta of a block that is not open")
             return
-        delta = member(value, "delta")
+        delta = value.get("delta")
+        if type(delta) is not dict:
+            raise WireError("an event whose delta is no object")
+        kind: BlockKind
         match delta.get("type"):
             case "text_delta":
-                self._write(index, block, "text", text(delta, "text"))
-            case "input_json_delta":
-                self._write(index, block, "tool_call", text(delta, "partial_json"))
+                kind, name = "text", "text"
             case "thinking_delta":
-                self._write(index, block, "reasoning", text(delta, "thinking"))
-            case "signature_delta":
-                block.signature.append(string(delta, "signature"))
-            case "citations_delta":
-                _cite(block, inner(delta, "citation"))
-            case kind if type(kind) is not str:
-                raise WireError("a delta without a type")
-
-    def _write(self, index: int, block: _Block, kind: BlockKind, written: str) -> None:
+                kind, name = "reasoning", "thinking"
+            case "input_json_delta":
+                kind, name = "tool_call", "partial_json"
+            case other:
+                _read_other_delta(block, other, delta)
+                return
         if block.kind != kind:
-            raise WireError(f"a delta of another kind in a {block.kind} block")
-        self.turn.delta(index, written)
+            raise WireError(f"text of another kind in a {block.kind} block")
+        written = delta.get(name)
+        self.turn.delta(index, written if type(written) is str else text(delta, name))
 
     def _open(self, value: Json) -> None:
         index, block = number(value, "index"), member(value, "content_block")
@@ -218,6 +215,15 @@ class StreamDecoder(TurnDecoder):
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
             return
         self.turn.finish(Finish(reason, raw, self.usage or Usage(), word(stop, "stop_sequence") or None))
+
+
+def _read_other_delta(block: _Block, kind: object, delta: Json) -> None:
+    if kind == "signature_delta":
+        block.signature.append(string(delta, "signature"))
+    elif kind == "citations_delta":
+        _cite(block, inner(delta, "citation"))
+    elif type(kind) is not str:
+        raise WireError("a delta without a type")
 
 
 def _kind_of(block: Json) -> object:

@@ -26,7 +26,7 @@ from typing import Any
 
 from droid2api.errors import StreamError, UpstreamError, WireError
 from droid2api.formats.chat.request import NAME
-from droid2api.formats.decoder import Ending, TurnDecoder, ending_value, finish_reason, read_citation
+from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Event, Finish, Usage
 from droid2api.hub.request import Target
@@ -43,6 +43,8 @@ LEGACY_CALL = -1
 def decode_response(body: Json, target: Target, used_ids: Collection[str] = ()) -> list[Event]:
     """A whole answer as events: it is read as a stream of one chunk."""
     decoder = StreamDecoder(target, used_ids, whole=True)
+    if error := answer_error(body, "choices"):
+        return decoder.fail(error)
     return decoder.feed_values([body]) + decoder.close()
 
 
@@ -281,7 +283,7 @@ class StreamDecoder(TurnDecoder):
         """Go on with another block. A live function call ends only when whole: fragments of them may alternate."""
         live = self.turn.current
         call = self._calls.open.get(live)
-        if live is not None and (call is None or call.is_whole() or (call.held and start.kind != "tool_call")):
+        if live is not None and (call is None or call.is_whole(start)):
             self._end(live)
         if not self.turn.is_open(key):
             self.open(key, start)
@@ -339,6 +341,7 @@ class StreamDecoder(TurnDecoder):
         self._calls.begin(call)
         if arguments:
             self._add_arguments(call, arguments)
+            call.began_empty = bool(call.held)
 
     def _add_arguments(self, call: _Call, arguments: str) -> None:
         if call.key not in self._calls.open:
@@ -426,10 +429,14 @@ class _Call:
     said: list[str] = field(default_factory=list)
     size: int = 0
     held: list[str] = field(default_factory=list)
+    began_empty: bool = False
     extra: Json | None = field(default_factory=dict)
     brackets: _Brackets = field(default_factory=_Brackets)
 
-    def is_whole(self) -> bool:
+    def is_whole(self, following: BlockStart) -> bool:
+        """Whether no more arguments are expected. Some services begin all calls with "{}" before they fill any."""
+        if self.held:
+            return not self.began_empty or following.kind != "tool_call"
         return self.custom or self.brackets.are_closed()
 
     def has_said(self, arguments: str) -> bool:

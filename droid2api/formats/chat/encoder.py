@@ -132,16 +132,16 @@ class StreamEncoder:
 
     def _end(self, end: BlockEnd, out: list[bytes]) -> None:
         text, block = "".join(self._text), self._block
+        if block.kind == "text":
+            start, self._length = self._length, self._length + len(text)
+            if end.citations:
+                self._chunk({"annotations": _encode_citations(end.citations, start, self._length)}, out)
         if block.kind == "reasoning" and (state := block.state or end.state):
             self._tell_state(text, state, out)
         elif block.kind == "tool_call" and end.state:
             self._chunk({"tool_calls": [{"index": self._calls, **_encode_extra(end.state)}]}, out)
         elif end.state:
             self._tell_state("", end.state.for_block(block), out)
-        if block.kind == "text":
-            start, self._length = self._length, self._length + len(text)
-            if end.citations:
-                self._chunk({"annotations": _encode_citations(end.citations, start, self._length)}, out)
 
     def _tell_state(self, text: str, state: State, out: list[bytes]) -> None:
         self._chunk({"reasoning_details": [_encode_state(text, state, self._states)]}, out)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.decoder import Ending, TurnDecoder, ending_value, finish_reason, read_citation
+from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
 from droid2api.formats.responses.request import NAME
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Event, Finish, FinishReason, State, Usage
@@ -35,10 +35,8 @@ PartKind: TypeAlias = Literal["text", "refusal"]
 def decode_response(body: Json, target: Target, used_ids: Collection[str] = ()) -> list[Event]:
     """A whole answer as events: it is read as the stream that would have said the same."""
     decoder = StreamDecoder(target, used_ids)
-    if tells_error(body) or (find_words(body) and "output" not in body):
-        return decoder.fail(read_error(body))
-    if "output" not in body:
-        return decoder.fail(StreamError("The upstream's answer has no message."))
+    if error := answer_error(body, "output"):
+        return decoder.fail(error)
     return decoder.feed_values(_as_stream(body)) + decoder.close()
 
 
@@ -78,13 +76,44 @@ def ending(event: ServerSentEvent) -> Ending:
     return Ending(error is not None or kind in _ENDS, usage, error)
 
 
+class _Texts:
+    """The texts of parts that have ended, of which the whole text has not come yet: it may have another number."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, str] = {}
+        self._places: dict[str, list[int]] = {}
+        self.size = 0
+
+    def add(self, place: int, said: str) -> None:
+        self.remove(place)
+        self._texts[place] = said
+        self._places.setdefault(said, []).append(place)
+        self.size += len(said)
+
+    def remove(self, place: int) -> None:
+        said = self._texts.pop(place, "")
+        self.size -= len(said)
+        if places := self._places.get(said):
+            places.remove(place)
+
+    def take(self, whole: str) -> bool:
+        """Whether a part said this; it is not asked for again."""
+        places = self._places.get(whole)
+        if places:
+            self.remove(places[-1])
+        return bool(places)
+
+    def joined(self) -> str:
+        return "".join(self._texts.values())
+
+
 @dataclass(slots=True)
 class _Item:
     """An item while it comes.
 
-    Of a message, `part` is the content part that is open, `told` are the parts that have ended and `texts` what they
-    said, with `size` characters. Of reasoning, `part` is the part of `source`, summary or content, that was told last.
-    Of a tool call, `arguments` are those that its beginning had, or that came before it.
+    Of a message, `part` is the content part that is open, `told` are the parts that have ended, under any number, and
+    `texts` knows those that only deltas have said. Of reasoning, `part` is the part of `source`, summary or content,
+    that was told last. Of a tool call, `arguments` are those that its beginning had, or that came before it.
     """
 
     index: int
@@ -94,8 +123,10 @@ class _Item:
     part: int | None = None
     source: str = ""
     told: set[int] = field(default_factory=set)
-    texts: dict[str, None] = field(default_factory=dict)
-    size: int = 0
+    texts: _Texts = field(default_factory=lambda: _Texts())
+    is_sure: bool = False
+    """Whether the open part's whole text was there, `alias` the other number that it had."""
+    alias: int | None = None
     citations: list[Citation] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
 
@@ -116,7 +147,9 @@ class StreamDecoder(TurnDecoder):
     def read_value(self, value: Json) -> None:
         match value.get("type"):
             case "response.output_text.delta":
-                written = text(value, "delta")
+                written = value.get("delta")
+                if type(written) is not str:
+                    written = text(value, "delta")
                 if (value.get("output_index"), value.get("content_index")) == self.turn.current:
                     self.turn.delta(self.turn.current, written)
                 else:
@@ -274,15 +307,14 @@ class StreamDecoder(TurnDecoder):
         if item.part != place:
             self._end_part(item)
             self.open((item.index, place), BlockStart(kind, state=item.state if kind == "text" else None))
-            item.part = place
+            item.part, item.is_sure, item.alias = place, False, None
 
     def _end_part(self, item: _Item, state: State | None = None) -> None:
         if item.part is None:
             return
-        said = self.turn.text(item.key)
         item.told.add(item.part)
-        item.texts[said] = None
-        item.size += len(said)
+        if not item.is_sure:
+            item.texts.add(item.part, self.turn.text(item.key))
         is_text = self.turn.opened(item.key).kind == "text"
         self.turn.end(item.key, BlockEnd(state if is_text else None, item.citations))
         item.part, item.citations = None, []
@@ -293,19 +325,28 @@ class StreamDecoder(TurnDecoder):
             return
         if item.part == place:
             self._complete(item.key, whole)
-        elif place not in item.told and not self._has_told(item, whole):
+            item.is_sure = True
+        elif place in item.told:
+            item.texts.remove(place)
+        elif self._has_told(item, place, whole):
+            item.told.add(place)
+        else:
             self._switch_part(item, place, kind)
             self.turn.delta(item.key, whole)
+            item.is_sure = True
 
-    def _has_told(self, item: _Item, whole: str) -> bool:
-        """Whether a part, or all of them together, said this. Texts are compared only where their lengths are equal."""
-        if whole in item.texts:
+    def _has_told(self, item: _Item, place: int, whole: str) -> bool:
+        """Whether deltas said this under another number, in one part or in all. Texts of one length are compared."""
+        if item.texts.take(whole):
             return True
-        size = 0 if item.part is None else self.turn.size(item.key)
-        if len(whole) not in (size, item.size + size):
+        open_size = 0 if item.part is None or item.is_sure else self.turn.size(item.key)
+        if len(whole) not in (open_size, item.texts.size + open_size):
             return False
-        said = "" if item.part is None else self.turn.text(item.key)
-        return whole in (said, "".join([*item.texts, said]))
+        said = self.turn.text(item.key) if open_size else ""
+        if whole not in (said, item.texts.joined() + said):
+            return False
+        item.is_sure, item.alias = True, place
+        return True
 
     def _read_part(self, item: _Item, place: int, part: Json) -> None:
         kind = part.get("type")
@@ -315,7 +356,7 @@ class StreamDecoder(TurnDecoder):
             self._complete_part(item, place, "refusal", string(part, "refusal"))
         else:
             self._complete_part(item, place, "text", string(part, "text"))
-            if item.part is not None and not item.citations:
+            if item.part is not None and place in (item.part, item.alias) and not item.citations:
                 for annotation in inners(part, "annotations"):
                     self._cite(item, annotation)
 
