@@ -6,6 +6,7 @@ Node edition must work unchanged.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -48,7 +49,9 @@ _MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an upstream is. With `api_key_env` it has a key of its own, in that environment variable."""
+    """Where an upstream is. With `api_key_env` it has a key of its own, in that environment variable; without one it
+    gets Factory's credential.
+    """
 
     name: str
     base_url: str
@@ -73,8 +76,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
+    """Where refresh tokens are exchanged, and which hosts besides Factory's own may get Factory's credential."""
+
     token_url: str = TOKEN_URL
     client_id: str = CLIENT_ID
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,9 @@ class _Reader:
         named = [str(model.get("endpoint")) for _, model in objects(value.get("models"), "models")]
         endpoints = self._read_endpoints(named)
         models = self._read_models(endpoints)
+        auth = self._read_auth()
+        for model in models.values():
+            _check_host(model.endpoint, auth.hosts)
         redirects = self._read_texts(value, "model_redirects")
         for pattern, id in redirects.items():
             if id not in models:
@@ -200,7 +209,7 @@ class _Reader:
             dev_mode=optional(value, "dev_mode", bool) or False,
             log_format=_one_of(optional(value, "log_format", str) or "text", LOG_FORMATS, "log_format"),
             log_level=_one_of(optional(value, "log_level", str) or "info", LOG_LEVELS, "log_level"),
-            auth=self._read_auth(),
+            auth=auth,
             timeouts=self._read_timeouts(),
             api_keys=self._read_keys(),
             allowed_hosts=self._read_list("allowed_hosts"),
@@ -277,9 +286,10 @@ class _Reader:
 
     def _read_auth(self) -> Auth:
         value = optional(self._value, "auth", dict) or {}
-        self._warn_unknown(value, frozenset(["token_url", "client_id"]), "auth.")
+        self._warn_unknown(value, frozenset(Auth.__slots__), "auth.")
         token_url = _checked_url(optional(value, "token_url", str, "auth.") or TOKEN_URL, "auth.token_url")
-        return Auth(token_url, optional(value, "client_id", str, "auth.") or CLIENT_ID)
+        hosts = tuple(host.lower() for host in self._read_list("hosts", value, "auth."))
+        return Auth(token_url, optional(value, "client_id", str, "auth.") or CLIENT_ID, hosts)
 
     def _read_timeouts(self) -> Timeouts:
         value = optional(self._value, "timeouts", dict) or {}
@@ -294,11 +304,11 @@ class _Reader:
         given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]
         return tuple(key for key in given if key) or self._read_list("api_keys")
 
-    def _read_list(self, name: str) -> tuple[str, ...]:
-        items = optional(self._value, name, list) or []
+    def _read_list(self, name: str, value: Json | None = None, where: str = "") -> tuple[str, ...]:
+        items = optional(self._value if value is None else value, name, list, where) or []
         for index, item in enumerate(items):
             if type(item) is not str or not item:
-                raise wrong(f"{name}[{index}]", "a string", item)
+                raise wrong(f"{where}{name}[{index}]", "a string", item)
         return tuple(items)
 
     def _read_texts(self, value: Json, name: str, where: str = "") -> dict[str, str]:
@@ -328,3 +338,27 @@ def _checked_url(url: str, where: str) -> str:
     if "@" in parts.netloc:  # it would be told wherever the URL is
         raise RequestError(f"{where}: must not hold a user or password; an endpoint has `headers` and `api_key_env`.")
     return url.rstrip("/")
+
+
+def _check_host(endpoint: Endpoint, allowed: tuple[str, ...]) -> None:
+    """Factory's credential is for Factory. Raises RequestError when a mistake in a URL would give it to another."""
+    host = (urlsplit(endpoint.base_url).hostname or "").rstrip(".")
+    brings_its_own = endpoint.api_key_env or any(name.lower() == "authorization" for name in endpoint.headers)
+    if brings_its_own or _is_factory(host) or is_loopback(host) or host in allowed:
+        return
+    raise RequestError(
+        f"endpoint {endpoint.name!r}: Factory's credential is not for the host {host}. Give the endpoint a key of its "
+        "own (api_key_env), or name the host in auth.hosts."
+    )
+
+
+def _is_factory(host: str) -> bool:
+    return bool(re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's, without asking DNS."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -178,6 +178,8 @@ WRONG = [
     ({"model_redirects": []}, "model_redirects: must be an object"),
     ({"model_redirects": {"a": 1}}, "model_redirects.a: must be a string"),
     ({"auth": "x"}, "auth: must be an object"),
+    ({"auth": {"hosts": "a"}}, "auth.hosts: must be a list"),
+    ({"auth": {"hosts": [1]}}, "auth.hosts[0]: must be a string"),
     ({"auth": {"token_url": "x"}}, "auth.token_url: must be an http or https URL"),
     ({"auth": {"client_id": 1}}, "auth.client_id: must be a string"),
     ({"timeouts": {"idle": 0}}, "timeouts.idle: must be more than 0"),
@@ -297,3 +299,54 @@ def test_settings_are_frozen(read):
 
 def test_the_environment_is_not_shown(read):
     assert "a-secret-key" not in repr(read({}, {"FACTORY_API_KEY": "a-secret-key"}))
+
+
+# -- who gets Factory's credential ----------------------------------------------------------------------------------
+
+
+def at(url, **more):
+    endpoint = {"name": "common", "base_url": url} | more
+    return {"endpoint": [endpoint], "models": [model(type="common")]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        at("https://factory.ai/v1"),
+        at("https://API.Factory.ai/v1"),
+        at("https://eu.api.factory.ai./v1"),
+        at("http://localhost:8000/v1"),
+        at("http://box.localhost/v1"),
+        at("http://127.0.0.9:8000/v1"),
+        at("http://[::1]:8000/v1"),
+        at("https://models.example/v1", api_key_env="OWN_KEY"),
+        at("https://models.example/v1", headers={"authorization": "Bearer own"}),
+        at("https://models.example/v1") | {"auth": {"hosts": ["Models.example"]}},
+        at("http://192.168.1.7/v1") | {"auth": {"hosts": ["192.168.1.7"]}},
+        at("https://models.example/v1") | {"models": []},  # nobody is sent there
+    ],
+)
+def test_who_may_have_factorys_credential(read, value):
+    assert read(value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "models.example",
+        "notfactory.ai",
+        "factory.ai.example",
+        "evil;.factory.ai",
+        "192.168.1.7",
+        "0.0.0.0",
+        "localhost.example",
+        "sub.allowed.example",
+    ],
+)
+def test_who_may_not(read, host):
+    with pytest.raises(ConfigError) as error:
+        read(at(f"https://{host}/v1", headers={"x-api-key": "own"}) | {"auth": {"hosts": ["allowed.example"]}})
+    text = str(error.value)
+    assert f"Factory's credential is not for the host {host}" in text
+    assert "api_key_env" in text
+    assert "auth.hosts" in text
