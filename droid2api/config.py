@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
@@ -98,6 +98,8 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
+    """`own`: the user chose the file `source`; else it only lies in the folder that the gateway was started in."""
+
     source: Path
     data_folder: Path
     environment: Mapping[str, str] = field(repr=False)
@@ -117,6 +119,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    own: bool = True
 
     def route(self, model_id: str) -> Model:
         """The model for the id that a client sent. Raises RequestError (404) that lists the configured ones."""
@@ -144,6 +147,15 @@ def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
     return local if local.exists() else carried if carried.exists() else package.parent / "config.json"
 
 
+def is_own(path: Path, given: str | None) -> bool:
+    """Whether the user chose this config.json: by --config (`given`), by DROID2API_CONFIG in the process's environment
+    (a .env comes with a folder too), or by installing it beside the package.
+    """
+    package = Path(__file__).resolve().parent
+    chosen = given or os.environ.get("DROID2API_CONFIG")
+    return bool(chosen) or path.resolve().parent in (package, package.parent)
+
+
 def read_environment(file: Path) -> dict[str, str]:
     """The process's variables and those of a .env file; those that are set already win. Raises ConfigError."""
     try:
@@ -158,7 +170,7 @@ def home(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
 
 
-def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+def load(path: Path, environment: Mapping[str, str] | None = None, *, own: bool = True) -> Settings:
     """Read and check the settings. Raises ConfigError."""
     environment = os.environ if environment is None else environment
     try:
@@ -170,7 +182,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
     if type(value) is not dict:
         raise ConfigError(f"{path}: must be a JSON object.")
     try:
-        return _Reader(value, path, environment).read()
+        return replace(_Reader(value, path, environment).read(), own=own)
     except RequestError as error:  # fields.py names the field; here it is the owner's
         raise ConfigError(f"{path}: {error.message}") from None
 
@@ -191,6 +203,7 @@ class _Reader:
         auth = self._read_auth()
         for model in models.values():
             _check_host(model.endpoint, auth.hosts)
+        self._check_keys(endpoint.api_key_env for endpoint in endpoints.values())
         redirects = self._read_texts(value, "model_redirects")
         for pattern, id in redirects.items():
             if id not in models:
@@ -303,6 +316,12 @@ class _Reader:
     def _read_keys(self) -> tuple[str, ...]:
         given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]
         return tuple(key for key in given if key) or self._read_list("api_keys")
+
+    def _check_keys(self, own: Iterable[str]) -> None:
+        """A key with a line break in it would end a header. Raises ConfigError."""
+        for name in ("FACTORY_API_KEY", "DROID_REFRESH_KEY", *own):
+            if not self._environment.get(name, "").strip().isprintable():
+                raise ConfigError(f"{name}: must not hold control characters.")
 
     def _read_list(self, name: str, value: Json | None = None, where: str = "") -> tuple[str, ...]:
         items = optional(self._value if value is None else value, name, list, where) or []

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from droid2api import config
-from droid2api.config import CLIENT_ID, SHIPPED_ENDPOINTS, TOKEN_URL, USER_AGENT, find_config, load
+from droid2api.config import CLIENT_ID, SHIPPED_ENDPOINTS, TOKEN_URL, USER_AGENT, find_config, is_own, load
 from droid2api.errors import ConfigError, RequestError
 
 ROOT = Path(__file__).parents[1]
@@ -350,3 +350,37 @@ def test_who_may_not(read, host):
     assert f"Factory's credential is not for the host {host}" in text
     assert "api_key_env" in text
     assert "auth.hosts" in text
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["FACTORY_API_KEY", "DROID_REFRESH_KEY", "OWN_KEY"])
+@pytest.mark.parametrize(
+    "key", ["planted-a\nb", "planted-a\r\nx-evil: 1", "planted-a\0b", "planted-a\x7f", "planted-\udcff"]
+)
+def test_a_key_that_would_end_a_header(tmp_path, name, key):
+    file = tmp_path / "config.json"
+    file.write_bytes(orjson.dumps(at("https://models.example/v1", api_key_env="OWN_KEY")))
+    with pytest.raises(ConfigError) as error:
+        load(file, {name: key})
+    assert str(error.value) == f"{name}: must not hold control characters."
+    assert load(file, {name: " key\r\n"})  # around it they do no harm: they are cut off
+
+
+def test_whose_config_it_is(tmp_path, monkeypatch):
+    """A folder that somebody gave to the user does not speak for the user, nor does its .env."""
+    package = tmp_path / "site" / "droid2api"
+    package.mkdir(parents=True)
+    monkeypatch.setattr("droid2api.config.__file__", str(package / "config.py"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DROID2API_CONFIG", raising=False)
+    for path in (package / "config.json", package.parent / "config.json"):
+        assert is_own(path, None)
+    assert not is_own(Path("config.json"), None)
+    assert is_own(Path("config.json"), "config.json")
+    monkeypatch.setenv("DROID2API_CONFIG", "config.json")
+    assert is_own(Path("config.json"), None)
+    monkeypatch.delenv("DROID2API_CONFIG")
+    monkeypatch.chdir(package.parent)
+    assert is_own(Path("config.json"), None)  # a checkout, from its own folder

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from droid2api.config import Endpoint, Settings, home
+from droid2api.config import TOKEN_URL, Endpoint, Settings, home
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.fixed import ClientKey, FixedKey, MissingKey
@@ -64,12 +64,21 @@ def _places(settings: Settings) -> list[object]:
     """All that decides what the endpoints share."""
     names = ("FACTORY_API_KEY", "DROID_REFRESH_KEY", "DROID2API_REDIS_URL")
     given = [settings.environment.get(name, "") for name in names]
-    return [*given, home(settings.environment), settings.data_folder, settings.auth]
+    auth = (settings.auth.token_url, settings.auth.client_id)
+    return [*given, home(settings.environment), settings.data_folder, auth]
 
 
 def _rotating(
     source: str, store: TokenStore, tokens: Tokens, settings: Settings, session: aiohttp.ClientSession
 ) -> Credential:
+    """Raises ConfigError when a file that only lies in the working folder would send the refresh token elsewhere."""
+    if settings.auth.token_url != TOKEN_URL:
+        if not settings.own:
+            raise ConfigError(
+                f"{settings.source}: auth.token_url: a refresh token is sent there only if you chose this file: "
+                "give it with --config or DROID2API_CONFIG."
+            )
+        log.info("The refresh token is sent to %s (auth.token_url).", settings.auth.token_url.partition("?")[0])
     endpoint = TokenEndpoint(session, settings.auth.token_url, settings.auth.client_id, source)
     return RotatingCredential(source, store, tokens, endpoint)
 
