@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import orjson
 
@@ -20,6 +21,8 @@ ASSUMED_LIFETIME = 8 * 3600.0
 """Seconds that an access token lives which does not say so itself."""
 LAST_DATE = 1e11
 """Seconds since the epoch: what claims to live longer than that is not a date."""
+TOKEN_LIMIT = 16 * 1024
+"""Characters of one token: servers take no longer headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ class TokenStore(Protocol):
         """Waits until no other process has it; one that died has it no more. Raises StoreError."""
 
     async def close(self) -> None: ...
+
+
+def is_token(value: object) -> TypeGuard[str]:
+    """Whether a value can be sent as a token: visible ASCII characters, of a length that a header may have."""
+    return type(value) is str and 0 < len(value) <= TOKEN_LIMIT and re.fullmatch("[!-~]+", value) is not None
 
 
 def key_hash(key: str) -> str:
