@@ -11,7 +11,7 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 
-from droid2api.credentials.kept_tokens import KeptTokens, local_time
+from droid2api.credentials.kept_tokens import SAVE_TIMEOUT, KeptTokens, local_time
 from droid2api.credentials.schedule import Schedule
 from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.credentials.tokens import StoreError, Tokens
@@ -20,7 +20,6 @@ from droid2api.errors import CredentialError
 log = logging.getLogger("droid2api.auth")
 
 REFRESH_TIMEOUT = 30.0
-CLOSE_TIMEOUT = 5.0
 STORE_RETRY = 30.0
 """The longest pause, in seconds, after a failure of the store: it may be back at any time."""
 
@@ -33,6 +32,7 @@ class Refresher:
         self._endpoint = endpoint
         self._schedule = schedule
         self._running: asyncio.Task[None] | None = None
+        self._spending = False
         self._failure = CredentialError("")
         self.done = self.failed = 0
 
@@ -52,12 +52,23 @@ class Refresher:
         await asyncio.shield(self._running)
 
     async def close(self) -> None:
-        """A refresh under way has spent its token: to stop it now would lose the next one."""
+        """To stop a refresh that has spent its token would lose the next one: it gets the time that it may take."""
         if self._running:
-            await asyncio.wait([self._running], timeout=CLOSE_TIMEOUT)
+            if self._spending:
+                await asyncio.wait([self._running], timeout=REFRESH_TIMEOUT + SAVE_TIMEOUT)
             self._running.cancel()
 
+    def survive(self) -> CredentialError:
+        """Note an exception that is being handled and that nobody foresaw: one mistake must not end all renewals."""
+        log.exception("The renewal of the token failed by a mistake of the gateway. It is tried again.")
+        failure = CredentialError(
+            "The token could not be refreshed: a mistake of the gateway, which its log shows.", status=500
+        )
+        self._fail(failure)
+        return failure
+
     async def _run(self, stale: Tokens) -> None:
+        self._spending = False
         try:
             await self._renew(stale)
         except _Paused:
@@ -75,6 +86,8 @@ class Refresher:
             failure = CredentialError(f"The token could not be refreshed: {place} did not answer in time.", status=503)
             self._fail(failure)
             raise failure from None
+        except Exception:
+            raise self.survive() from None
         self._schedule.succeed()
 
     def _fail(self, error: CredentialError, *longest_pause: float) -> None:
@@ -100,6 +113,7 @@ class Refresher:
                 await kept.read()
                 if kept.has_newer_than(stale):
                     return
+                self._spending = True
                 tokens = await self._endpoint.refresh(kept.current.refresh)
             try:  # stored before they are used, and used whether they could be stored or not
                 await kept.save(tokens)

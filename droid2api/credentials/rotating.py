@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from droid2api.credentials.credential import Credential, key_headers
 from droid2api.credentials.kept_tokens import KeptTokens
@@ -81,8 +80,12 @@ class RotatingCredential(Credential):
     async def run(self) -> None:
         """Refresh when it is due, and keep step with the store."""
         while self.renewable:
-            with suppress(CredentialError):  # logged already
+            try:
                 await self._work()
+            except CredentialError:  # logged already
+                pass
+            except Exception:
+                self.refresher.survive()
             await asyncio.sleep(min(self._schedule.delay() + 0.01, TICK))
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import stat
+import time
 from datetime import datetime
 
 import orjson
@@ -12,8 +13,10 @@ import pytest
 from aiohttp import web
 
 from droid2api import __main__
-from droid2api.credentials import refresher, schedule
+from droid2api.credentials import refresher, rotating, schedule
 from droid2api.credentials.file_store import FileStore
+from droid2api.credentials.rotating import RotatingCredential
+from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.credentials.tokens import Tokens
 from droid2api.server.app import CURRENT
 from tests.credentials.service import (
@@ -202,6 +205,26 @@ async def test_a_refresh_under_way_is_finished_at_the_end(tmp_path, start):
     assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
 
 
+async def test_a_slow_refresh_is_waited_for_at_the_end(tmp_path, start):
+    """As long as it may take."""
+    service = Service()
+    service.gate.clear()
+    async with start(service):
+        await until(lambda: service.calls)
+        asyncio.get_running_loop().call_later(5.3, service.gate.set)
+    assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
+
+
+async def test_a_refresh_that_has_spent_nothing_is_not_waited_for(tmp_path, start):
+    """It waits for the lock of another process."""
+    service, began = Service(), time.monotonic()
+    async with FileStore(tmp_path / "data" / "auth.json").lock(), start(service) as gateway:
+        refresher = gateway.app[CURRENT].shared.refresher
+        await until(lambda: refresher._running is not None)
+    assert time.monotonic() - began < 3
+    assert service.calls == []
+
+
 # -- failures -------------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +329,32 @@ async def test_refreshes_are_counted(tmp_path, start, quick):
         FileStore(tmp_path / "data" / "auth.json", FIRST_KEY).save(Tokens(jwt(8 * HOUR), "demo-refresh-another"))
         await shared.refresh_now()
         assert counts() == (done, failed)
+
+
+async def test_the_renewal_survives_a_mistake(start, monkeypatch, quick, caplog):
+    """One that nobody foresaw: here the token endpoint's and the store's."""
+    service = Service()
+
+    async def mistake(*_):
+        raise ZeroDivisionError("planted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TokenEndpoint, "refresh", mistake)
+        async with start(service) as gateway:
+            assert (await say(gateway))[0] == 500
+            state = await credential_state(gateway)
+            assert (state["state"], "mistake of the gateway" in state["problem"]) == ("failing", True)
+            patched.undo()
+            await until(lambda: service.refreshes)
+            patched.setattr(rotating, "TICK", 0.01)
+            patched.setattr(RotatingCredential, "_work", mistake)
+            caplog.clear()
+            await until(lambda: "ZeroDivisionError" in caplog.text)
+            assert "mistake of the gateway" in (await credential_state(gateway))["problem"]
+            patched.undo()
+            await until(lambda: service.refreshes == 2)
+            assert "problem" not in await credential_state(gateway)
+    assert "The renewal of the token failed by a mistake of the gateway. It is tried again." in caplog.text
 
 
 # -- what is told ---------------------------------------------------------------------------------------------------
