@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack
 
 from droid2api.credentials.kept_tokens import SAVE_TIMEOUT, KeptTokens, local_time
@@ -20,6 +21,8 @@ from droid2api.errors import CredentialError
 log = logging.getLogger("droid2api.auth")
 
 REFRESH_TIMEOUT = 30.0
+REFUSAL_PAUSE = 300.0
+"""Seconds in which a token that took the place of a refused one is not renewed for being refused too."""
 STORE_RETRY = 30.0
 """The longest pause, in seconds, after a failure of the store: it may be back at any time."""
 
@@ -34,12 +37,38 @@ class Refresher:
         self._running: asyncio.Task[None] | None = None
         self._spending = False
         self._failure = CredentialError("")
+        self._successor = ""  # the access token that took the place of a refused one, until this time:
+        self._pause_ends = 0.0
+        self._refusal = ""
         self.done = self.failed = 0
 
     @property
     def problem(self) -> str:
-        """Why the last refresh failed; "" when all is well."""
-        return self._failure.message if self._schedule.failing else ""
+        """Why the last refresh failed, or why none is tried; "" when all is well."""
+        if self._schedule.failing:
+            return self._failure.message
+        return self._refusal if self._is_successor(self._kept.current.access) else ""
+
+    async def replace(self, refused: str) -> None:
+        """An upstream refused this access token: renew it, unless it has just been renewed for that reason. Raises
+        CredentialError.
+        """
+        if self._is_successor(refused):
+            if not self._refusal:
+                text = (
+                    f"An upstream refused the token of {self._endpoint.source} and the one that replaced it. It is not "
+                    f"renewed again for {REFUSAL_PAUSE / 60:g} minutes. If this goes on, log in again."
+                )
+                log.warning("%s", text)
+                self._refusal = text
+            raise CredentialError(self._refusal)
+        await self.refresh()
+        if self._successor != self._kept.current.access:
+            self._successor, self._refusal = self._kept.current.access, ""
+            self._pause_ends = time.monotonic() + REFUSAL_PAUSE
+
+    def _is_successor(self, access: str) -> bool:
+        return access == self._successor and time.monotonic() < self._pause_ends
 
     async def refresh(self) -> None:
         """Join the refresh that is under way or begin one. Raises CredentialError, after 30 seconds at the latest.

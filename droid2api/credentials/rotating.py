@@ -47,9 +47,10 @@ class RotatingCredential(Credential):
     async def renew(self, refused: Mapping[str, str]) -> bool:
         if not self.renewable:
             return False
-        if refused == key_headers(self._kept.current.access):
+        access = self._kept.current.access
+        if refused == key_headers(access):
             try:
-                await self.refresher.refresh()
+                await self.refresher.replace(access)
             except CredentialError:
                 return False
         return refused != key_headers(self._kept.current.access)

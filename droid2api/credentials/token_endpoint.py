@@ -25,7 +25,7 @@ class TokenEndpoint:
         self._session = session
         self._url = url
         self._client_id = client_id
-        self._source = source
+        self.source = source
         self.place = url.partition("?")[0]
 
     async def refresh(self, refresh_token: str) -> Tokens:
@@ -56,7 +56,7 @@ class TokenEndpoint:
     def _error(self, what: str, status: int) -> CredentialError:
         return CredentialError(
             f"The token could not be refreshed: {self.place} {what}. "
-            f"If this goes on, log in again and renew {self._source}.",
+            f"If this goes on, log in again and renew {self.source}.",
             status=status,
         )
 

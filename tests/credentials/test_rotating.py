@@ -187,6 +187,40 @@ async def test_a_401_that_stays_goes_to_the_client(start, type):
     assert (len(service.requests), service.refreshes) == (2, 2)
 
 
+async def test_a_new_token_that_is_refused_too_is_not_renewed_for_each_request(start, monkeypatch, caplog):
+    service = Service(rejects=True)
+    async with start(service) as gateway:
+        await settled(gateway)
+        assert [(await say(gateway))[0] for _ in range(10)] == [401] * 10
+        assert (service.refreshes, len(service.requests)) == (2, 11)
+        state = await credential_state(gateway)
+        assert state["state"] == "failing"
+        assert "refused the token of DROID_REFRESH_KEY and the one that replaced it" in state["problem"]
+        assert caplog.text.count(state["problem"]) == 1
+
+        gateway.app[CURRENT].shared.refresher._pause_ends = 0  # after a while it is tried again
+        assert "problem" not in await credential_state(gateway)
+        service.rejects = False
+        service.access_token = "another"
+        assert (await say(gateway))[0] == 200
+    assert service.refreshes == 3
+
+
+async def test_a_renewal_for_another_reason_ends_the_pause(start):
+    """Each upstream's refusal of a token counts once, and those of older tokens do not count at all."""
+    service = Service(rejects=True)
+    async with start(service) as gateway:
+        await settled(gateway)
+        for _ in range(3):
+            assert (await say(gateway))[0] == 401
+        service.rejects = False
+        await gateway.app[CURRENT].shared.refresh_now()
+        assert "problem" not in await credential_state(gateway)
+        service.access_token = "another"
+        assert (await say(gateway))[0] == 200
+    assert service.refreshes == 4
+
+
 @pytest.mark.parametrize("environment", [{"FACTORY_API_KEY": "x.demo"}, {}])
 async def test_a_401_for_what_cannot_be_renewed(start, environment):
     service = Service(rejects=True)
@@ -352,7 +386,7 @@ async def test_the_renewal_survives_a_mistake(start, monkeypatch, quick, caplog)
             await until(lambda: "ZeroDivisionError" in caplog.text)
             assert "mistake of the gateway" in (await credential_state(gateway))["problem"]
             patched.undo()
-            await until(lambda: service.refreshes == 2)
+            await until(lambda: not gateway.app[CURRENT].shared.refresher.problem)
             assert "problem" not in await credential_state(gateway)
     assert "The renewal of the token failed by a mistake of the gateway. It is tried again." in caplog.text
 
