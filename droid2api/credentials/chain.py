@@ -18,7 +18,7 @@ from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.fixed import ClientKey, FixedKey, MissingKey
 from droid2api.credentials.rotating import RotatingCredential
 from droid2api.credentials.token_endpoint import TokenEndpoint
-from droid2api.credentials.tokens import Tokens, TokenStore
+from droid2api.credentials.tokens import NO_LOGIN, Tokens, TokenStore
 from droid2api.errors import ConfigError
 
 log = logging.getLogger("droid2api.auth")
@@ -46,7 +46,7 @@ def find_shared(settings: Settings, session: aiohttp.ClientSession) -> Credentia
         file = FileStore(settings.data_folder / "auth.json", key)
         return _rotating("DROID_REFRESH_KEY", file, file.load() or first, settings, session)
     file = FileStore(home(environment) / ".factory" / "auth.json")
-    if tokens := file.load():
+    if (tokens := file.load()) and tokens != NO_LOGIN:
         if redis_url:
             log.warning("DROID2API_REDIS_URL is not used: it shares the token of a DROID_REFRESH_KEY only.")
         return _rotating("~/.factory/auth.json", file, tokens, settings, session)
@@ -54,10 +54,12 @@ def find_shared(settings: Settings, session: aiohttp.ClientSession) -> Credentia
 
 
 def is_unchanged(shared: Credential, before: Settings, after: Settings) -> bool:
-    """Whether `find_shared` would find the same under other settings. Where it found none, somebody may have logged in
-    since.
+    """Whether `find_shared` would find the same under other settings. Where there is none, or none any more, somebody
+    may have logged in since.
     """
-    return shared.source != CLIENT and _places(before) == _places(after)
+    if shared.source == CLIENT or (isinstance(shared, RotatingCredential) and not shared.has_login):
+        return False
+    return _places(before) == _places(after)
 
 
 def _places(settings: Settings) -> list[object]:

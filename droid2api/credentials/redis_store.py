@@ -82,6 +82,9 @@ class RedisStore:
                 await pipeline.execute()
         self._version += 1
 
+    def changed(self) -> bool:
+        return False
+
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
         """It ends by itself after a time, and only the process that has it releases it."""

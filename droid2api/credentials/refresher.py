@@ -142,8 +142,17 @@ class Refresher:
                 await kept.read()
                 if kept.has_newer_than(stale):
                     return
-                self._spending = True
-                tokens = await self._endpoint.refresh(kept.current.refresh)
+                if not kept.current.refresh:
+                    raise CredentialError(
+                        f"{self._endpoint.source} holds no login that can be renewed: log in again with Factory's CLI."
+                    )
+                await kept.rehearse()  # a token must not be spent when the next one cannot be stored
+                self._spending, spent = True, kept.current
+                tokens = await self._endpoint.refresh(spent.refresh)
+            if not kept.store.remote:
+                await kept.read()
+            if kept.current is not spent:
+                return  # a logout or another login meanwhile, which counts
             try:  # stored before they are used, and used whether they could be stored or not
                 await kept.save(tokens)
             finally:

@@ -16,7 +16,7 @@ from droid2api.credentials.kept_tokens import KeptTokens
 from droid2api.credentials.refresher import Refresher
 from droid2api.credentials.schedule import Schedule
 from droid2api.credentials.token_endpoint import TokenEndpoint
-from droid2api.credentials.tokens import Tokens, TokenStore
+from droid2api.credentials.tokens import NO_LOGIN, Tokens, TokenStore
 from droid2api.errors import CredentialError
 from droid2api.wire.fields import Json
 
@@ -39,9 +39,16 @@ class RotatingCredential(Credential):
         """Whether there is a refresh token."""
         return bool(self._kept.current.refresh)
 
+    @property
+    def has_login(self) -> bool:
+        """False when somebody has logged out since the start."""
+        return self._kept.current != NO_LOGIN
+
     async def get(self, client_keys: Sequence[str]) -> Mapping[str, str]:
         if not self._is_valid():
             await self.refresher.refresh()
+        if not self._kept.current.access:
+            raise CredentialError("The login is being changed. Try again.", status=503)
         return key_headers(self._kept.current.access)
 
     async def renew(self, refused: Mapping[str, str]) -> bool:
@@ -76,11 +83,12 @@ class RotatingCredential(Credential):
         return await self._kept.store.read()
 
     def secrets(self) -> list[str]:
-        return [self._kept.current.access, self._kept.current.refresh]
+        pairs = (self._kept.current, self._kept.previous)  # requests with the previous ones may still be running
+        return [token for pair in pairs for token in (pair.access, pair.refresh)]
 
     async def run(self) -> None:
         """Refresh when it is due, and keep step with the store."""
-        while self.renewable:
+        while True:
             try:
                 await self._work()
             except CredentialError:  # logged already
@@ -100,6 +108,8 @@ class RotatingCredential(Credential):
         now = asyncio.get_running_loop().time()
         if not self._schedule.delay():
             await self.refresher.refresh()
-        elif (self._kept.store.remote or self._kept.unsaved) and now - self._synced_at >= SYNC_EVERY:
+            return
+        patient = self._kept.store.remote or self._kept.unsaved
+        if self._kept.store.changed() or (patient and now - self._synced_at >= SYNC_EVERY):
             self._synced_at = now
             await self._kept.sync()

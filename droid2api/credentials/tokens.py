@@ -35,6 +35,10 @@ class Tokens:
     received_at: float = field(default=0, compare=False)
 
 
+NO_LOGIN = Tokens("", "")
+"""What a store has that knows that somebody has logged out."""
+
+
 class StoreError(Exception):
     """The store cannot be used now. The text says which and why, and has no secret in it."""
 
@@ -46,6 +50,9 @@ class TokenStore(Protocol):
 
     async def read(self) -> Tokens | None:
         """None when it has none that can be used. Raises StoreError."""
+
+    def changed(self) -> bool:
+        """Whether somebody else has written it since it was last read or written, where that is seen at a glance."""
 
     async def write(self, tokens: Tokens) -> None:
         """All or nothing. Raises StoreError."""

@@ -113,30 +113,44 @@ async def test_a_refresh_token_that_is_not_rotated_is_kept(tmp_path, start):
     assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == FIRST_KEY
 
 
-@pytest.mark.parametrize("call", ["replace", "fsync"])
-async def test_a_disk_that_does_not_take_it(tmp_path, start, monkeypatch, call):
-    def fail(*_):
+@pytest.mark.parametrize("call", ["open", "fsync", "replace"])
+async def test_a_token_is_not_spent_when_the_disk_would_not_take_the_next(tmp_path, start, monkeypatch, quick, call):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    file = log_in(tmp_path)
-    before = file.read_bytes()
+    file = log_in(tmp_path, jwt(3600), age=7 * HOUR)
+    before = file.read_bytes(), file.stat().st_mtime
     service = Service()
+    service.access_token = read_json(file)["access_token"]
     with monkeypatch.context() as patched:
         patched.setattr(os, call, fail)
         async with start(service, {}) as gateway:
-            assert (await say(gateway))[0] == 200
+            await settled(gateway)
+            assert (await say(gateway))[0] == 200  # with the token that is still good
             state = await credential_state(gateway)
             assert state["state"] == "failing"
+            assert "A new token could not be saved to" in state["problem"]
             assert "No space left on device" in state["problem"]
-            assert file.read_bytes() == before
-            assert sorted(path.name for path in file.parent.iterdir()) == ["auth.json", "auth.json.lock"]
+            assert (file.read_bytes(), file.stat().st_mtime) == before
+            assert service.calls == []
             patched.undo()
-            service.access_token = "another"  # rejected: the next refresh must not use what the file still holds
-            assert (await say(gateway))[0] == 200
+            await until(lambda: service.refreshes)
+            await settled(gateway)
             assert (await credential_state(gateway))["state"] == "ok"
-    assert service.calls == [FIRST_KEY, service.calls[1]]
-    assert service.calls[1] != FIRST_KEY
+    assert service.calls == [FIRST_KEY]
     assert read_json(file)["refresh_token"] == service.refresh_token
+
+
+async def test_the_rehearsal_does_not_make_a_token_younger(tmp_path, start):
+    """It is as old as it was, should the process end now."""
+    file = log_in(tmp_path, jwt(3600), age=7 * HOUR)
+    before = file.stat().st_mtime
+    service = Service(token_answer=answers(500, "{}"))
+    async with start(service, {}) as gateway:
+        await settled(gateway)
+    assert service.calls == [FIRST_KEY]
+    assert file.stat().st_mtime == pytest.approx(before, abs=0.001)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 # -- one refresh at a time, and waiting for it ----------------------------------------------------------------------
@@ -360,7 +374,9 @@ async def test_refreshes_are_counted(tmp_path, start, quick):
         await until(lambda: shared.refresher.done)
         done, failed = counts()
         assert (done, failed) == (1, len(service.calls) - 1)
-        FileStore(tmp_path / "data" / "auth.json", FIRST_KEY).save(Tokens(jwt(8 * HOUR), "demo-refresh-another"))
+        FileStore(tmp_path / "data" / "auth.json", FIRST_KEY).save(
+            Tokens(jwt(8 * HOUR), "demo-refresh-another", received_at=time.time())
+        )
         await shared.refresh_now()
         assert counts() == (done, failed)
 
