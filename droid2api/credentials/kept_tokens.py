@@ -29,6 +29,11 @@ class KeptTokens:
         self._seen = tokens  # last read or written: other tokens in the store are another process's
         schedule.start(tokens)
 
+    @property
+    def usable(self) -> bool:
+        """Whether there is an access token that has not ended."""
+        return bool(self.current.access) and self._schedule.valid
+
     def replace(self, tokens: Tokens) -> None:
         """Use these from now on."""
         self.previous, self.current = self.current, tokens
@@ -48,11 +53,12 @@ class KeptTokens:
 
     def has_newer_than(self, stale: Tokens) -> bool:
         """Whether what was read, here or by another task, spares a refresh."""
-        return self.current.access != stale.access and self._schedule.valid and self._schedule.early
+        return self.current.access != stale.access and self.usable and self._schedule.early
 
     async def rehearse(self) -> None:
         """Store the tokens in use once more: a store that takes them will take the next ones. Raises StoreError."""
         await self._write(self.current)
+        self.report("")
 
     async def save(self, tokens: Tokens) -> None:
         """Store new tokens. They are used even if the store does not take them: the old ones are spent."""

@@ -136,16 +136,14 @@ class Refresher:
             return
         if paused and stale.refresh == kept.current.refresh:
             raise _Paused
+        self._check_login()
         async with AsyncExitStack() as locked:
             async with asyncio.timeout(REFRESH_TIMEOUT):
                 await locked.enter_async_context(kept.store.lock())
                 await kept.read()
                 if kept.has_newer_than(stale):
                     return
-                if not kept.current.refresh:
-                    raise CredentialError(
-                        f"{self._endpoint.source} holds no login that can be renewed: log in again with Factory's CLI."
-                    )
+                self._check_login()
                 await kept.rehearse()  # a token must not be spent when the next one cannot be stored
                 self._spending, spent = True, kept.current
                 tokens = await self._endpoint.refresh(spent.refresh)
@@ -159,6 +157,12 @@ class Refresher:
                 kept.replace(tokens)
         self.done += 1
         log.info("Token refreshed successfully, expires at: %s", local_time(tokens.expires_at))
+
+    def _check_login(self) -> None:
+        if not self._kept.current.refresh:
+            raise CredentialError(
+                f"{self._endpoint.source} holds no login that can be renewed: log in again with Factory's CLI."
+            )
 
 
 class _Paused(Exception):

@@ -45,7 +45,7 @@ class RotatingCredential(Credential):
         return self._kept.current != NO_LOGIN
 
     async def get(self, client_keys: Sequence[str]) -> Mapping[str, str]:
-        if not self._is_valid():
+        if not self._kept.usable:
             await self.refresher.refresh()
         if not self._kept.current.access:
             raise CredentialError("The login is being changed. Try again.", status=503)
@@ -72,7 +72,7 @@ class RotatingCredential(Credential):
         state: Json = {"source": self.source, "state": "ok", "expires_at": int(tokens.expires_at) or None}
         if self._kept.store.remote:
             state["store"] = "redis"
-        if not self._is_valid():
+        if not self._kept.usable:
             state["state"] = "refreshing"
         if problem := self.refresher.problem or self._kept.problem:
             state |= {"state": "failing", "problem": problem}
@@ -100,9 +100,6 @@ class RotatingCredential(Credential):
     async def close(self) -> None:
         await self.refresher.close()
         await self._kept.close()
-
-    def _is_valid(self) -> bool:
-        return bool(self._kept.current.access) and self._schedule.valid
 
     async def _work(self) -> None:
         now = asyncio.get_running_loop().time()
