@@ -30,6 +30,7 @@ from tests.credentials.service import (
     log_in,
     make_older,
     read_json,
+    rotating_for,
     say,
     say_text,
     settled,
@@ -253,13 +254,16 @@ async def test_a_refresh_under_way_is_finished_at_the_end(tmp_path, start):
     assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
 
 
-async def test_a_slow_refresh_is_waited_for_at_the_end(tmp_path, start):
+async def test_a_slow_refresh_is_waited_for_at_the_end(tmp_path):
     """As long as it may take."""
     service = Service()
     service.gate.clear()
-    async with start(service):
+    async with rotating_for(tmp_path, service, 1) as [credential]:
+        asking = asyncio.create_task(credential.get([]))
         await until(lambda: service.calls)
-        asyncio.get_running_loop().call_later(5.3, service.gate.set)
+        asyncio.get_running_loop().call_later(5.5, service.gate.set)
+        await credential.close()
+        assert asking.done()
     assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
 
 
@@ -391,7 +395,9 @@ async def test_the_renewal_survives_a_mistake(start, monkeypatch, quick, caplog)
     with monkeypatch.context() as patched:
         patched.setattr(TokenEndpoint, "refresh", mistake)
         async with start(service) as gateway:
-            assert (await say(gateway))[0] == 500
+            status, body = await say(gateway)
+            assert status == 500
+            assert "a mistake of the gateway, which its log shows" in body["error"]["message"]
             state = await credential_state(gateway)
             assert (state["state"], "mistake of the gateway" in state["problem"]) == ("failing", True)
             patched.undo()

@@ -321,6 +321,7 @@ async def test_a_refresh_under_way_survives_a_reload_and_a_stop(here):
         applying.cancel()
         asyncio.get_running_loop().call_later(0.1, service.gate.set)
         await runtime.close()
+        assert service.refreshes == 1
         assert FileStore(here / "data" / "auth.json", FIRST_KEY).load().refresh == service.refresh_token
         assert runtime._tasks == {}
 
