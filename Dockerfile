@@ -15,7 +15,7 @@ ARG EXTRAS=
 RUN test -z "$EXTRAS" || pip install --no-cache-dir --require-hashes --requirement "requirements-$EXTRAS.lock"
 
 USER droid
-ENV HOST=0.0.0.0 PORT=3000 DROID2API_DATA=/app/data
+ENV HOST=0.0.0.0 PORT=3000 DROID2API_DATA=/app/data DROID2API_CONFIG=/app/config.json
 EXPOSE 3000
 
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["python", "-c", "import http.client, os, sys; gateway = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); gateway.request('GET', '/health'); sys.exit(gateway.getresponse().status != 200)"]

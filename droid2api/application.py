@@ -15,7 +15,7 @@ from pathlib import Path
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.config import Settings, find_config, load, read_environment
+from droid2api.config import Settings, find_config, is_own, load, read_environment
 from droid2api.credentials.credential import Credential
 from droid2api.gateway.logs import start_logging
 from droid2api.server.app import build_core, drain
@@ -77,7 +77,8 @@ def file_source(config: str | None = None) -> Source:
     """Settings from config.json (or the file `config`), .env and the environment. Raises ConfigError."""
     env_file = Path.cwd() / ".env"
     path = find_config(config, read_environment(env_file))
-    return Source(lambda: load(path, read_environment(env_file)), (path, env_file))
+    own = is_own(path, config)
+    return Source(lambda: load(path, read_environment(env_file), own=own), (path, env_file))
 
 
 async def _warn_without_keys(app: web.Application) -> None:

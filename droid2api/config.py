@@ -6,10 +6,11 @@ Node edition must work unchanged.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
@@ -42,7 +43,9 @@ _MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an upstream is. With `api_key_env` it has a key of its own, in that environment variable."""
+    """Where an upstream is. With `api_key_env` it has a key of its own, in that environment variable; without one it
+    gets Factory's credential.
+    """
 
     name: str
     base_url: str
@@ -67,8 +70,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
+    """Where refresh tokens are exchanged, and which hosts besides Factory's own may get Factory's credential."""
+
     token_url: str = TOKEN_URL
     client_id: str = CLIENT_ID
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
+    """`own`: the user chose the file `source`; else it only lies in the folder that the gateway was started in."""
+
     source: Path
     data_folder: Path
     environment: Mapping[str, str] = field(repr=False)
@@ -106,6 +114,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     formats: tuple[Format, ...] = FORMATS
+    own: bool = True
 
     def route(self, model_id: str) -> Model:
         """The model for the id that a client sent. Raises RequestError (404) that lists the configured ones."""
@@ -133,6 +142,15 @@ def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
     return local if local.exists() else carried if carried.exists() else package.parent / "config.json"
 
 
+def is_own(path: Path, given: str | None) -> bool:
+    """Whether the user chose this config.json: by --config (`given`), by DROID2API_CONFIG in the process's environment
+    (a .env comes with a folder too), or by installing it beside the package.
+    """
+    package = Path(__file__).resolve().parent
+    chosen = given or os.environ.get("DROID2API_CONFIG")
+    return bool(chosen) or path.resolve().parent in (package, package.parent)
+
+
 def read_environment(file: Path) -> dict[str, str]:
     """The process's variables and those of a .env file; those that are set already win. Raises ConfigError."""
     try:
@@ -147,7 +165,13 @@ def home(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
 
 
-def load(path: Path, environment: Mapping[str, str] | None = None, formats: tuple[Format, ...] = FORMATS) -> Settings:
+def load(
+    path: Path,
+    environment: Mapping[str, str] | None = None,
+    formats: tuple[Format, ...] = FORMATS,
+    *,
+    own: bool = True,
+) -> Settings:
     """Read and check the settings; models may be of the types of `formats`. Raises ConfigError."""
     environment = os.environ if environment is None else environment
     try:
@@ -159,7 +183,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None, formats: tupl
     if type(value) is not dict:
         raise ConfigError(f"{path}: must be a JSON object.")
     try:
-        return _Reader(value, path, environment, formats).read()
+        return replace(_Reader(value, path, environment, formats).read(), own=own)
     except RequestError as error:  # fields.py names the field; here it is the owner's
         raise ConfigError(f"{path}: {error.message}") from None
 
@@ -178,6 +202,10 @@ class _Reader:
         named = [str(model.get("endpoint")) for _, model in objects(value.get("models"), "models")]
         endpoints = self._read_endpoints(named)
         models = self._read_models(endpoints)
+        auth = self._read_auth()
+        for model in models.values():
+            _check_host(model.endpoint, auth.hosts)
+        self._check_keys(endpoint.api_key_env for endpoint in endpoints.values())
         redirects = self._read_texts(value, "model_redirects")
         for pattern, id in redirects.items():
             if id not in models:
@@ -196,7 +224,7 @@ class _Reader:
             dev_mode=optional(value, "dev_mode", bool) or False,
             log_format=_one_of(optional(value, "log_format", str) or "text", LOG_FORMATS, "log_format"),
             log_level=_one_of(optional(value, "log_level", str) or "info", LOG_LEVELS, "log_level"),
-            auth=self._read_auth(),
+            auth=auth,
             timeouts=self._read_timeouts(),
             api_keys=self._read_keys(),
             allowed_hosts=self._read_list("allowed_hosts"),
@@ -276,9 +304,10 @@ class _Reader:
 
     def _read_auth(self) -> Auth:
         value = optional(self._value, "auth", dict) or {}
-        self._warn_unknown(value, frozenset(["token_url", "client_id"]), "auth.")
+        self._warn_unknown(value, frozenset(Auth.__slots__), "auth.")
         token_url = _checked_url(optional(value, "token_url", str, "auth.") or TOKEN_URL, "auth.token_url")
-        return Auth(token_url, optional(value, "client_id", str, "auth.") or CLIENT_ID)
+        hosts = tuple(host.lower() for host in self._read_list("hosts", value, "auth."))
+        return Auth(token_url, optional(value, "client_id", str, "auth.") or CLIENT_ID, hosts)
 
     def _read_timeouts(self) -> Timeouts:
         value = optional(self._value, "timeouts", dict) or {}
@@ -293,11 +322,17 @@ class _Reader:
         given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]
         return tuple(key for key in given if key) or self._read_list("api_keys")
 
-    def _read_list(self, name: str) -> tuple[str, ...]:
-        items = optional(self._value, name, list) or []
+    def _check_keys(self, own: Iterable[str]) -> None:
+        """A key with a line break in it would end a header. Raises ConfigError."""
+        for name in ("FACTORY_API_KEY", "DROID_REFRESH_KEY", *own):
+            if not self._environment.get(name, "").strip().isprintable():
+                raise ConfigError(f"{name}: must not hold control characters.")
+
+    def _read_list(self, name: str, value: Json | None = None, where: str = "") -> tuple[str, ...]:
+        items = optional(self._value if value is None else value, name, list, where) or []
         for index, item in enumerate(items):
             if type(item) is not str or not item:
-                raise wrong(f"{name}[{index}]", "a string", item)
+                raise wrong(f"{where}{name}[{index}]", "a string", item)
         return tuple(items)
 
     def _read_texts(self, value: Json, name: str, where: str = "") -> dict[str, str]:
@@ -327,3 +362,27 @@ def _checked_url(url: str, where: str) -> str:
     if "@" in parts.netloc:  # it would be told wherever the URL is
         raise RequestError(f"{where}: must not hold a user or password; an endpoint has `headers` and `api_key_env`.")
     return url.rstrip("/")
+
+
+def _check_host(endpoint: Endpoint, allowed: tuple[str, ...]) -> None:
+    """Factory's credential is for Factory. Raises RequestError when a mistake in a URL would give it to another."""
+    host = (urlsplit(endpoint.base_url).hostname or "").rstrip(".")
+    brings_its_own = endpoint.api_key_env or any(name.lower() == "authorization" for name in endpoint.headers)
+    if brings_its_own or _is_factory(host) or is_loopback(host) or host in allowed:
+        return
+    raise RequestError(
+        f"endpoint {endpoint.name!r}: Factory's credential is not for the host {host}. Give the endpoint a key of its "
+        "own (api_key_env), or name the host in auth.hosts."
+    )
+
+
+def _is_factory(host: str) -> bool:
+    return bool(re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's, without asking DNS."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from droid2api import config
-from droid2api.config import CLIENT_ID, TOKEN_URL, USER_AGENT, find_config, load
+from droid2api.config import CLIENT_ID, TOKEN_URL, USER_AGENT, find_config, is_own, load
 from droid2api.errors import ConfigError, RequestError
 
 FACTORY = "https://api.factory.ai/api/llm"
@@ -183,6 +183,8 @@ WRONG = [
     ({"model_redirects": []}, "model_redirects: must be an object"),
     ({"model_redirects": {"a": 1}}, "model_redirects.a: must be a string"),
     ({"auth": "x"}, "auth: must be an object"),
+    ({"auth": {"hosts": "a"}}, "auth.hosts: must be a list"),
+    ({"auth": {"hosts": [1]}}, "auth.hosts[0]: must be a string"),
     ({"auth": {"token_url": "x"}}, "auth.token_url: must be an http or https URL"),
     ({"auth": {"client_id": 1}}, "auth.client_id: must be a string"),
     ({"timeouts": {"idle": 0}}, "timeouts.idle: must be more than 0"),
@@ -294,3 +296,88 @@ def test_redirects(read, asked, model_id):
 
 def test_the_environment_is_not_shown(read):
     assert "a-secret-key" not in repr(read({}, {"FACTORY_API_KEY": "a-secret-key"}))
+
+
+# -- who gets Factory's credential ----------------------------------------------------------------------------------
+
+
+def at(url, **more):
+    endpoint = {"name": "common", "base_url": url} | more
+    return {"endpoint": [endpoint], "models": [model(type="common")]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        at("https://factory.ai/v1"),
+        at("https://API.Factory.ai/v1"),
+        at("https://eu.api.factory.ai./v1"),
+        at("http://localhost:8000/v1"),
+        at("http://box.localhost/v1"),
+        at("http://127.0.0.9:8000/v1"),
+        at("http://[::1]:8000/v1"),
+        at("https://models.example/v1", api_key_env="OWN_KEY"),
+        at("https://models.example/v1", headers={"authorization": "Bearer own"}),
+        at("https://models.example/v1") | {"auth": {"hosts": ["Models.example"]}},
+        at("http://192.168.1.7/v1") | {"auth": {"hosts": ["192.168.1.7"]}},
+        at("https://models.example/v1") | {"models": []},  # nobody is sent there
+    ],
+)
+def test_who_may_have_factorys_credential(read, value):
+    assert read(value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "models.example",
+        "notfactory.ai",
+        "factory.ai.example",
+        "evil;.factory.ai",
+        "192.168.1.7",
+        "0.0.0.0",
+        "localhost.example",
+        "sub.allowed.example",
+    ],
+)
+def test_who_may_not(read, host):
+    with pytest.raises(ConfigError) as error:
+        read(at(f"https://{host}/v1", headers={"x-api-key": "own"}) | {"auth": {"hosts": ["allowed.example"]}})
+    text = str(error.value)
+    assert f"Factory's credential is not for the host {host}" in text
+    assert "api_key_env" in text
+    assert "auth.hosts" in text
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["FACTORY_API_KEY", "DROID_REFRESH_KEY", "OWN_KEY"])
+@pytest.mark.parametrize(
+    "key", ["planted-a\nb", "planted-a\r\nx-evil: 1", "planted-a\0b", "planted-a\x7f", "planted-\udcff"]
+)
+def test_a_key_that_would_end_a_header(tmp_path, name, key):
+    file = tmp_path / "config.json"
+    file.write_bytes(orjson.dumps(at("https://models.example/v1", api_key_env="OWN_KEY")))
+    with pytest.raises(ConfigError) as error:
+        load(file, {name: key})
+    assert str(error.value) == f"{name}: must not hold control characters."
+    assert load(file, {name: " key\r\n"})  # around it they do no harm: they are cut off
+
+
+def test_whose_config_it_is(tmp_path, monkeypatch):
+    """A folder that somebody gave to the user does not speak for the user, nor does its .env."""
+    package = tmp_path / "site" / "droid2api"
+    package.mkdir(parents=True)
+    monkeypatch.setattr("droid2api.config.__file__", str(package / "config.py"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DROID2API_CONFIG", raising=False)
+    for path in (package / "config.json", package.parent / "config.json"):
+        assert is_own(path, None)
+    assert not is_own(Path("config.json"), None)
+    assert is_own(Path("config.json"), "config.json")
+    monkeypatch.setenv("DROID2API_CONFIG", "config.json")
+    assert is_own(Path("config.json"), None)
+    monkeypatch.delenv("DROID2API_CONFIG")
+    monkeypatch.chdir(package.parent)
+    assert is_own(Path("config.json"), None)  # a checkout, from its own folder

@@ -168,7 +168,7 @@ async def test_an_open_gateway_is_warned_of(tmp_path, environment, more, warned)
 )
 async def test_banner_names_the_source_of_the_credential(tmp_path, environment, keys, shown):
     write_config(tmp_path, auth={"token_url": "http://127.0.0.1:9/token"})
-    async with started(tmp_path, environment | keys, "--port", "0") as running:
+    async with started(tmp_path, environment | keys, "--port", "0", "--config", "config.json") as running:
         assert f"  credential  {shown}" in running.banner
         health = await get(f"{running.url}/health")
         assert health["status"] == "ok"
@@ -276,6 +276,18 @@ def test_config_that_is_not_there(tmp_path, environment):
 def test_dotenv_that_cannot_be_read(tmp_path, environment):
     (tmp_path / ".env").write_bytes(b"KEY=\xff\xfe")
     assert ".env: cannot be read: it is not UTF-8 text." in refused(run(tmp_path, environment))
+
+
+def test_a_folder_does_not_decide_where_a_refresh_token_goes(tmp_path, environment):
+    write_config(tmp_path, auth={"token_url": "http://127.0.0.1:9/token"})
+    (tmp_path / ".env").write_text("DROID2API_CONFIG=config.json\n")
+    said = refused(run(tmp_path, environment | {"DROID_REFRESH_KEY": SECRET}, "--port", "0"))
+    assert "auth.token_url: a refresh token is sent there only if you chose this file" in said
+
+
+def test_a_key_with_a_line_break(tmp_path, environment):
+    said = refused(run(tmp_path, environment | {"FACTORY_API_KEY": f"{SECRET}\nx"}, "--port", "0"))
+    assert said == "droid2api: FACTORY_API_KEY: must not hold control characters."
 
 
 def test_version_and_help(tmp_path, environment):

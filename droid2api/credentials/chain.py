@@ -12,13 +12,13 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from droid2api.config import Endpoint, Settings, home
+from droid2api.config import TOKEN_URL, Endpoint, Settings, home
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.fixed import ClientKey, FixedKey, MissingKey
 from droid2api.credentials.rotating import RotatingCredential
 from droid2api.credentials.token_endpoint import TokenEndpoint
-from droid2api.credentials.tokens import Tokens, TokenStore
+from droid2api.credentials.tokens import NO_LOGIN, Tokens, TokenStore
 from droid2api.errors import ConfigError
 
 log = logging.getLogger("droid2api.auth")
@@ -46,7 +46,7 @@ def find_shared(settings: Settings, session: aiohttp.ClientSession) -> Credentia
         file = FileStore(settings.data_folder / "auth.json", key)
         return _rotating("DROID_REFRESH_KEY", file, file.load() or first, settings, session)
     file = FileStore(home(environment) / ".factory" / "auth.json")
-    if tokens := file.load():
+    if (tokens := file.load()) and tokens != NO_LOGIN:
         if redis_url:
             log.warning("DROID2API_REDIS_URL is not used: it shares the token of a DROID_REFRESH_KEY only.")
         return _rotating("~/.factory/auth.json", file, tokens, settings, session)
@@ -54,22 +54,33 @@ def find_shared(settings: Settings, session: aiohttp.ClientSession) -> Credentia
 
 
 def is_unchanged(shared: Credential, before: Settings, after: Settings) -> bool:
-    """Whether `find_shared` would find the same under other settings. Where it found none, somebody may have logged in
-    since.
+    """Whether `find_shared` would find the same under other settings. Where there is none, or none any more, somebody
+    may have logged in since.
     """
-    return shared.source != CLIENT and _places(before) == _places(after)
+    if shared.source == CLIENT or (isinstance(shared, RotatingCredential) and not shared.has_login):
+        return False
+    return _places(before) == _places(after)
 
 
 def _places(settings: Settings) -> list[object]:
     """All that decides what the endpoints share."""
     names = ("FACTORY_API_KEY", "DROID_REFRESH_KEY", "DROID2API_REDIS_URL")
     given = [settings.environment.get(name, "") for name in names]
-    return [*given, home(settings.environment), settings.data_folder, settings.auth]
+    auth = (settings.auth.token_url, settings.auth.client_id)
+    return [*given, home(settings.environment), settings.data_folder, auth]
 
 
 def _rotating(
     source: str, store: TokenStore, tokens: Tokens, settings: Settings, session: aiohttp.ClientSession
 ) -> Credential:
+    """Raises ConfigError when a file that only lies in the working folder would send the refresh token elsewhere."""
+    if settings.auth.token_url != TOKEN_URL:
+        if not settings.own:
+            raise ConfigError(
+                f"{settings.source}: auth.token_url: a refresh token is sent there only if you chose this file: "
+                "give it with --config or DROID2API_CONFIG."
+            )
+        log.info("The refresh token is sent to %s (auth.token_url).", settings.auth.token_url.partition("?")[0])
     endpoint = TokenEndpoint(session, settings.auth.token_url, settings.auth.client_id, source)
     return RotatingCredential(source, store, tokens, endpoint)
 

@@ -7,6 +7,8 @@ Redis must keep its data (appendonly): a refresh token that was used is worthles
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -18,8 +20,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from droid2api.credentials.tokens import StoreError, Tokens, expiry, key_hash
+from droid2api.credentials.tokens import StoreError, Tokens, expiry, is_token, key_hash
 from droid2api.errors import ConfigError
+
+log = logging.getLogger("droid2api.auth")
 
 LOCK_SECONDS = 45.0
 """Longer than a refresh may take. One that died or was cut off with the lock blocks the others no longer than this."""
@@ -54,19 +58,31 @@ class RedisStore:
         self._left = ""  # the token of a lock that could not be released
 
     async def read(self) -> Tokens | None:
-        """None also for what is older than what was here before: Redis has lost its last seconds."""
+        """None also for what is older than what was here before (Redis has lost its last seconds), and for what no
+        gateway has written.
+        """
         with self._errors_named():
             async with self._redis.pipeline() as pipeline:
                 pipeline.time()
                 pipeline.hgetall(f"{self._name}:tokens")
                 (seconds, micros), stored = await pipeline.execute()
-        version = stored.get("version", "")
-        if not version.isdecimal() or int(version) < self._version or not stored.get("refresh"):
+        try:
+            return self._parse(stored, seconds + micros / 1e6) if stored else None
+        except (KeyError, ValueError):
+            log.warning("Redis at %s holds a token that cannot be read. It is as if there were none.", self._place)
             return None
-        self._version = int(version)
-        age = seconds + micros / 1e6 - float(stored["received_at"])
-        access, received_at = stored["access"], time.time() - max(age, 0)
-        return Tokens(access, stored["refresh"], expiry(access, received_at), received_at)
+
+    def _parse(self, stored: dict[str, str], now: float) -> Tokens | None:
+        """Raises KeyError, ValueError."""
+        version, access, refresh = int(stored["version"]), stored["access"], stored["refresh"]
+        age = now - float(stored["received_at"])
+        if not ((access == "" or is_token(access)) and is_token(refresh) and math.isfinite(age)):
+            raise ValueError
+        if version < self._version:
+            return None
+        self._version = version
+        received_at = time.time() - min(max(age, 0), now)
+        return Tokens(access, refresh, expiry(access, received_at) if access else 0, received_at)
 
     async def write(self, tokens: Tokens) -> None:
         with self._errors_named():
@@ -81,6 +97,9 @@ class RedisStore:
                 pipeline.hset(f"{self._name}:tokens", items=list(chain(*fields.items())))
                 await pipeline.execute()
         self._version += 1
+
+    def changed(self) -> bool:
+        return False
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
@@ -108,7 +127,7 @@ class RedisStore:
     def _errors_named(self) -> Iterator[None]:
         try:
             yield
-        except (RedisError, OSError) as error:  # TimeoutError is one too
+        except (RedisError, OSError, UnicodeDecodeError) as error:  # TimeoutError is an OSError
             raise StoreError(
                 f"Redis at {self._place} does not serve the shared token ({type(error).__name__})."
             ) from None

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack
 
-from droid2api.credentials.kept_tokens import KeptTokens, local_time
+from droid2api.credentials.kept_tokens import SAVE_TIMEOUT, KeptTokens, local_time
 from droid2api.credentials.schedule import Schedule
 from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.credentials.tokens import StoreError, Tokens
@@ -20,7 +21,8 @@ from droid2api.errors import CredentialError
 log = logging.getLogger("droid2api.auth")
 
 REFRESH_TIMEOUT = 30.0
-CLOSE_TIMEOUT = 5.0
+REFUSAL_PAUSE = 300.0
+"""Seconds in which a token that took the place of a refused one is not renewed for being refused too."""
 STORE_RETRY = 30.0
 """The longest pause, in seconds, after a failure of the store: it may be back at any time."""
 
@@ -33,13 +35,40 @@ class Refresher:
         self._endpoint = endpoint
         self._schedule = schedule
         self._running: asyncio.Task[None] | None = None
+        self._spending = False
         self._failure = CredentialError("")
+        self._successor = ""  # the access token that took the place of a refused one, until this time:
+        self._pause_ends = 0.0
+        self._refusal = ""
         self.done = self.failed = 0
 
     @property
     def problem(self) -> str:
-        """Why the last refresh failed; "" when all is well."""
-        return self._failure.message if self._schedule.failing else ""
+        """Why the last refresh failed, or why none is tried; "" when all is well."""
+        if self._schedule.failing:
+            return self._failure.message
+        return self._refusal if self._is_successor(self._kept.current.access) else ""
+
+    async def replace(self, refused: str) -> None:
+        """An upstream refused this access token: renew it, unless it has just been renewed for that reason. Raises
+        CredentialError.
+        """
+        if self._is_successor(refused):
+            if not self._refusal:
+                text = (
+                    f"An upstream refused the token of {self._endpoint.source} and the one that replaced it. It is not "
+                    f"renewed again for {REFUSAL_PAUSE / 60:g} minutes. If this goes on, log in again."
+                )
+                log.warning("%s", text)
+                self._refusal = text
+            raise CredentialError(self._refusal)
+        await self.refresh()
+        if self._successor != self._kept.current.access:
+            self._successor, self._refusal = self._kept.current.access, ""
+            self._pause_ends = time.monotonic() + REFUSAL_PAUSE
+
+    def _is_successor(self, access: str) -> bool:
+        return access == self._successor and time.monotonic() < self._pause_ends
 
     async def refresh(self) -> None:
         """Join the refresh that is under way or begin one. Raises CredentialError, after 30 seconds at the latest.
@@ -52,12 +81,23 @@ class Refresher:
         await asyncio.shield(self._running)
 
     async def close(self) -> None:
-        """A refresh under way has spent its token: to stop it now would lose the next one."""
+        """To stop a refresh that has spent its token would lose the next one: it gets the time that it may take."""
         if self._running:
-            await asyncio.wait([self._running], timeout=CLOSE_TIMEOUT)
+            if self._spending:
+                await asyncio.wait([self._running], timeout=REFRESH_TIMEOUT + SAVE_TIMEOUT)
             self._running.cancel()
 
+    def survive(self) -> CredentialError:
+        """Note an exception that is being handled and that nobody foresaw: one mistake must not end all renewals."""
+        log.exception("The renewal of the token failed by a mistake of the gateway. It is tried again.")
+        failure = CredentialError(
+            "The token could not be refreshed: a mistake of the gateway, which its log shows.", status=500
+        )
+        self._fail(failure)
+        return failure
+
     async def _run(self, stale: Tokens) -> None:
+        self._spending = False
         try:
             await self._renew(stale)
         except _Paused:
@@ -75,6 +115,8 @@ class Refresher:
             failure = CredentialError(f"The token could not be refreshed: {place} did not answer in time.", status=503)
             self._fail(failure)
             raise failure from None
+        except Exception:
+            raise self.survive() from None
         self._schedule.succeed()
 
     def _fail(self, error: CredentialError, *longest_pause: float) -> None:
@@ -94,19 +136,33 @@ class Refresher:
             return
         if paused and stale.refresh == kept.current.refresh:
             raise _Paused
+        self._check_login()
         async with AsyncExitStack() as locked:
             async with asyncio.timeout(REFRESH_TIMEOUT):
                 await locked.enter_async_context(kept.store.lock())
                 await kept.read()
                 if kept.has_newer_than(stale):
                     return
-                tokens = await self._endpoint.refresh(kept.current.refresh)
+                self._check_login()
+                await kept.rehearse()  # a token must not be spent when the next one cannot be stored
+                self._spending, spent = True, kept.current
+                tokens = await self._endpoint.refresh(spent.refresh)
+            if not kept.store.remote:
+                await kept.read()
+            if kept.current is not spent:
+                return  # a logout or another login meanwhile, which counts
             try:  # stored before they are used, and used whether they could be stored or not
                 await kept.save(tokens)
             finally:
                 kept.replace(tokens)
         self.done += 1
         log.info("Token refreshed successfully, expires at: %s", local_time(tokens.expires_at))
+
+    def _check_login(self) -> None:
+        if not self._kept.current.refresh:
+            raise CredentialError(
+                f"{self._endpoint.source} holds no login that can be renewed: log in again with Factory's CLI."
+            )
 
 
 class _Paused(Exception):

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from droid2api.credentials.credential import Credential, key_headers
 from droid2api.credentials.kept_tokens import KeptTokens
 from droid2api.credentials.refresher import Refresher
 from droid2api.credentials.schedule import Schedule
 from droid2api.credentials.token_endpoint import TokenEndpoint
-from droid2api.credentials.tokens import Tokens, TokenStore
+from droid2api.credentials.tokens import NO_LOGIN, Tokens, TokenStore
 from droid2api.errors import CredentialError
 from droid2api.wire.fields import Json
 
@@ -40,17 +39,25 @@ class RotatingCredential(Credential):
         """Whether there is a refresh token."""
         return bool(self._kept.current.refresh)
 
+    @property
+    def has_login(self) -> bool:
+        """False when somebody has logged out since the start."""
+        return self._kept.current != NO_LOGIN
+
     async def get(self, client_keys: Sequence[str]) -> Mapping[str, str]:
-        if not self._is_valid():
+        if not self._kept.usable:
             await self.refresher.refresh()
+        if not self._kept.current.access:
+            raise CredentialError("The login is being changed. Try again.", status=503)
         return key_headers(self._kept.current.access)
 
     async def renew(self, refused: Mapping[str, str]) -> bool:
         if not self.renewable:
             return False
-        if refused == key_headers(self._kept.current.access):
+        access = self._kept.current.access
+        if refused == key_headers(access):
             try:
-                await self.refresher.refresh()
+                await self.refresher.replace(access)
             except CredentialError:
                 return False
         return refused != key_headers(self._kept.current.access)
@@ -65,7 +72,7 @@ class RotatingCredential(Credential):
         state: Json = {"source": self.source, "state": "ok", "expires_at": int(tokens.expires_at) or None}
         if self._kept.store.remote:
             state["store"] = "redis"
-        if not self._is_valid():
+        if not self._kept.usable:
             state["state"] = "refreshing"
         if problem := self.refresher.problem or self._kept.problem:
             state |= {"state": "failing", "problem": problem}
@@ -76,26 +83,30 @@ class RotatingCredential(Credential):
         return await self._kept.store.read()
 
     def secrets(self) -> list[str]:
-        return [self._kept.current.access, self._kept.current.refresh]
+        pairs = (self._kept.current, self._kept.previous)  # requests with the previous ones may still be running
+        return [token for pair in pairs for token in (pair.access, pair.refresh)]
 
     async def run(self) -> None:
         """Refresh when it is due, and keep step with the store."""
-        while self.renewable:
-            with suppress(CredentialError):  # logged already
+        while True:
+            try:
                 await self._work()
+            except CredentialError:  # logged already
+                pass
+            except Exception:
+                self.refresher.survive()
             await asyncio.sleep(min(self._schedule.delay() + 0.01, TICK))
 
     async def close(self) -> None:
         await self.refresher.close()
         await self._kept.close()
 
-    def _is_valid(self) -> bool:
-        return bool(self._kept.current.access) and self._schedule.valid
-
     async def _work(self) -> None:
         now = asyncio.get_running_loop().time()
         if not self._schedule.delay():
             await self.refresher.refresh()
-        elif (self._kept.store.remote or self._kept.unsaved) and now - self._synced_at >= SYNC_EVERY:
+            return
+        patient = self._kept.store.remote or self._kept.unsaved
+        if self._kept.store.changed() or (patient and now - self._synced_at >= SYNC_EVERY):
             self._synced_at = now
             await self._kept.sync()

@@ -31,7 +31,7 @@ class Schedule:
     def start(self, tokens: Tokens) -> None:
         """The times of the tokens that a process begins with."""
         self.set(tokens)
-        if time.time() - tokens.received_at > FRESH_AT_START:
+        if tokens.refresh and time.time() - tokens.received_at > FRESH_AT_START:
             self._due = self._refresh_at = 0.0
 
     def set(self, tokens: Tokens) -> None:
@@ -39,7 +39,10 @@ class Schedule:
         wall, now = time.time(), time.monotonic()
         lifetime = tokens.expires_at - tokens.received_at
         early = min(REFRESH_BEFORE_EXPIRY, lifetime * 3 / 4)  # some live for minutes only
-        self._due = now + min(tokens.received_at + REFRESH_EVERY, tokens.expires_at - early) - wall
+        due = min(tokens.received_at + REFRESH_EVERY, tokens.expires_at - early)
+        if not tokens.refresh:  # there is nothing to renew them with: that is a failure, but not before they end
+            due = tokens.expires_at
+        self._due = now + due - wall
         self._refresh_at = max(self._due, now + RETRY_DELAYS[0])
         self._expires_at, self._ends = tokens.expires_at, now + tokens.expires_at - wall
 

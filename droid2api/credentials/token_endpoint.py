@@ -11,8 +11,11 @@ from typing import Any
 import aiohttp
 import orjson
 
-from droid2api.credentials.tokens import Tokens, expiry
+from droid2api.credentials.tokens import Tokens, expiry, is_token
 from droid2api.errors import CredentialError
+
+ANSWER_LIMIT = 256 * 1024
+"""Bytes."""
 
 
 class TokenEndpoint:
@@ -22,7 +25,7 @@ class TokenEndpoint:
         self._session = session
         self._url = url
         self._client_id = client_id
-        self._source = source
+        self.source = source
         self.place = url.partition("?")[0]
 
     async def refresh(self, refresh_token: str) -> Tokens:
@@ -30,25 +33,42 @@ class TokenEndpoint:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": self._client_id}
         try:
             async with self._session.post(self._url, data=form, allow_redirects=False) as response:
-                body = await response.read()
+                body = await _read(response)
         except (aiohttp.ClientError, OSError) as error:
             reason = _outline(error)
             raise CredentialError(f"The token could not be refreshed: {self.place} {reason}.", status=503) from None
-        return self._read(response.status, body, refresh_token)
+        return self._decode(response.status, body, refresh_token)
 
-    def _read(self, status: int, body: bytes, refresh_token: str) -> Tokens:
+    def _decode(self, status: int, body: bytes, refresh_token: str) -> Tokens:
         value = _json(body)
-        access = value.get("access_token")
-        if status != 200 or type(access) is not str or not access:
+        access, refresh = value.get("access_token"), value.get("refresh_token") or refresh_token
+        if status != 200 or not access:
             reason = value.get("error")
             known = f" ({reason})" if type(reason) is str and reason.replace("_", "").isalpha() else ""
-            raise CredentialError(
-                f"The token could not be refreshed: {self.place} answered {status}{known}. "
-                f"If this goes on, log in again and renew {self._source}.",
-                status=401 if status in (400, 401, 403) else 503,
-            )
+            raise self._error(f"answered {status}{known}", 401 if status in (400, 401, 403) else 503)
+        if not is_token(access):
+            raise self._error("answered 200 with an access_token that is none", 503)
+        if not is_token(refresh):
+            raise self._error("answered 200 with a refresh_token that is none", 503)
         now = time.time()
-        return Tokens(access, str(value.get("refresh_token") or refresh_token), expiry(access, now), now)
+        return Tokens(access, refresh, expiry(access, now), now)
+
+    def _error(self, what: str, status: int) -> CredentialError:
+        return CredentialError(
+            f"The token could not be refreshed: {self.place} {what}. "
+            f"If this goes on, log in again and renew {self.source}.",
+            status=status,
+        )
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The first bytes of the body; what is longer than an answer can be is not read further."""
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > ANSWER_LIMIT:
+            break
+    return body[:ANSWER_LIMIT]
 
 
 def _json(body: bytes) -> dict[str, Any]:

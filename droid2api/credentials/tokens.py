@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import orjson
 
@@ -20,6 +21,8 @@ ASSUMED_LIFETIME = 8 * 3600.0
 """Seconds that an access token lives which does not say so itself."""
 LAST_DATE = 1e11
 """Seconds since the epoch: what claims to live longer than that is not a date."""
+TOKEN_LIMIT = 16 * 1024
+"""Characters of one token: servers take no longer headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class Tokens:
     refresh: str
     expires_at: float = field(default=0, compare=False)
     received_at: float = field(default=0, compare=False)
+
+
+NO_LOGIN = Tokens("", "")
+"""What a store has that knows that somebody has logged out."""
 
 
 class StoreError(Exception):
@@ -44,6 +51,9 @@ class TokenStore(Protocol):
     async def read(self) -> Tokens | None:
         """None when it has none that can be used. Raises StoreError."""
 
+    def changed(self) -> bool:
+        """Whether somebody else has written it since it was last read or written, where that is seen at a glance."""
+
     async def write(self, tokens: Tokens) -> None:
         """All or nothing. Raises StoreError."""
 
@@ -51,6 +61,11 @@ class TokenStore(Protocol):
         """Waits until no other process has it; one that died has it no more. Raises StoreError."""
 
     async def close(self) -> None: ...
+
+
+def is_token(value: object) -> TypeGuard[str]:
+    """Whether a value can be sent as a token: visible ASCII characters, of a length that a header may have."""
+    return type(value) is str and 0 < len(value) <= TOKEN_LIMIT and re.fullmatch("[!-~]+", value) is not None
 
 
 def key_hash(key: str) -> str:

@@ -78,8 +78,8 @@ class Runtime:
             self._make(settings, before)
             return
         self._make(settings, chain.find_shared(settings, self._session))
-        await self._end(before)
         self._tasks[self.shared] = asyncio.create_task(self.shared.run())
+        await self._end(before)
 
     async def close(self) -> None:
         for credential in list(self._tasks):
@@ -103,10 +103,11 @@ class Runtime:
         self.settings, self.shared = settings, shared
 
     async def _end(self, credential: Credential) -> None:
-        task = self._tasks.pop(credential)
+        task = self._tasks[credential]
         task.cancel()
         await asyncio.wait([task])  # to await the task itself could hide that this one is cancelled
         await credential.close()
+        del self._tasks[credential]  # only now: when this is cancelled, `close` goes on with it
 
 
 def holds_credential(shared: Credential, credentials: Mapping[str, Credential]) -> bool:

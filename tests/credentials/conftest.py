@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from droid2api.credentials import refresher, schedule
+from droid2api.credentials import schedule
 from tests.credentials.service import FIRST_KEY
 from tests.harness import gateway_for, serving, settings_for
 
@@ -12,7 +12,6 @@ from tests.harness import gateway_for, serving, settings_for
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(schedule, "RETRY_DELAYS", (0.02, 0.05))
-    monkeypatch.setattr(refresher, "CLOSE_TIMEOUT", 0.01)
 
 
 @pytest.fixture

@@ -1,10 +1,15 @@
 """Which credential an endpoint has: the first one that exists."""
 
+import logging
+from dataclasses import replace
+
 import pytest
 
 from droid2api import __main__
+from droid2api.credentials.chain import find_shared
+from droid2api.errors import ConfigError
 from droid2api.server.keys import RUNTIME
-from tests.credentials.service import FIRST_KEY, Service, credential_state, log_in, say
+from tests.credentials.service import FIRST_KEY, KEY, Service, credential_state, log_in, say
 from tests.harness import PATHS, gateway_for, serving, settings_for
 
 OWN_KEY = {"api_key_env": "OWN_KEY"}
@@ -79,3 +84,32 @@ async def test_an_unusable_login_is_none(tmp_path, start, content):
     log_in(tmp_path).write_bytes(content.encode("latin-1"))
     async with start(Service(), {}) as gateway:
         assert (await credential_state(gateway))["source"] == "client"
+
+
+# -- where a refresh token goes -------------------------------------------------------------------------------------
+
+
+async def test_a_refresh_token_goes_elsewhere_only_for_a_file_that_the_user_chose(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    service = Service()
+    async with serving(service.app()) as upstream:
+        settings = settings_for(tmp_path, f"{upstream}", KEY)
+        async with gateway_for(settings) as gateway:
+            assert (await say(gateway))[0] == 200
+        assert f"The refresh token is sent to {upstream}/oauth/token (auth.token_url)." in caplog.text
+        with pytest.raises(ConfigError) as error:
+            async with gateway_for(replace(settings, own=False)):
+                pass
+        assert "auth.token_url" in str(error.value)
+        assert "--config or DROID2API_CONFIG" in str(error.value)
+        async with gateway_for(replace(settings, own=False, environment={"FACTORY_API_KEY": "x.demo"})) as gateway:
+            assert (await credential_state(gateway))["source"] == "FACTORY_API_KEY"  # nothing goes there
+    assert service.calls == [FIRST_KEY]
+
+
+async def test_the_default_needs_no_choice_and_no_line(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    settings = settings_for(tmp_path, "http://127.0.0.1:9", KEY, auth={})
+    credential = find_shared(replace(settings, own=False), None)
+    assert credential.source == "DROID_REFRESH_KEY"
+    assert "auth.token_url" not in caplog.text

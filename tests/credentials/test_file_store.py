@@ -15,6 +15,7 @@ import pytest
 from droid2api.credentials import kept_tokens, rotating
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.tokens import Tokens
+from droid2api.errors import CredentialError
 from droid2api.server.keys import RUNTIME
 from tests.credentials.service import (
     KEY,
@@ -46,16 +47,14 @@ if len(sys.argv) > 2:
     setattr(os, sys.argv[2], dies)
 print("ready", flush=True)
 for number in itertools.count(1):
-    store.save(Tokens(f"access-{number}" * 20000, f"refresh-{number}"))
+    store.save(Tokens(f"access-{number}" * 1200, f"refresh-{number}"))
 """
 
 
 def check_whole(file):
     tokens = FileStore(file, "key").load()
     assert tokens is not None
-    assert tokens.access == tokens.refresh.replace("refresh", "access") * (
-        1 if tokens.refresh == "refresh-0" else 20000
-    )
+    assert tokens.access == tokens.refresh.replace("refresh", "access") * (1 if tokens.refresh == "refresh-0" else 1200)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert {path.name for path in file.parent.iterdir()} <= {"auth.json", ".auth.json.new"}
     return tokens
@@ -89,6 +88,16 @@ async def test_killed_at_any_instant(tmp_path):
         check_whole(file)
 
 
+SAVE = FileStore.save
+
+
+def full_since_the_rehearsal(store, tokens):
+    """A disk that has become full while the token endpoint was asked."""
+    if tokens.access:
+        raise OSError(28, "No space left on device")
+    SAVE(store, tokens)
+
+
 async def test_a_token_that_was_not_saved_is_saved_later(tmp_path, monkeypatch, caplog):
     """The next process needs it: the old one is used up."""
     caplog.set_level(logging.INFO)
@@ -96,20 +105,16 @@ async def test_a_token_that_was_not_saved_is_saved_later(tmp_path, monkeypatch, 
     monkeypatch.setattr(rotating, "TICK", 0.02)
     service = Service()
 
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
     async with serving(service.app()) as upstream:
         settings = settings_for(tmp_path, upstream, KEY)
         with monkeypatch.context() as patched:
-            patched.setattr(os, "replace", fail)
+            patched.setattr(FileStore, "save", full_since_the_rehearsal)
             async with gateway_for(settings) as gateway:
                 await settled(gateway)
                 await asyncio.sleep(0.1)
                 assert "No space left" in (await credential_state(gateway))["problem"]
                 assert (await say(gateway))[0] == 200
                 patched.undo()
-                await until((tmp_path / "data" / "auth.json").exists)
                 await until(lambda: not gateway.app[RUNTIME].shared._kept.problem)
                 assert (await credential_state(gateway))["state"] == "ok"
         assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
@@ -121,7 +126,7 @@ async def test_it_is_saved_at_the_end_at_the_latest(tmp_path, monkeypatch):
     service = Service()
     with monkeypatch.context() as patched:
         async with rotating_for(tmp_path, service, 1) as rotatings:
-            patched.setattr(os, "fsync", lambda _: os.replace("not there", "either"))
+            patched.setattr(FileStore, "save", full_since_the_rehearsal)
             await accesses(rotatings)
             patched.undo()
     assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
@@ -132,8 +137,10 @@ async def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     environment = KEY | {"DROID2API_DATA": str(tmp_path / "file" / "data")}
     async with rotating_for(tmp_path, service, 1, environment) as rotatings:
-        assert await accesses(rotatings) == {service.access_token}
+        with pytest.raises(CredentialError, match="could not be saved"):
+            await accesses(rotatings)
         assert "could not be saved" in rotatings[0].describe()["problem"]
+    assert service.calls == []
 
 
 async def test_a_token_is_stored_before_it_is_used(tmp_path, monkeypatch):
@@ -148,13 +155,15 @@ async def test_a_token_is_stored_before_it_is_used(tmp_path, monkeypatch):
         monkeypatch.setattr(FileStore, "save", slow_save)
         asking = asyncio.create_task(access(rotating))
         token = await asking
-        assert waiting == [False]
+        assert waiting == [False, False]  # the rehearsal too
         assert read_json(tmp_path / "data" / "auth.json")["access_token"] == token
 
 
 async def test_a_disk_that_hangs_holds_nobody_for_long(tmp_path, monkeypatch):
+    write = FileStore.write
+
     async def hang(store, tokens):
-        await asyncio.sleep(60)
+        await (asyncio.sleep(60) if tokens.access else write(store, tokens))
 
     monkeypatch.setattr(FileStore, "write", hang)
     monkeypatch.setattr(kept_tokens, "SAVE_TIMEOUT", 0.1)

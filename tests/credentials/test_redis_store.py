@@ -9,9 +9,21 @@ import pytest
 from droid2api.credentials import rotating, schedule
 from droid2api.credentials.credential import key_headers
 from droid2api.credentials.tokens import Tokens
+from droid2api.errors import CredentialError
 from droid2api.server.keys import RUNTIME
-from tests.credentials.service import FIRST_KEY, Service, accesses, credential_state, rotating_for, say, settled
-from tests.harness import gateway_for, serving, settings_for, until
+from tests.credentials.service import (
+    FIRST_KEY,
+    Service,
+    access,
+    accesses,
+    answers,
+    credential_state,
+    rotating_for,
+    say,
+    settled,
+    until,
+)
+from tests.harness import gateway_for, serving, settings_for
 from tests.services import Server, free_port, program, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -61,6 +73,16 @@ async def test_replicas_make_one_refresh(tmp_path, environment):
         assert await accesses(rotatings) == {service.access_token}  # a new replica
     assert service.refreshes == len(service.calls) == 2
     assert not (tmp_path / "data").exists()
+
+
+async def test_the_first_key_alone_is_no_garbage(tmp_path, environment, caplog):
+    """It is stored before it is spent."""
+    service = Service(token_answer=answers(500, "{}"))
+    async with rotating_for(tmp_path, service, 2, environment) as rotatings:
+        with pytest.raises(CredentialError):
+            await access(rotatings[0])
+        assert await rotatings[1].stored() == Tokens("", FIRST_KEY)
+    assert "cannot be read" not in caplog.text
 
 
 async def test_tokens_of_another_key_are_not_used(tmp_path, environment):
@@ -227,3 +249,47 @@ async def test_it_has_no_memory_left(tmp_path, environment, quick):
         await asyncio.sleep(0.2)
         assert (await say(gateway))[0] == 200
     assert service.refreshes == len(service.calls)
+
+
+GOOD = {"version": "1", "access": "a", "refresh": "r", "received_at": "1800000000"}
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        {"version": "many"},
+        {"version": "9" * 5000},
+        {"received_at": "yesterday"},
+        {"received_at": "nan"},
+        {"received_at": "-1e308"},
+        {"access": "line\nbreak"},
+        {"refresh": "x" * 20000},
+        {"refresh": ""},
+        {"access": b"\xff\xfe"},
+        {"access": None},
+    ],
+    ids=str,
+)
+async def test_what_no_gateway_has_written(tmp_path, environment, quick, garbage):
+    """It is named, and ends nothing: who has the token stores it again."""
+    service = Service()
+    async with (
+        serving(service.app()) as upstream,
+        gateway_for(settings_for(tmp_path, upstream, environment)) as gateway,
+    ):
+        await settled(gateway)
+        store = gateway.app[RUNTIME].shared._kept.store
+        name = f"{store._name}:tokens"
+        await store._redis.delete(name)
+        await store._redis.hset(
+            name, mapping={key: value for key, value in (GOOD | garbage).items() if value is not None}
+        )
+        assert (await say(gateway))[0] == 200
+        if garbage != {"access": b"\xff\xfe"}:
+            async with asyncio.timeout(5):
+                while await store._redis.hget(name, "refresh") != service.refresh_token:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        else:
+            assert "UnicodeDecodeError" in (await health(gateway, "failing"))["problem"]
+        assert (await say(gateway))[0] == 200
+    assert service.refreshes == 1

@@ -45,6 +45,7 @@ async def gunicorn(folder, upstream, workers=4, **config):
     (folder / ".env").write_text(f"DROID_REFRESH_KEY={FIRST_KEY}\n")
     (folder / "home").mkdir()
     environment = {"HOME": str(folder / "home"), "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    environment["DROID2API_CONFIG"] = "config.json"  # so that its token_url counts
     port = free_port()
     options = f"-k aiohttp.GunicornWebWorker -w {workers} -b 127.0.0.1:{port} --graceful-timeout 40 --timeout 60"
     command = [sys.executable, "-m", "gunicorn", "droid2api.application:create_app", *options.split()]

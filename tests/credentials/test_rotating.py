@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import stat
+import time
 from datetime import datetime
 
 import orjson
@@ -12,8 +13,10 @@ import pytest
 from aiohttp import web
 
 from droid2api import __main__
-from droid2api.credentials import refresher, schedule
+from droid2api.credentials import refresher, rotating, schedule
 from droid2api.credentials.file_store import FileStore
+from droid2api.credentials.rotating import RotatingCredential
+from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.credentials.tokens import Tokens
 from droid2api.server.keys import RUNTIME
 from tests.credentials.service import (
@@ -27,6 +30,7 @@ from tests.credentials.service import (
     log_in,
     make_older,
     read_json,
+    rotating_for,
     say,
     say_text,
     settled,
@@ -109,30 +113,44 @@ async def test_a_refresh_token_that_is_not_rotated_is_kept(tmp_path, start):
     assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == FIRST_KEY
 
 
-@pytest.mark.parametrize("call", ["replace", "fsync"])
-async def test_a_disk_that_does_not_take_it(tmp_path, start, monkeypatch, call):
-    def fail(*_):
+@pytest.mark.parametrize("call", ["open", "fsync", "replace"])
+async def test_a_token_is_not_spent_when_the_disk_would_not_take_the_next(tmp_path, start, monkeypatch, quick, call):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    file = log_in(tmp_path)
-    before = file.read_bytes()
+    file = log_in(tmp_path, jwt(3600), age=7 * HOUR)
+    before = file.read_bytes(), file.stat().st_mtime
     service = Service()
+    service.access_token = read_json(file)["access_token"]
     with monkeypatch.context() as patched:
         patched.setattr(os, call, fail)
         async with start(service, {}) as gateway:
-            assert (await say(gateway))[0] == 200
+            await settled(gateway)
+            assert (await say(gateway))[0] == 200  # with the token that is still good
             state = await credential_state(gateway)
             assert state["state"] == "failing"
+            assert "A new token could not be saved to" in state["problem"]
             assert "No space left on device" in state["problem"]
-            assert file.read_bytes() == before
-            assert sorted(path.name for path in file.parent.iterdir()) == ["auth.json", "auth.json.lock"]
+            assert (file.read_bytes(), file.stat().st_mtime) == before
+            assert service.calls == []
             patched.undo()
-            service.access_token = "another"  # rejected: the next refresh must not use what the file still holds
-            assert (await say(gateway))[0] == 200
+            await until(lambda: service.refreshes)
+            await settled(gateway)
             assert (await credential_state(gateway))["state"] == "ok"
-    assert service.calls == [FIRST_KEY, service.calls[1]]
-    assert service.calls[1] != FIRST_KEY
+    assert service.calls == [FIRST_KEY]
     assert read_json(file)["refresh_token"] == service.refresh_token
+
+
+async def test_the_rehearsal_does_not_make_a_token_younger(tmp_path, start):
+    """It is as old as it was, should the process end now."""
+    file = log_in(tmp_path, jwt(3600), age=7 * HOUR)
+    before = file.stat().st_mtime
+    service = Service(token_answer=answers(500, "{}"))
+    async with start(service, {}) as gateway:
+        await settled(gateway)
+    assert service.calls == [FIRST_KEY]
+    assert file.stat().st_mtime == pytest.approx(before, abs=0.001)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 # -- one refresh at a time, and waiting for it ----------------------------------------------------------------------
@@ -183,6 +201,40 @@ async def test_a_401_that_stays_goes_to_the_client(start, type):
     assert (len(service.requests), service.refreshes) == (2, 2)
 
 
+async def test_a_new_token_that_is_refused_too_is_not_renewed_for_each_request(start, monkeypatch, caplog):
+    service = Service(rejects=True)
+    async with start(service) as gateway:
+        await settled(gateway)
+        assert [(await say(gateway))[0] for _ in range(10)] == [401] * 10
+        assert (service.refreshes, len(service.requests)) == (2, 11)
+        state = await credential_state(gateway)
+        assert state["state"] == "failing"
+        assert "refused the token of DROID_REFRESH_KEY and the one that replaced it" in state["problem"]
+        assert caplog.text.count(state["problem"]) == 1
+
+        gateway.app[RUNTIME].shared.refresher._pause_ends = 0  # after a while it is tried again
+        assert "problem" not in await credential_state(gateway)
+        service.rejects = False
+        service.access_token = "another"
+        assert (await say(gateway))[0] == 200
+    assert service.refreshes == 3
+
+
+async def test_a_renewal_for_another_reason_ends_the_pause(start):
+    """Each upstream's refusal of a token counts once, and those of older tokens do not count at all."""
+    service = Service(rejects=True)
+    async with start(service) as gateway:
+        await settled(gateway)
+        for _ in range(3):
+            assert (await say(gateway))[0] == 401
+        service.rejects = False
+        await gateway.app[RUNTIME].shared.refresh_now()
+        assert "problem" not in await credential_state(gateway)
+        service.access_token = "another"
+        assert (await say(gateway))[0] == 200
+    assert service.refreshes == 4
+
+
 @pytest.mark.parametrize("environment", [{"FACTORY_API_KEY": "x.demo"}, {}])
 async def test_a_401_for_what_cannot_be_renewed(start, environment):
     service = Service(rejects=True)
@@ -199,6 +251,29 @@ async def test_a_refresh_under_way_is_finished_at_the_end(tmp_path, start):
         await until(lambda: service.calls)
         asyncio.get_running_loop().call_later(0.1, service.gate.set)
     assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
+
+
+async def test_a_slow_refresh_is_waited_for_at_the_end(tmp_path):
+    """As long as it may take."""
+    service = Service()
+    service.gate.clear()
+    async with rotating_for(tmp_path, service, 1) as [credential]:
+        asking = asyncio.create_task(credential.get([]))
+        await until(lambda: service.calls)
+        asyncio.get_running_loop().call_later(5.5, service.gate.set)
+        await credential.close()
+        assert asking.done()
+    assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
+
+
+async def test_a_refresh_that_has_spent_nothing_is_not_waited_for(tmp_path, start):
+    """It waits for the lock of another process."""
+    service, began = Service(), time.monotonic()
+    async with FileStore(tmp_path / "data" / "auth.json").lock(), start(service) as gateway:
+        refresher = gateway.app[RUNTIME].shared.refresher
+        await until(lambda: refresher._running is not None)
+    assert time.monotonic() - began < 3
+    assert service.calls == []
 
 
 # -- failures -------------------------------------------------------------------------------------------------------
@@ -302,9 +377,39 @@ async def test_refreshes_are_counted(tmp_path, start, quick):
         await until(lambda: shared.refresher.done)
         done, failed = counts()
         assert (done, failed) == (1, len(service.calls) - 1)
-        FileStore(tmp_path / "data" / "auth.json", FIRST_KEY).save(Tokens(jwt(8 * HOUR), "demo-refresh-another"))
+        FileStore(tmp_path / "data" / "auth.json", FIRST_KEY).save(
+            Tokens(jwt(8 * HOUR), "demo-refresh-another", received_at=time.time())
+        )
         await shared.refresh_now()
         assert counts() == (done, failed)
+
+
+async def test_the_renewal_survives_a_mistake(start, monkeypatch, quick, caplog):
+    """One that nobody foresaw: here the token endpoint's and the store's."""
+    service = Service()
+
+    async def mistake(*_):
+        raise ZeroDivisionError("planted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TokenEndpoint, "refresh", mistake)
+        async with start(service) as gateway:
+            status, body = await say(gateway)
+            assert status == 500
+            assert "a mistake of the gateway, which its log shows" in body["error"]["message"]
+            state = await credential_state(gateway)
+            assert (state["state"], "mistake of the gateway" in state["problem"]) == ("failing", True)
+            patched.undo()
+            await until(lambda: service.refreshes)
+            patched.setattr(rotating, "TICK", 0.01)
+            patched.setattr(RotatingCredential, "_work", mistake)
+            caplog.clear()
+            await until(lambda: "ZeroDivisionError" in caplog.text)
+            assert "mistake of the gateway" in (await credential_state(gateway))["problem"]
+            patched.undo()
+            await until(lambda: not gateway.app[RUNTIME].shared.refresher.problem)
+            assert "problem" not in await credential_state(gateway)
+    assert "The renewal of the token failed by a mistake of the gateway. It is tried again." in caplog.text
 
 
 # -- what is told ---------------------------------------------------------------------------------------------------

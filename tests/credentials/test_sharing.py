@@ -54,6 +54,20 @@ async def test_a_401_takes_what_another_process_stored_without_a_call(tmp_path, 
         assert len(service.calls) == calls == 2
 
 
+@pytest.mark.parametrize("count", [2, 5])
+async def test_a_401_that_stays_makes_one_refresh_for_all(tmp_path, count):
+    """What replaced a refused token is of no use to the others either."""
+    service = Service()
+    async with rotating_for(tmp_path, service, count) as rotatings:
+        await accesses(rotatings)
+        for _ in range(3):
+            for rotating in rotatings:
+                given = await rotating.get([])
+                if await rotating.renew(given):
+                    assert not await rotating.renew(await rotating.get([]))
+    assert service.refreshes == len(service.calls) == 2
+
+
 async def test_what_is_taken_beside_a_refresh_spares_it(tmp_path, monkeypatch):
     """The look at the store goes on while a request asks for a refresh."""
     service = Service()

@@ -200,7 +200,7 @@ async def test_endpoints_that_cannot_be_reached(tmp_path, monkeypatch):
         }
         endpoints = [{"name": name, "base_url": url} for name, url in urls.items()]
         models = [{"id": name, "type": "common", "endpoint": name} for name in urls]
-        settings = ours(tmp_path, plain, endpoint=endpoints, models=models)
+        settings = ours(tmp_path, plain, endpoint=endpoints, models=models, auth={"hosts": ["not.known"]})
         found = {finding.name: finding for finding in problems(await check(settings, folder=tmp_path))}
     assert found.keys() == {f"endpoint {name}" for name in urls}
     assert found["endpoint refused"].text.endswith(": Connection refused")

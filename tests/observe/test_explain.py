@@ -98,7 +98,11 @@ def test_a_body_that_passes_as_it_is(tmp_path):
 @pytest.mark.parametrize("own", [{}, {"api_key_env": "MY_KEY"}])
 def test_secrets_are_masked(tmp_path, own):
     settings = settings_for(
-        tmp_path, "http://127.0.0.1:9", {"MY_KEY": "planted-2"}, endpoint=endpoint("http://h", **own)
+        tmp_path,
+        "http://127.0.0.1:9",
+        {"MY_KEY": "planted-2"},
+        endpoint=endpoint("http://h", **own),
+        auth={"hosts": ["h"]},
     )
     explained = explain(settings, BODIES["anthropic"] | {"model": BY_TYPE["anthropic"]})
     assert explained.url == "http://h/v1/messages?***"

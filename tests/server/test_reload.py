@@ -307,6 +307,24 @@ async def test_a_refresh_under_way_is_not_lost(here):
         await current.close()
 
 
+async def test_a_refresh_under_way_survives_a_reload_and_a_stop(here):
+    """The reload is cancelled while it waits for the refresh of the credential that it replaces."""
+    service = Service()
+    service.gate.clear()
+    async with serving(service.app()) as upstream, aiohttp.ClientSession() as session:
+        data = {"DROID2API_DATA": str(here / "data")}
+        runtime = Runtime(settings_for(here, upstream, KEY | data), session)
+        await until(lambda: service.calls)
+        applying = asyncio.create_task(runtime.apply(settings_for(here, upstream, data | {"FACTORY_API_KEY": "k"})))
+        await asyncio.sleep(0.05)
+        applying.cancel()
+        asyncio.get_running_loop().call_later(0.1, service.gate.set)
+        await runtime.close()
+        assert service.refreshes == 1
+        assert FileStore(here / "data" / "auth.json", FIRST_KEY).load().refresh == service.refresh_token
+        assert runtime._tasks == {}
+
+
 async def test_a_stop_in_the_middle_of_a_reload_is_not_swallowed(here, monkeypatch):
     async def run(self):
         try:
