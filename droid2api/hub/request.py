@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from droid2api.errors import RequestError
 from droid2api.hub.events import State
+from droid2api.hub.profiles import PLAIN, Profile
 from droid2api.wire.fields import Json
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant"]
@@ -162,6 +163,7 @@ class Target:
     thinking: str = "budget"
     fast: bool = False
     max_tokens: int | None = None
+    profile: Profile = PLAIN
 
     @property
     def family(self) -> str:
