@@ -11,6 +11,7 @@ import orjson
 
 from droid2api.errors import GatewayError
 from droid2api.formats.decoder import TurnDecoder, read_citation
+from droid2api.formats.responses.native import call_item, native_prefix
 from droid2api.formats.responses.request import NAME
 from droid2api.formats.upstream_error import read_error
 from droid2api.hub.events import (
@@ -243,11 +244,16 @@ class StreamEncoder:
         self._text: list[str] = []
         self._item: Json = {}
         self._part_open = False
+        self._natives = {tool.name: tool.native for tool in request.tools if tool.native}
+        self._native = ""
 
     def encode(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
             if type(event) is Delta:
+                if self._native:
+                    self._text.append(event.text)
+                    continue
                 if not self._part_open:
                     self._open_summary(out)
                 text = orjson.dumps(event.text)
@@ -292,6 +298,11 @@ class StreamEncoder:
                 self._add_item(out, "rs", type="reasoning", summary=[], encrypted_content=None)
                 self._part_open = False
                 return
+            case "tool_call" if native := self._natives.get(block.name):
+                self._end_message(out)
+                self._native = native
+                call = {"status": "in_progress", "call_id": block.id, **call_item(native, "")}
+                self._add_item(out, native_prefix(native), type=f"{native}_call", **call)
             case "tool_call":
                 self._end_message(out)
                 kind, field = ("custom_tool_call", "input") if block.custom else ("function_call", "arguments")
@@ -343,6 +354,9 @@ class StreamEncoder:
                     item["encrypted_content"] = (
                         state.data["encrypted_content"] if state.format == NAME else state.pack()
                     )
+            case "tool_call" if self._native:
+                item |= call_item(self._native, text) | {"status": "completed"}
+                self._native = ""
             case "tool_call":
                 field = "input" if self._block.custom else "arguments"
                 item[field], item["status"] = text, "completed"
