@@ -64,8 +64,7 @@ _FORMATS = (
         formats="chat",
         ids="kept",
         most_stops=4,
-        tool_schema="openai",
-        output_schema="openai",
+        tool_schema="openai",  # what it mends is wrong or of no use anywhere
     ),
     _row(
         "https://developers.openai.com/api/reference/resources/responses: the format is OpenAI's, so are its services",
@@ -198,6 +197,7 @@ _OPENAI_MODELS = (
         formats="chat",
         system_messages="anywhere",
         ids="safe",
+        output_schema="openai",
         extras=OPENAI_EXTRAS,
         service_tiers=_TIERS,
     ),

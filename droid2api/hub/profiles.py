@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from droid2api.errors import RequestError
 from droid2api.hub.profile_table import EFFORTS, OPENAI_EXTRAS, ROWS
+from droid2api.hub.schema import Dialect
 from droid2api.wire.fields import Json, wrong
-
-Dialect: TypeAlias = Literal["plain", "openai", "openai strict", "anthropic tools", "anthropic output", "gemini"]
 
 
 @dataclass(frozen=True, slots=True)
