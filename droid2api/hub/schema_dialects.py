@@ -6,11 +6,11 @@ A step gets a sound node of its own and gives it back changed; its subschemas ar
 from __future__ import annotations
 
 import re
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import orjson
 
-from droid2api.hub.schema_walk import MOST_LEVELS, Walk, is_a, is_plain, join, today
+from droid2api.hub.schema_walk import MOST_LEVELS, Walk, is_a, is_plain, is_sound, join, today
 from droid2api.wire.fields import Json
 
 STRICT = frozenset(
@@ -212,8 +212,12 @@ def object_root(walk: Walk, must: bool) -> Json:
     given = node.get("type")
     unions = [key for key in ("allOf", "anyOf", "oneOf") if key in node]
     gathered = {key: _gather(walk, node, key, seen, 0) for key in unions}
-    if not must and not is_a(node, "object") and (given or (unions and not any(map(any, gathered.values())))):
+    members = [member for key in unions for member in node[key]]
+    other = given or (members and "allOf" not in node and all(map(_is_other, members)))
+    if not must and not is_a(node, "object") and other:
         return node
+    if node.pop("nullable", None) is not None:
+        walk.repair("nullable")
     for key, (named, required) in gathered.items():
         if key == "allOf":
             walk.repair(key)
@@ -227,6 +231,12 @@ def object_root(walk: Walk, must: bool) -> Json:
     if given not in (None, "object"):
         walk.repair("type")
     return {"type": "object"} | node | {"type": "object", "properties": node.get("properties", {})}
+
+
+def _is_other(schema: object) -> bool:
+    """Whether a schema says itself that it is of no object."""
+    given = today(schema, "type", schema.get("type"))[1] if type(schema) is dict else None
+    return is_sound("type", given) and not is_a({"type": given}, "object")
 
 
 _Gathered: TypeAlias = tuple[dict[str, list[object]], set[str]]
@@ -375,21 +385,18 @@ def _fit_values(walk: Walk, node: Json, path: str) -> None:
     if "const" in node and "enum" not in node:
         node["enum"] = [node.pop("const")]
         walk.repair(path, "const")
-    values: list[Any] = node.get("enum") or []
-    texts = [value for value in values if type(value) is str and value]
-    if None in values and len(values) > 1:
-        node["nullable"] = True
-        values = [value for value in values if value is not None]
-    if values and len(texts) == len([value for value in values if value != ""]):
-        if texts != node["enum"]:
+    if values := node.get("enum"):
+        kept = [value for value in values if value is not None and value != ""]
+        if None in values:
+            node["nullable"] = True
+        if not all(type(value) is str for value in kept):
+            node.setdefault("type", _type_of(kept[0]))
+            walk.say(node, path, ["enum"])
+        elif kept != values:
             walk.repair(path, "enum")
-        node["enum"] = texts
-        node["type"] = "string"
-    elif values:
-        node.setdefault("type", _type_of(values[0]))
-        walk.say(node, path, ["enum"])
-    if "enum" in node and not node["enum"]:
-        del node["enum"]
+            del node["enum"]
+        if all(type(value) is str for value in kept) and kept:
+            node |= {"enum": kept, "type": "string"}
     for key, bound, step in (("exclusiveMinimum", "minimum", 1), ("exclusiveMaximum", "maximum", -1)):
         if key in node:
             value = node.pop(key)
