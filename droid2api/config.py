@@ -22,6 +22,7 @@ import orjson
 from droid2api import __version__
 from droid2api.errors import ConfigError, RequestError
 from droid2api.formats import FORMATS, Format
+from droid2api.hub.profiles import Profile, profile_of, read_overrides
 from droid2api.hub.reasoning import LEVELS
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, objects, optional, required, wrong
@@ -38,7 +39,7 @@ _KEYS = frozenset(
     "api_keys allowed_hosts allowed_origins".split()
 )
 _ENDPOINT_KEYS = frozenset("name base_url headers api_key_env".split())
-_MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking max_tokens".split())
+_MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking max_tokens profile".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,17 +291,26 @@ class _Reader:
             max_tokens = optional(item, "max_tokens", int, path)
             if max_tokens is not None and max_tokens < 1:
                 raise RequestError(f"{path}max_tokens: must be positive.")
+            profile = self._read_profile(item, path, profile_of(_host(endpoints[name]), id, self._formats[type_].NAME))
             target = Target(
                 id=id,
                 reasoning=_one_of(optional(item, "reasoning", str, path) or "auto", LEVELS, f"{path}reasoning"),
-                thinking=_one_of(optional(item, "thinking", str, path) or "budget", THINKING, f"{path}thinking"),
                 fast=optional(item, "fast", bool, path) or False,
                 max_tokens=max_tokens,
+                service=_host(endpoints[name]),
+                profile=profile,
             )
             provider = self._header_value(f"{path}provider", optional(item, "provider", str, path)) or ""
             label = optional(item, "name", str, path) or id
             models[id] = Model(label, target, self._formats[type_], endpoints[name], provider)
         return models
+
+    def _read_profile(self, item: Json, path: str, known: Profile) -> Profile:
+        """What is known of the model, with what its owner knows better; `thinking` wins over both."""
+        overrides = read_overrides(optional(item, "profile", dict, path) or {}, f"{path}profile.")
+        if thinking := optional(item, "thinking", str, path):
+            overrides["thinking"] = _one_of(thinking, THINKING, f"{path}thinking")
+        return replace(known, **overrides)
 
     def _read_auth(self) -> Auth:
         value = optional(self._value, "auth", dict) or {}
@@ -343,6 +353,10 @@ class _Reader:
         if value and not value.isprintable():
             raise RequestError(f"{where}: must not hold control characters.")
         return value
+
+
+def _host(endpoint: Endpoint) -> str:
+    return urlsplit(endpoint.base_url).hostname or ""
 
 
 def _one_of(value: str, allowed: tuple[str, ...], where: str) -> str:

@@ -1,5 +1,6 @@
 """Settings: what is read, where from, what is refused and how."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -8,6 +9,7 @@ import pytest
 from droid2api import config
 from droid2api.config import CLIENT_ID, TOKEN_URL, USER_AGENT, find_config, is_own, load
 from droid2api.errors import ConfigError, RequestError
+from droid2api.hub.profiles import profile_of
 
 FACTORY = "https://api.factory.ai/api/llm"
 SHIPPED = {
@@ -173,6 +175,9 @@ WRONG = [
     ({"models": [model(reasoning="extreme")]}, "models[0].reasoning: must be one of auto, off, low, medium, high"),
     ({"models": [model(reasoning=3)]}, "models[0].reasoning: must be a string"),
     ({"models": [model(thinking="much")]}, "models[0].thinking: must be one of budget, adaptive"),
+    ({"models": [model(profile="plain")]}, "models[0].profile: must be an object, not a string."),
+    ({"models": [model(profile={"of": "none"})]}, "models[0].profile.of: is no field of a profile. Fields: efforts, "),
+    ({"models": [model(profile={"ids": "all"})]}, "models[0].profile.ids: must be one of kept, safe, nine, not 'all'."),
     ({"models": [model(fast="yes")]}, "models[0].fast: must be true or false"),
     ({"models": [model(endpoint="nowhere")]}, "models[0].endpoint: 'nowhere' is no configured endpoint"),
     ({"models": [model(max_tokens=0)]}, "models[0].max_tokens: must be positive"),
@@ -249,6 +254,47 @@ def test_where_the_config_is_looked_for(tmp_path, monkeypatch):
     assert find_config(None, {}) == Path("config.json")
     assert find_config(None, environment) == Path("from-environment.json")
     assert find_config("given.json", environment) == Path("given.json")
+
+
+# -- profiles -------------------------------------------------------------------------------------------------------
+
+
+def test_a_models_profile_is_of_its_host_and_id(read):
+    endpoints = [
+        {"name": "common", "base_url": "https://API.Groq.com:443/openai/v1/chat/completions"},
+        {"name": "local", "base_url": "http://[::1]:8000/v1/chat/completions"},
+    ]
+    models = [model(id="qwen/qwen3-32b", type="common"), model(id="house", type="common", endpoint="local")]
+    settings = read({"endpoint": endpoints, "models": models})
+    groq, local = (settings.models[id].target.profile for id in ("qwen/qwen3-32b", "house"))
+    assert groq == profile_of("api.groq.com", "qwen/qwen3-32b", "chat")
+    assert groq.efforts == ("default",)
+    assert local == profile_of("::1", "house", "chat")
+
+
+def test_what_a_config_says_wins_over_what_is_known(read):
+    given = {"efforts": ["low", "max"], "off": "none", "prefill": True, "max_output_tokens": None}
+    settings = read({"models": [model(id="claude-opus-5-5", type="anthropic", profile=given)]})
+    target = settings.models["claude-opus-5-5"].target
+    known = profile_of("api.factory.ai", "claude-opus-5-5", "anthropic")
+    assert target.profile == replace(known, efforts=("low", "max"), off="none", prefill=True, max_output_tokens=None)
+    assert known != target.profile
+
+
+@pytest.mark.parametrize(
+    ("id", "given", "thinking"),
+    [
+        ("claude-opus-5-5", {}, "adaptive"),
+        ("claude-opus-4-5", {}, "budget"),
+        ("claude-7", {}, "budget"),
+        ("claude-7", {"profile": {"thinking": "adaptive"}}, "adaptive"),
+        ("claude-opus-5-5", {"thinking": "budget"}, "budget"),
+        ("claude-opus-5-5", {"thinking": "budget", "profile": {"thinking": "adaptive"}}, "budget"),
+    ],
+)
+def test_thinking_of_a_model_wins(read, id, given, thinking):
+    target = read({"models": [model(id=id, type="anthropic", **given)]}).models[id].target
+    assert target.profile.thinking == thinking
 
 
 # -- routes ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import re
 import shlex
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -24,6 +25,8 @@ from droid2api.formats import BY_NAME
 from droid2api.gateway.exchange import End, Exchange
 from droid2api.gateway.logs import JsonFormatter, request_line
 from droid2api.hub.events import Usage
+from droid2api.hub.profile_table import OPENAI_EXTRAS
+from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Target
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
@@ -183,6 +186,16 @@ def test_defaults_in_the_table_are_the_codes():
     assert told == {key: json.dumps(default[key]).strip('"') for key in told}
 
 
+def test_every_field_of_a_profile_is_in_the_table_with_its_values():
+    assert table(page("configuration"), "efforts") == [field.name for field in fields(Profile)]
+    found = next(table for table in rows(page("configuration")) if table[0][0] == "`efforts`")
+    for (name, values, _), hint in zip(found, get_type_hints(Profile).values(), strict=True):
+        if choices := [choice for choice in get_args(hint) if isinstance(choice, str)]:
+            assert values == "the same" or spans(values) == choices, name
+    extras = next(meaning for name, _, meaning in found if name == "`extras`")
+    assert spans(extras) == list(OPENAI_EXTRAS)
+
+
 def test_every_environment_variable_is_in_the_table():
     """Names in capitals that the code asks an environment for."""
     asked = set()
@@ -237,8 +250,9 @@ def test_every_field_of_the_log_is_in_the_table():
 
 def test_every_repair_is_in_the_table():
     code = "".join(read(file) for file in (ROOT / "droid2api").rglob("*.py"))
-    repaired = re.findall(r'(?:repaired\[|\.repair\()"([^"]+)"', code)
-    assert set(table(page("formats"), "messages.empty_text")) == set(repaired)
+    found = re.findall(r'(?:[^.]repaired\[|encoded\.repair\()f?"([^"{]+)', code)
+    repaired = [f"{path}X" if path.endswith(".") else path for path in found if "$" not in path]
+    assert set(table(page("formats"), "messages.empty_text")) == {*repaired, "tools.strict", "response_format.strict"}
 
 
 # -- clients --------------------------------------------------------------------------------------------------------

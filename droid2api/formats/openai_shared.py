@@ -6,14 +6,12 @@ from collections.abc import Mapping
 
 from droid2api.errors import GatewayError
 from droid2api.formats.routes import Action
-from droid2api.hub.capabilities import takes_cache_breakpoints
 from droid2api.hub.encoded import Encoded
+from droid2api.hub.fitting import cache_lives
 from droid2api.hub.request import Request, Target
 from droid2api.wire.fields import Json
 
 BREAKPOINT = "prompt_cache_breakpoint"
-MOST_BREAKPOINTS = 3
-"""OpenAI writes its cache four times for a request, once of its own accord."""
 
 ANSWER_HEADERS: tuple[str, ...] = ("x-ratelimit-",)
 
@@ -37,13 +35,14 @@ def keep_breakpoints(encoded: Encoded, request: Request, target: Target, content
     """Leave as many marks as the model takes, the last ones, in these lists of encoded parts, and note lost ones."""
     lists = [content for content in contents if type(content) is list]
     marked = [part for content in lists for part in content if BREAKPOINT in part]
-    kept = MOST_BREAKPOINTS if takes_cache_breakpoints(target.id) else 0
+    kept = target.profile.cache_breakpoints
     for part in marked[: max(0, len(marked) - kept)]:
         del part[BREAKPOINT]
-    parts = [part for message in request.messages for part in message.parts]
-    wanted = sum(getattr(part, "cache", None) is not None for part in [*parts, *request.tools])
-    if wanted > min(len(marked), kept):
+    caches = cache_lives(request)
+    if len(caches) > min(len(marked), kept):
         encoded.drop("cache_breakpoints")
+    if any(caches):
+        encoded.drop("cache_breakpoints.ttl")
 
 
 def with_breakpoint(block: Json, cache: str | None) -> Json:

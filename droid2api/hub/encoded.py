@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from droid2api.hub.request import Request, Tool
+from droid2api.hub.request import Part, Request, Target, Text, Tool, ToolCall
 from droid2api.wire.fields import Json
 
 
@@ -45,3 +45,10 @@ class Encoded:
     def repair(self, path: str, times: int = 1) -> None:
         """Note that what the request has at `path` was changed into what the upstream takes."""
         self.repaired[path] += times
+
+    def drop_state(self, part: Part, format: str, target: Target) -> None:
+        """Note that the state of a text or a call is not sent, since this upstream did not make it."""
+        if isinstance(part, Text | ToolCall) and part.state and target.state_data(part.state, format) is None:
+            kind = "text" if isinstance(part, Text) else "tool_call"
+            for name in part.state.data:
+                self.drop(f"messages.{kind}.{name}")

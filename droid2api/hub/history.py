@@ -5,16 +5,34 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import orjson
+
 from droid2api.errors import RequestError
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import State
-from droid2api.hub.request import Message, Part, Reasoning, Request, Text, ToolCall, ToolResult
+from droid2api.hub.media import true_media
+from droid2api.hub.request import (
+    Document,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Text,
+    ToolCall,
+    ToolResult,
+    unsupported,
+)
+from droid2api.wire.fields import dump
 
 
 def normalize(request: Request) -> Request:
     """The request with its history in the order that every provider takes, each repair counted in `repaired`.
 
     Turns of one role are merged, empty text goes, results of tool calls come first in the user turn after their calls.
-    A result is of its call's kind (Chat has one kind for both). The request that is given stays as it is.
+    A result is of its call's kind (Chat has one kind for both), arguments are an object, and a picture is of the type
+    that its bytes tell. The request that is given stays as it is.
     Raises RequestError that names the id for a call without a result or a result without a call: nothing is invented.
     """
     repaired = Counter(request.repaired)
@@ -28,7 +46,7 @@ def normalize(request: Request) -> Request:
 def _merge_turns(messages: list[Message], repaired: Counter[str]) -> list[Message]:
     turns: list[Message] = []
     for message in messages:
-        parts = [_without_empty_content(part, repaired) for part in _without_empty_text(message.parts, repaired)]
+        parts = [_normalize_part(part, repaired) for part in _without_empty_text(message.parts, repaired)]
         if not parts:
             continue
         if turns and turns[-1].role == message.role and message.role in ("user", "assistant"):
@@ -47,24 +65,47 @@ def _without_empty_text(parts: list[Part], repaired: Counter[str]) -> list[Part]
     return kept
 
 
-def _without_empty_content(part: Part, repaired: Counter[str]) -> Part:
-    if not isinstance(part, ToolResult):
-        return part
-    content = _without_empty_text(part.content, repaired)
-    return part if len(content) == len(part.content) else replace(part, content=content)
+def _normalize_part(part: Part, repaired: Counter[str]) -> Part:
+    match part:
+        case ToolResult():
+            content = [_normalize_part(item, repaired) for item in _without_empty_text(part.content, repaired)]
+            return part if content == part.content else replace(part, content=content)
+        case Image() | Document():
+            if (true := true_media(part)) is not part:
+                repaired["messages.media_type"] += 1
+            return true
+        case ToolCall() if not part.custom:
+            return _with_object(part, repaired)
+        case _:
+            return part
+
+
+def _with_object(call: ToolCall, repaired: Counter[str]) -> ToolCall:
+    """A call that was cut, or whose arguments are a string or a list, is in many histories: every later turn has it.
+
+    Most services take an object only, so such arguments are wrapped into one.
+    """
+    try:
+        value = orjson.loads(call.arguments) if call.arguments.strip() else {}
+    except orjson.JSONDecodeError:
+        value = call.arguments
+    if type(value) is dict:
+        return call
+    repaired["messages.tool_call.arguments"] += 1
+    return replace(call, arguments=dump({"arguments": value}).decode())
 
 
 def _gather_results(turns: list[Message], repaired: Counter[str]) -> list[Message]:
     """The turns with each tool result behind its call. The turns are changed: they are `_merge_turns`'s own."""
     ordered: list[Message] = []
+    answers: list[tuple[Message, list[Part]]] = []
     calls: dict[str, ToolCall] = {}
-    results, answered = Message("user", []), 0
     for turn in turns:
         if turn.role == "assistant":
             _refuse_unanswered(calls)
             calls = {part.id: part for part in turn.parts if isinstance(part, ToolCall)}
-            results, answered = Message("user", []), 0
-            ordered += [turn, results]
+            answers.append((Message("user", []), []))
+            ordered += [turn, answers[-1][0]]
             continue
         others: list[Part] = []
         for part in turn.parts:
@@ -75,23 +116,48 @@ def _gather_results(turns: list[Message], repaired: Counter[str]) -> list[Messag
                     f"{part.where}: the tool result for {part.call_id!r} has no tool call before it.", param=part.where
                 )
             else:
-                if others or ordered[-1] is not results:
+                after, results = answers[-1]
+                if others or ordered[-1] is not after:
                     repaired["messages.result_order"] += 1
-                results.parts.insert(
-                    answered, part if part.custom == call.custom else replace(part, custom=call.custom)
-                )
-                answered += 1
+                results.append(part if part.custom == call.custom else replace(part, custom=call.custom))
         if ordered and ordered[-1].role == turn.role == "user":
             ordered[-1].parts.extend(others)
         else:
             ordered.append(Message(turn.role, others))
     _refuse_unanswered(calls)
+    for after, results in answers:
+        after.parts[:0] = results
     return [turn for turn in ordered if turn.parts]
 
 
 def _refuse_unanswered(calls: dict[str, ToolCall]) -> None:
     for id, call in calls.items():
         raise RequestError(f"{call.where}: the tool call {id!r} has no tool result.", param=call.where)
+
+
+def system_first(encoded: Encoded, messages: list[Message], upstream: str) -> list[Message]:
+    """The messages with one system message, the first; later ones become text of the user's turn where they stand.
+
+    Raises RequestError for a system message with anything but text.
+    """
+    leading: list[Part] = []
+    rest: list[Message] = []
+    for message in messages:
+        role = message.role
+        if role in ("system", "developer"):
+            for part in message.parts:
+                if not isinstance(part, Text | Refusal):
+                    raise unsupported(part, upstream)
+            if not rest:
+                leading += message.parts
+                continue
+            encoded.repair("messages.system_moved")
+            role = "user"
+        if rest and rest[-1].role == role == "user":
+            rest[-1].parts.extend(message.parts)
+        else:
+            rest.append(Message(role, list(message.parts)))
+    return [Message("system", leading), *rest] if leading else rest
 
 
 def attach_states(messages: list[Message]) -> list[Message]:

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from droid2api.errors import RequestError
 from droid2api.hub.events import State
+from droid2api.hub.profiles import PLAIN, Profile
 from droid2api.wire.fields import Json
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant"]
@@ -119,8 +120,24 @@ class Message:
 
 
 @dataclass(slots=True)
+class WebSearch:
+    """How a web search that the provider runs may search; None is the provider's default."""
+
+    allowed_domains: list[str] | None = None
+    blocked_domains: list[str] | None = None
+    location: Json | None = None
+    max_uses: int | None = None
+    context_size: str | None = None
+    live: bool | None = None
+
+
+@dataclass(slots=True)
 class Tool:
-    """`kind` "custom" takes free text (`grammar` says which), "web_search" is run by the provider."""
+    """`kind` "custom" takes free text (`grammar` says which), "web_search" is run by the provider as `search` says.
+
+    `native` is the client's own kind of tool, whose calls are no function calls in its format ("shell"); for everybody
+    else it is a function.
+    """
 
     name: str
     description: str = ""
@@ -130,6 +147,8 @@ class Tool:
     grammar: Json | None = None
     namespace: str = ""
     cache: str | None = None
+    search: WebSearch | None = None
+    native: str = ""
 
 
 @dataclass(slots=True)
@@ -156,10 +175,10 @@ class Target:
 
     id: str
     reasoning: str = "auto"
-    thinking: str = "budget"
     fast: bool = False
     max_tokens: int | None = None
     service: str = ""
+    profile: Profile = PLAIN
 
     @property
     def family(self) -> str:
@@ -195,6 +214,8 @@ class Request:
     stop: list[str] = field(default_factory=list)
     effort: str | None = None
     """Reasoning effort: none, minimal, low, medium, high, xhigh, max; None leaves it to the model."""
+    show_reasoning: bool = False
+    """Whether the client asks for the text of the reasoning, as far as the model gives it."""
     output: OutputFormat | None = None
     user: str | None = None
     options: Json = field(default_factory=dict)
@@ -211,13 +232,22 @@ class Request:
         self._known = set(self.dropped)
 
     def drop(self, path: str) -> None:
+        """Note that what the client's body has at `path` is not carried, whoever the target is."""
         if path not in self._known:
             self._known.add(path)
             self.dropped.append(path)
+
+    def drop_rest(self, path: str, value: Json, known: frozenset[str]) -> None:
+        """Note the fields of an object that nothing reads: all but the known ones, and those that say nothing."""
+        for name, found in value.items():
+            if name not in known and found not in (None, "", [], {}):
+                self.drop(f"{path}.{name}")
 
 
 def unsupported(part: Part, target: str) -> RequestError:
     """The error for content that the target format cannot express."""
     kind = part.kind if isinstance(part, Foreign) else type(part).__name__.lower()
+    if isinstance(part, Media) and part.media_type:
+        kind = part.media_type
     where = getattr(part, "where", "") or "messages"
     return RequestError(f"{where}: {kind} content cannot be sent to an {target} model.", param=where)

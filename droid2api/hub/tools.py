@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
+from dataclasses import replace
+from typing import Literal
 
 import orjson
 
@@ -25,6 +28,43 @@ def safe_name(name: str, limit: int = 64) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{safe[: limit - 9]}_{digest}"
+
+
+class CallIds:
+    """The ids of a history's tool calls as the upstream gets them, in the style that its profile names.
+
+    Two answers of one conversation may have the same id ("call_0" each time); but where ids are kept as they came, the
+    upstream gets an id of its own for each call.
+    """
+
+    def __init__(self, style: Literal["kept", "safe", "nine"]) -> None:
+        self._style = style
+        self._given: dict[str, str] = {}
+        self._times: Counter[str] = Counter()
+        self._used: set[str] = set()
+
+    def of_call(self, id: str) -> str:
+        """For a call; its result, which comes later, gets the same from `of_result`."""
+        if self._style == "kept" and id:
+            return id
+        self._times[id] += 1
+        given = self._styled(id)
+        while given in self._used:
+            given = self._styled(f"{id}_{self._times[id]}")
+            self._times[id] += 1
+        self._used.add(given)
+        self._given[id] = given
+        return given
+
+    def of_result(self, id: str) -> str:
+        return self._given.get(id, id)
+
+    def _styled(self, id: str) -> str:
+        if self._style != "nine":
+            return safe_name(id)
+        if len(id) == 9 and id.isascii() and id.isalnum():
+            return id
+        return hashlib.sha256(id.encode()).hexdigest()[:9]
 
 
 def upstream_name(encoded: Encoded, name: str, namespace: str = "") -> str:
@@ -59,7 +99,7 @@ def wrapped_tool(tool: Tool) -> Tool:
     if tool.grammar and (definition := tool.grammar.get("definition")):
         description += f"\n\nThe input must follow this {tool.grammar.get('syntax', '')} grammar:\n{definition}"
     schema = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-    return Tool(tool.name, description.strip(), schema, namespace=tool.namespace, cache=tool.cache)
+    return replace(tool, description=description.strip(), parameters=schema, kind="function", grammar=None)
 
 
 def wrapped_arguments(call: ToolCall) -> str:
@@ -98,7 +138,7 @@ class ToolRestorer:
                 if tool.kind == "custom" and not event.custom:
                     self._wrapped = []
                 custom = tool.kind == "custom"
-                out.append(BlockStart("tool_call", event.id, tool.name, custom, tool.namespace))
+                out.append(replace(event, name=tool.name, custom=custom, namespace=tool.namespace))
             elif self._wrapped is not None and isinstance(event, Delta):
                 self._wrapped.append(event.text)
             else:

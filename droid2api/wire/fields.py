@@ -83,6 +83,14 @@ def parse_arguments(arguments: str, where: str) -> Json:
     return value
 
 
+def dump(value: object) -> bytes:
+    """JSON. Raises RequestError for a client's value that is nested too deep to be written."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        raise RequestError(f"The body cannot be written as JSON: {error}.") from None
+
+
 # -- an upstream's: what is needed ----------------------------------------------------------------------------------
 
 

@@ -3,12 +3,15 @@
 from droid2api.formats import BY_NAME
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.history import normalize
+from droid2api.hub.profiles import profile_of
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 
 PNG = "iVBORw0KGgo="
 PDF = "JVBERi0x"
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+CLOSED = SCHEMA | {"additionalProperties": False}
+"""As strict services want them."""
 
 
 def chat(*messages: Json, **fields) -> Json:
@@ -81,6 +84,11 @@ def text(text: str, **fields) -> Json:
 
 def input_text(text: str) -> Json:
     return {"type": "input_text", "text": text}
+
+
+def target(format: str, id: str, host: str = "upstream.test", **fields) -> Target:
+    """A model as config.json makes it, with its profile."""
+    return Target(id, service=host, profile=profile_of(host, id, format), **fields)
 
 
 def convert(client: str, body: Json, upstream: str, target: Target) -> Encoded:

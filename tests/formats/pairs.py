@@ -14,14 +14,14 @@ import orjson
 from droid2api.errors import RequestError
 from droid2api.formats import BY_NAME, Format
 from droid2api.hub.history import normalize
-from droid2api.hub.request import Target
+from tests.formats.bodies import target
 
 Json = dict[str, Any]
 
 TARGETS = {
-    "anthropic": Target("claude-opus-4-5", max_tokens=64000),
-    "responses": Target("gpt-5.6"),
-    "chat": Target("glm-4.6"),
+    "anthropic": target("anthropic", "claude-opus-4-5", max_tokens=64000),
+    "responses": target("responses", "gpt-5.6"),
+    "chat": target("chat", "glm-4.6"),
 }
 MARK = "MARKED"
 PICTURE = f"data:image/png;base64,{MARK}"
@@ -313,34 +313,35 @@ WORDS = {
     "zh": ("客户端格式 -> 模型类型", "保留", "适配", "省略并注明", "指名拒绝"),
 }
 SIGNS = {"carried": "✓", "adapted": "≈", "left out": "–", "refused": "✗", "absent": ""}
-PAIRS = [(client, target) for client in BY_NAME.values() for target in BY_NAME.values() if client is not target]
+PAIRS = [(client, other) for client in BY_NAME.values() for other in BY_NAME.values() if client is not other]
 
 
-def outcome(name: str, client: Format, target: Format, body: Json) -> str:
+def outcome(name: str, client: Format, upstream: Format, body: Json) -> str:
     """One cell, by doing it. A value that is lost without a word is an error of the gateway."""
     sent = orjson.loads(orjson.dumps(body))
     try:
         request = normalize(client.decode_request(sent))
-        encoded = target.encode_request(request, TARGETS[target.NAME])
+        encoded = upstream.encode_request(request, TARGETS[upstream.name])
     except RequestError as error:
         return "refused" if error.param else f"refused without a name: {error.message}"
-    if encoded.dropped:
-        return "left out"
-    if encoded.repaired or encoded.local_stop:
-        return "adapted"
     written = orjson.dumps(encoded.body).decode()
-    assert re.search(PROBES.get(name, f"{MARK}|4321"), written), f"{name}: {client.NAME} -> {target.NAME} loses it"
-    return "carried"
+    found = re.search(PROBES.get(name, f"{MARK}|4321"), written)
+    if found and not (encoded.dropped or encoded.repaired):
+        return "carried"
+    if found or encoded.local_stop:
+        return "adapted"
+    assert encoded.dropped, f"{name}: {client.name} -> {upstream.name} loses it"
+    return "left out"
 
 
 def table(language: str) -> str:
     words = WORDS[language]
-    head = [f"{client.NAME} → {target.TYPE}" for client, target in PAIRS]
+    head = [f"{client.name} → {other.type}" for client, other in PAIRS]
     lines = [f"| {words[0]} | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for english, chinese, bodies in ROWS:
         cells = [
-            SIGNS[outcome(english, client, target, bodies[client.NAME]) if client.NAME in bodies else "absent"]
-            for client, target in PAIRS
+            SIGNS[outcome(english, client, other, bodies[client.name]) if client.name in bodies else "absent"]
+            for client, other in PAIRS
         ]
         lines.append(f"| {english if language == 'en' else chinese} | {' | '.join(cells)} |")
     legend = zip(SIGNS.values(), words[1:], strict=False)

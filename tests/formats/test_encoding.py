@@ -2,23 +2,24 @@
 
 import copy
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from droid2api.errors import RequestError
 from droid2api.formats import BY_NAME
 from droid2api.hub.history import normalize
-from droid2api.hub.request import Target
 
+from .bodies import target
 from .recordings import REQUESTS, each_format, each_request
 from .strategies import mutated
 
-TARGETS = [
-    Target(id, reasoning, thinking, fast=True, max_tokens=64000)
-    for id, thinking in (("gpt-5-mini", "budget"), ("claude-sonnet-4-5", "budget"), ("claude-opus-5", "adaptive"))
-    for reasoning in ("auto", "off", "high")
-]
+
+def targets(format):
+    return [
+        target(format, id, reasoning=reasoning, fast=True, max_tokens=64000)
+        for id in ("gpt-5-mini", "claude-sonnet-4-5", "claude-opus-5", "deepseek-v4-pro", "gemini-3-pro")
+        for reasoning in ("auto", "off", "high")
+    ]
 
 
 def check(client, body, upstream):
@@ -29,14 +30,14 @@ def check(client, body, upstream):
         before = copy.deepcopy(decoded)
         request = normalize(decoded)
         normalized = copy.deepcopy(request)
-        first = {target: BY_NAME[upstream].encode_request(request, target) for target in TARGETS}
+        first = {each: BY_NAME[upstream].encode_request(request, each) for each in targets(upstream)}
     except RequestError:
         assert body == original
         return
     kept = copy.deepcopy(first)
-    for target, encoded in first.items():
-        BY_NAME[upstream].apply_model_settings(encoded.body, {}, target, "Be kind.")
-        assert BY_NAME[upstream].encode_request(request, target) == kept[target]
+    for each, encoded in first.items():
+        BY_NAME[upstream].apply_model_settings(encoded.body, {}, each, "Be kind.")
+        assert BY_NAME[upstream].encode_request(request, each) == kept[each]
     assert request == normalized
     assert decoded == before
     assert body == original
@@ -56,23 +57,23 @@ def test_generated_requests(format, data):
     check(recording.format, data.draw(mutated(recording.json)), format)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.id}-{target.reasoning}")
 @each_request
-def test_settings_write_to_the_body_only(recording, target):
+def test_settings_write_to_the_body_only(recording):
     """In the relay lane the body is the client's own."""
-    check_settings(recording.format, recording.json, target)
+    check_settings(recording.format, recording.json)
 
 
 @settings(max_examples=50, deadline=None)
-@given(data=st.data(), target=st.sampled_from(TARGETS))
-def test_settings_write_to_the_body_only_if_generated(data, target):
+@given(data=st.data())
+def test_settings_write_to_the_body_only_if_generated(data):
     recording = data.draw(st.sampled_from(REQUESTS))
     body = data.draw(mutated(recording.json))
     if type(body) is dict:
-        check_settings(recording.format, body, target)
+        check_settings(recording.format, body)
 
 
-def check_settings(format, body, target):
+def check_settings(format, body):
     original = copy.deepcopy(body)
-    BY_NAME[format].apply_model_settings(dict(body), {}, target, "Be kind.")
+    for each in targets(format):
+        BY_NAME[format].apply_model_settings(dict(body), {}, each, "Be kind.")
     assert body == original

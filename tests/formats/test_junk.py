@@ -8,15 +8,15 @@ from droid2api.errors import RequestError, StreamError, UpstreamError
 from droid2api.formats import BY_NAME
 from droid2api.formats.upstream_error import read_error
 from droid2api.hub.history import normalize
-from droid2api.hub.request import Target
 from droid2api.wire import sse
 
 from . import sdk
+from .bodies import target
 from .carried import is_failed, is_for
 from .grammar import check_turn
 from .recordings import ANSWERS, REQUESTS, STREAMS, each_format
 from .strategies import json_values, mutated
-from .test_requests import TARGETS, check_refusal
+from .test_requests import MODELS, check_refusal
 from .test_streams import check_failure
 from .wire import read_answer, read_stream, write_answer, write_stream
 
@@ -91,11 +91,11 @@ def test_sse(chunks):
 
 @each_format
 @junk
-@given(body=bodies, target=st.sampled_from(TARGETS))
-def test_requests_with_junk_in_them(format, body, target):
+@given(body=bodies, model=st.sampled_from(MODELS))
+def test_requests_with_junk_in_them(format, body, model):
     try:
         request = normalize(BY_NAME[body[0]].decode_request(body[1]))
-        orjson.dumps(BY_NAME[format].encode_request(request, target).body)
+        orjson.dumps(BY_NAME[format].encode_request(request, target(format, model)).body)
     except RequestError as error:
         check_refusal(error)
 
@@ -104,10 +104,10 @@ def test_requests_with_junk_in_them(format, body, target):
 @given(
     body=bodies,
     reasoning=st.sampled_from(["auto", "off", "low", "high"]),
-    thinking=st.sampled_from(["budget", "adaptive"]),
+    model=st.sampled_from(MODELS),
 )
-def test_adapted_requests_with_junk_in_them(body, reasoning, thinking):
+def test_settings_of_requests_with_junk_in_them(body, reasoning, model):
     """What a client gets wrong is for the upstream to say: the relay lane passes it on."""
-    target = Target("claude-sonnet-4-5", reasoning, thinking, fast=True, max_tokens=64000)
-    BY_NAME[body[0]].apply_model_settings(body[1], {}, target, "Be kind.")
+    model = target(body[0], model, reasoning=reasoning, fast=True, max_tokens=64000)
+    BY_NAME[body[0]].apply_model_settings(body[1], {}, model, "Be kind.")
     orjson.dumps(body[1])

@@ -296,7 +296,7 @@ async def test_codex_on_an_anthropic_model(tmp_path):
     assert [result["tool_use_id"] for result in results] == ["call_1", "call_2", "call_3"]
     assert results[0]["content"][0]["source"]["media_type"] == "image/png"
     names = [tool["name"] for tool in sent["tools"]]
-    assert names == ["wait", "shell", "apply_patch", "multi_agent_v1__spawn", "web_search"]
+    assert names == ["wait", "shell", "apply_patch", "multi_agent_v1__spawn", "tool_search", "web_search"]
     assert "lark" in sent["tools"][2]["description"]
     assert sent["max_tokens"] > 0
 

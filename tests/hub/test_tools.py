@@ -12,6 +12,7 @@ from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Finish, Start
 from droid2api.hub.request import Tool, ToolCall
 from droid2api.hub.tools import (
+    CallIds,
     ToolRestorer,
     name_tools,
     safe_name,
@@ -122,3 +123,27 @@ def test_restorer(name, at_once):
     text = [BlockStart("text"), Delta("ok"), BlockEnd()]
     head, tail = [Start("i", "m"), *text], [*text, Finish("tool_calls")]
     assert restored([*head, *answer, *tail], *tools, at_once=at_once) == [*head, *expected, *tail]
+
+
+@pytest.mark.parametrize("style", ["kept", "safe", "nine"])
+@given(ids=st.lists(st.text(max_size=12), max_size=12))
+def test_ids_of_calls(style, ids):
+    """Each result follows its call, and has its id; who needs ids of their own gets them."""
+    given, again = CallIds(style), CallIds(style)
+    sent = []
+    for id in ids:
+        sent.append(given.of_call(id))
+        assert given.of_result(id) == sent[-1]
+    assert [again.of_call(id) for id in ids] == sent, "the same in every turn"
+    if style == "kept":
+        assert [id for id in sent if id] == [id or safe_name(id) for id in ids]
+    else:
+        assert len(set(sent)) == len(ids)
+        pattern = r"[a-zA-Z0-9_-]{1,64}" if style == "safe" else r"[a-zA-Z0-9]{9}"
+        assert all(re.fullmatch(pattern, id) for id in sent)
+
+
+def test_ids_that_are_fine_stay():
+    assert CallIds("safe").of_call("call_1") == "call_1"
+    assert CallIds("nine").of_call("D681PevKs") == "D681PevKs"
+    assert CallIds("kept").of_call("functions.x:0") == "functions.x:0"

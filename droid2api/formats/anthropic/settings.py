@@ -6,6 +6,8 @@ from collections.abc import MutableMapping
 
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import PACKED_STATE
+from droid2api.hub.fitting import level_of
+from droid2api.hub.profiles import Profile
 from droid2api.hub.reasoning import INTERLEAVED_THINKING, SMALLEST_BUDGET, budget_of
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
@@ -20,19 +22,20 @@ DEFAULT_MAX_TOKENS = 32000
 def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
     """Put the model, the system prompt and the reasoning level into a body for the upstream.
 
-    Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature. Writes to `body`
-    itself, and to nothing inside.
+    Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature where the service
+    wants one. Writes to `body` itself, and to nothing inside.
     """
     body["model"] = target.id
     if system_prompt:
         body["system"] = _prepend_system(body.get("system"), system_prompt)
     if type(messages := body.get("messages")) is list:
-        body["messages"] = [_without_foreign_reasoning(message) for message in messages]
-        if body["messages"] != messages and not _may_think(body["messages"]):
+        body["messages"] = [_without_foreign_reasoning(message, target.profile) for message in messages]
+        if body["messages"] != messages and not may_think(body["messages"]):
             body.pop("thinking", None)
     if target.reasoning == "off":
         _remove_reasoning(body)
         _set_beta(headers, INTERLEAVED_THINKING, False)
+        body |= thinking_for(body, level_of(target), target.profile)
     elif target.reasoning != "auto":
         _set_level(body, headers, target)
     if target.fast and "speed" not in body and "fast-mode" not in headers.get("anthropic-beta", ""):
@@ -41,25 +44,28 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
 
 
 def _set_level(body: Json, headers: MutableMapping[str, str], target: Target) -> None:
+    shown = _display(body)
     config = body.pop("output_config", None)
     config = {name: value for name, value in config.items() if name != "effort"} if type(config) is dict else {}
     if config:
         body["output_config"] = config
-    body |= thinking_for(body, target.reasoning, target)
-    if target.thinking != "adaptive":
+    body.pop("thinking", None)
+    body |= thinking_for(body, target.profile.effort(target.reasoning), target.profile, shown)
+    if target.profile.thinking == "budget":
         _set_beta(headers, INTERLEAVED_THINKING, True)
     fit_to_thinking(Encoded(body), target)
 
 
-def thinking_for(body: Json, effort: str, target: Target) -> Json:
-    """The fields that ask for thinking with an effort, in the words of the model; whether it is shown stays."""
-    if target.thinking == "adaptive":
-        if effort == "none":
-            return {}
-        config = (body.get("output_config") or {}) | {"effort": "low" if effort == "minimal" else effort}
-        return {"thinking": {"type": "adaptive"} | _display(body), "output_config": config}
-    budget = budget_of(effort)
-    return {"thinking": {"type": "enabled", "budget_tokens": budget} | _display(body)} if budget else {}
+def thinking_for(body: Json, effort: str | None, profile: Profile, shown: Json | None = None) -> Json:
+    """The fields that ask for thinking with an effort, or for none; `shown` says how its text is to be shown."""
+    if effort is None:
+        return {}
+    if effort == "none":
+        return {"thinking": {"type": profile.off}} if profile.off in ("disabled", "between_tools") else {}
+    if profile.thinking == "adaptive":
+        config = (body.get("output_config") or {}) | {"effort": effort}
+        return {"thinking": {"type": "adaptive"} | (shown or {}), "output_config": config}
+    return {"thinking": {"type": "enabled", "budget_tokens": budget_of(effort)} | (shown or {})}
 
 
 def _display(body: Json) -> Json:
@@ -96,7 +102,7 @@ def fit_to_thinking(encoded: Encoded, target: Target) -> None:
     thinking = body.get("thinking")
     if not thinking:
         return
-    if thinking["type"] == "enabled" and not _may_think(body.get("messages")):
+    if thinking["type"] == "enabled" and not may_think(body.get("messages")):
         del body["thinking"]
         encoded.repair("thinking")
         return
@@ -108,25 +114,27 @@ def fit_to_thinking(encoded: Encoded, target: Target) -> None:
         parallel = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
         body["tool_choice"] = {"type": "auto"} | parallel
         encoded.repair("tool_choice")
-    if thinking["type"] == "enabled":
-        _make_room(encoded, thinking["budget_tokens"], target)
+    make_room(encoded, target)
 
 
-def _make_room(encoded: Encoded, budget: int, target: Target) -> None:
+def make_room(encoded: Encoded, target: Target) -> None:
     """max_tokens includes the budget: it is raised above it, or the budget lowered where the model gives no more."""
     body = encoded.body
-    wanted = body.get("max_tokens")
+    thinking, wanted = body.get("thinking"), body.get("max_tokens")
+    if not thinking or thinking["type"] != "enabled":
+        return
+    budget = thinking["budget_tokens"]
     if type(wanted) is int and wanted > budget:
         return
     room = wanted if type(wanted) is int else DEFAULT_MAX_TOKENS
-    body["max_tokens"] = min(budget + room, target.max_tokens or 1 << 30)
+    body["max_tokens"] = min(budget + room, target.max_tokens or target.profile.max_output_tokens or 1 << 30)
     if body["max_tokens"] <= budget:
         smaller = max(SMALLEST_BUDGET, body["max_tokens"] - SMALLEST_BUDGET)
         body["thinking"] = body["thinking"] | {"budget_tokens": smaller}
     encoded.repair("max_tokens")
 
 
-def _may_think(messages: object) -> bool:
+def may_think(messages: object) -> bool:
     """With a budget, a tool loop must go on from the thinking that began it, and a prefilled answer cannot begin so.
 
     https://docs.claude.com/en/docs/build-with-claude/extended-thinking#preserving-thinking-blocks
@@ -159,22 +167,33 @@ def is_attribution(block: object) -> bool:
     return type(block) is dict and str(block.get("text")).startswith(ATTRIBUTION)
 
 
-def _without_foreign_reasoning(message: object) -> object:
+def _without_foreign_reasoning(message: object, profile: Profile) -> object:
     if type(message) is not dict:
         return message
     content = message.get("content")
-    if type(content) is not list or not any(_is_foreign(block) for block in content):
+    if type(content) is not list or not any(_is_foreign(block, profile) for block in content):
         return message
-    return {**message, "content": [block for block in content if not _is_foreign(block)]}
+    calls = any(type(block) is dict and block.get("type") == "tool_use" for block in content)
+    kept = [_unsigned(block, profile, calls) if _is_foreign(block, profile) else block for block in content]
+    return {**message, "content": [block for block in kept if block is not None]}
 
 
-def _is_foreign(block: object) -> bool:
+def _is_foreign(block: object, profile: Profile) -> bool:
     if type(block) is not dict:
         return False
     if block.get("type") == "redacted_thinking":
         return str(block.get("data")).startswith(PACKED_STATE)
     signature = block.get("signature")
-    return block.get("type") == "thinking" and (not signature or str(signature).startswith(PACKED_STATE))
+    if block.get("type") != "thinking":
+        return False
+    return str(signature).startswith(PACKED_STATE) if signature else not profile.unsigned_thinking
+
+
+def _unsigned(block: Json, profile: Profile, calls: bool) -> Json | None:
+    """Another provider's thinking, for a service that wants some with every turn that called tools."""
+    if profile.replay == "always" and calls and block.get("thinking"):
+        return {**block, "signature": ""}
+    return None
 
 
 def _set_beta(headers: MutableMapping[str, str], beta: str, wanted: bool) -> None:

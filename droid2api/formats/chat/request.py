@@ -23,15 +23,25 @@ from droid2api.hub.request import (
     ToolResult,
     split_data_url,
 )
+from droid2api.hub.stops import check_stops
 from droid2api.wire.fields import Json, objects, optional, required, strings, wrong
 
 NAME = "chat"
-
+MOST_STOPS = 4
+"""https://developers.openai.com/api/reference/resources/chat: "up to 4 sequences"."""
 
 _HANDLED = frozenset(
     "model messages stream stream_options tools tool_choice parallel_tool_calls max_tokens max_completion_tokens stop "
     "reasoning_effort response_format user safety_identifier n modalities audio functions function_call".split()
 )
+_MESSAGE = frozenset(
+    "role content refusal tool_calls tool_call_id function_call reasoning_content reasoning reasoning_details "
+    "audio".split()
+)
+_PART = frozenset("type text refusal image_url file prompt_cache_breakpoint cache_control".split())
+_CALL = frozenset("type id index function custom extra_content".split())
+_FUNCTION = frozenset("name description parameters strict".split())
+_TOOL = frozenset("type function custom prompt_cache_breakpoint cache_control".split())
 
 
 def decode_request(body: Json) -> Request:
@@ -46,53 +56,66 @@ def decode_request(body: Json) -> Request:
     stop = body.get("stop")
     request = Request(
         model=required(body, "model", str),
-        messages=_decode_messages(body.get("messages")),
+        messages=[],
         stream=optional(body, "stream", bool),
         include_usage=bool(options.get("include_usage")),
         parallel_tool_calls=optional(body, "parallel_tool_calls", bool),
         max_tokens=optional(body, "max_completion_tokens", int) or optional(body, "max_tokens", int),
-        stop=[stop] if type(stop) is str else strings(body, "stop"),
+        stop=check_stops([stop] if type(stop) is str else strings(body, "stop"), "stop", MOST_STOPS),
         effort=optional(body, "reasoning_effort", str),
-        output=_decode_output(optional(body, "response_format", dict)),
+        show_reasoning=True,
         user=optional(body, "safety_identifier", str) or optional(body, "user", str),
         options={name: value for name, value in body.items() if name not in _HANDLED and value is not None},
         body=body,
     )
+    request.drop_rest("stream_options", options, frozenset(["include_usage"]))
     for name in ("temperature", "top_p"):
         optional(body, name, float)
-    for where, tool in objects(body.get("tools"), "tools"):
-        _decode_tool(request, where, tool)
+    messages = [_decode_message(request, *each) for each in objects(body.get("messages"), "messages")]
+    request.messages = attach_states(messages)
+    request.output = _decode_output(request, optional(body, "response_format", dict))
+    request.tools = [_decode_tool(request, *each) for each in objects(body.get("tools"), "tools")]
     request.tool_choice = _decode_tool_choice(body.get("tool_choice"))
     if not request.messages:
         raise RequestError("messages: is required and must not be empty.", param="messages")
     return request
 
 
-def _decode_messages(messages: object) -> list[Message]:
-    return attach_states([_decode_message(where, message) for where, message in objects(messages, "messages")])
+# -- messages -------------------------------------------------------------------------------------------------------
 
 
-def _decode_message(where: str, message: Json) -> Message:
+def _decode_message(request: Request, where: str, message: Json) -> Message:
     role = required(message, "role", str, f"{where}.")
-    content = message.get("content")
-    if role in ("tool", "function"):
-        call_id = required(message, "tool_call_id" if role == "tool" else "name", str, f"{where}.")
-        return Message("user", [ToolResult(call_id, _decode_content(content, where), where=where)])
-    if role == "system" or role == "developer":
-        return Message("developer" if role == "developer" else "system", _decode_content(content, where))
-    if role == "user":
-        return Message("user", _decode_content(content, where))
-    if role != "assistant":
-        raise RequestError(f"{where}.role: {role[:40]!r} is no role of a chat message.", param=f"{where}.role")
-    parts: list[Part] = [*_decode_reasoning(message), *_decode_content(content, where)]
+    request.drop_rest("messages", message, _MESSAGE if role != "function" else _MESSAGE | {"name"})
+    parts = _decode_content(request, message.get("content"), where)
+    match role:
+        case "tool" | "function":
+            call_id = required(message, "tool_call_id" if role == "tool" else "name", str, f"{where}.")
+            return Message("user", [ToolResult(call_id, parts, where=where)])
+        case "system" | "developer" | "user":
+            return Message(role, parts)
+        case "assistant":
+            return Message("assistant", _decode_answer(request, where, message, parts))
+    raise RequestError(f"{where}.role: {role[:40]!r} is no role of a chat message.", param=f"{where}.role")
+
+
+def _decode_answer(request: Request, where: str, message: Json, content: list[Part]) -> list[Part]:
+    parts = [*_decode_reasoning(request, message), *content]
     if refusal := optional(message, "refusal", str, f"{where}."):
         parts.append(Refusal(refusal))
+    if message.get("audio"):
+        parts.append(Foreign("audio", f"{where}.audio"))
     for path, call in objects(message.get("tool_calls"), f"{where}.tool_calls"):
-        parts.append(_decode_tool_call(path, call))
-    return Message("assistant", parts)
+        parts.append(_decode_tool_call(request, path, call))
+    if function := optional(message, "function_call", dict, f"{where}."):  # its result names the function
+        path = f"{where}.function_call."
+        name = required(function, "name", str, path)
+        parts.append(ToolCall(name, name, optional(function, "arguments", str, path) or "", where=path[:-1]))
+    return parts
 
 
-def _decode_tool_call(where: str, call: Json) -> ToolCall:
+def _decode_tool_call(request: Request, where: str, call: Json) -> ToolCall:
+    request.drop_rest("messages.tool_call", call, _CALL)
     id, state = required(call, "id", str, f"{where}."), _decode_state(call.get("extra_content"))
     custom = optional(call, "custom", dict, f"{where}.")
     called = custom or required(call, "function", dict, f"{where}.")
@@ -111,32 +134,40 @@ def _decode_state(extra: object) -> State | None:
     return State(NAME, "", {"extra_content": extra})
 
 
-def _decode_reasoning(message: Json) -> list[Part]:
+def _decode_reasoning(request: Request, message: Json) -> list[Part]:
     """Reasoning that this gateway gave out comes back with its state; other reasoning as text."""
     parts: list[Part] = []
     for _, detail in objects(message.get("reasoning_details"), "reasoning_details"):
         packed = detail.get("signature") or detail.get("data")
         if type(packed) is str and (state := State.unpack(packed)):
-            parts.append(Reasoning(str(state.data.pop("text", "")), state))
-    text = message.get("reasoning_content") or message.get("reasoning")
-    if not parts and type(text) is str:
-        parts.append(Reasoning(text))
+            text = str(state.data.pop("text", ""))
+            parts.append(Reasoning(text, state))
+        else:
+            request.drop("messages.reasoning_details")
+    said = message.get("reasoning_content") or message.get("reasoning")
+    if type(said) is str and not any(isinstance(part, Reasoning) and not _is_bound(part) for part in parts):
+        parts.insert(0, Reasoning(said))
     return parts
 
 
-def _decode_content(content: object, where: str) -> list[Part]:
+def _is_bound(part: Reasoning) -> bool:
+    return part.state is not None and part.state.bound() is not None
+
+
+def _decode_content(request: Request, content: object, where: str) -> list[Part]:
     if content is None:
         return []
     if type(content) is str:
         return [Text(content, where=f"{where}.content")]
     if type(content) is not list:
         raise wrong(f"{where}.content", "a string or a list", content)
-    return [_decode_part(path, part) for path, part in objects(content, f"{where}.content")]
+    return [_decode_part(request, path, part) for path, part in objects(content, f"{where}.content")]
 
 
-def _decode_part(where: str, part: Json) -> Part:
+def _decode_part(request: Request, where: str, part: Json) -> Part:
     kind = required(part, "type", str, f"{where}.")
-    cache = _decode_cache(part)
+    cache = _decode_cache(request, part)
+    request.drop_rest(f"messages.{kind}", part, _PART)
     match kind:
         case "text":
             return Text(required(part, "text", str, f"{where}."), cache, where)
@@ -145,12 +176,14 @@ def _decode_part(where: str, part: Json) -> Part:
         case "image_url":
             image = part.get("image_url")
             image = {"url": image} if type(image) is str else required(part, "image_url", dict, f"{where}.")
+            request.drop_rest("messages.image", image, frozenset(["url", "detail"]))
             url = required(image, "url", str, f"{where}.image_url.")
             detail = optional(image, "detail", str, f"{where}.image_url.")
             media_type, content = split_data_url(url) or ("", "")
             return Image(media_type, content, "" if content else url, cache, where, detail)
         case "file":
             file = required(part, "file", dict, f"{where}.")
+            request.drop_rest("messages.document", file, frozenset("file_data filename file_id".split()))
             if data := optional(file, "file_data", str, f"{where}.file."):
                 name = optional(file, "filename", str, f"{where}.file.") or ""
                 media_type, content = split_data_url(data) or ("application/pdf", data)
@@ -160,32 +193,38 @@ def _decode_part(where: str, part: Json) -> Part:
             return Foreign(kind, where)
 
 
-def _decode_cache(part: Json) -> str | None:
+def _decode_cache(request: Request, part: Json) -> str | None:
     """OpenAI's prompt_cache_breakpoint, or the cache_control that OpenRouter and LiteLLM clients put on a part."""
     mark = part.get("prompt_cache_breakpoint") or part.get("cache_control")
-    return str(mark.get("ttl") or "") if type(mark) is dict else None
+    if type(mark) is not dict:
+        return None
+    request.drop_rest("cache_breakpoints", mark, frozenset("type mode ttl".split()))
+    return str(mark.get("ttl") or "")
 
 
-def _decode_tool(request: Request, where: str, tool: Json) -> None:
+# -- tools and output -----------------------------------------------------------------------------------------------
+
+
+def _decode_tool(request: Request, where: str, tool: Json) -> Tool:
     kind = required(tool, "type", str, f"{where}.")
+    request.drop_rest("tools", tool, _TOOL)
     if kind == "function":
         function, path = required(tool, "function", dict, f"{where}."), f"{where}.function."
-        request.tools.append(
-            Tool(
-                required(function, "name", str, path),
-                optional(function, "description", str, path) or "",
-                optional(function, "parameters", dict, path),
-                optional(function, "strict", bool, path),
-                cache=_decode_cache(tool),
-            )
+        request.drop_rest("tools", function, _FUNCTION)
+        return Tool(
+            required(function, "name", str, path),
+            optional(function, "description", str, path) or "",
+            optional(function, "parameters", dict, path),
+            optional(function, "strict", bool, path),
+            cache=_decode_cache(request, tool),
         )
-    elif kind == "custom":
+    if kind == "custom":
         custom, path = required(tool, "custom", dict, f"{where}."), f"{where}.custom."
+        request.drop_rest("tools", custom, frozenset("name description format".split()))
         grammar = (optional(custom, "format", dict, path) or {}).get("grammar")
         name, description = required(custom, "name", str, path), optional(custom, "description", str, path) or ""
-        request.tools.append(Tool(name, description, kind="custom", grammar=grammar if type(grammar) is dict else None))
-    else:
-        request.drop(f"tools.{kind}")
+        return Tool(name, description, kind="custom", grammar=grammar if type(grammar) is dict else None)
+    raise RequestError(f"{where}.type: {kind[:40]!r} is no tool of a chat request.", param=f"{where}.type")
 
 
 def _decode_tool_choice(choice: object) -> ToolChoice | None:
@@ -198,7 +237,7 @@ def _decode_tool_choice(choice: object) -> ToolChoice | None:
         if kind == "allowed_tools":
             allowed = required(choice, "allowed_tools", dict, "tool_choice.")
             tools = objects(allowed.get("tools"), "tool_choice.allowed_tools.tools")
-            names = [str((tool.get("function") or tool.get("custom") or {}).get("name")) for _, tool in tools]
+            names = [_named(where, tool) for where, tool in tools]
             return ToolChoice("required" if allowed.get("mode") == "required" else "auto", allowed=names)
         if kind in ("function", "custom"):
             named = required(choice, kind, dict, "tool_choice.")
@@ -206,7 +245,12 @@ def _decode_tool_choice(choice: object) -> ToolChoice | None:
     raise RequestError("tool_choice: must be auto, none, required or name a tool.", param="tool_choice")
 
 
-def _decode_output(format: Json | None) -> OutputFormat | None:
+def _named(where: str, tool: Json) -> str:
+    kind = "custom" if tool.get("type") == "custom" else "function"
+    return required(required(tool, kind, dict, f"{where}."), "name", str, f"{where}.{kind}.")
+
+
+def _decode_output(request: Request, format: Json | None) -> OutputFormat | None:
     if format is None or format.get("type") == "text":
         return None
     if format.get("type") == "json_object":
@@ -215,6 +259,7 @@ def _decode_output(format: Json | None) -> OutputFormat | None:
         raise RequestError("response_format.type: must be text, json_object or json_schema.", param="response_format")
     where = "response_format.json_schema."
     schema = required(format, "json_schema", dict, "response_format.")
+    request.drop_rest("response_format", schema, frozenset("name schema strict description".split()))
     return OutputFormat(
         required(schema, "schema", dict, where),
         required(schema, "name", str, where),

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 import orjson
 
 from droid2api.errors import GatewayError
+from droid2api.formats.responses.native import call_item, native_prefix
 from droid2api.formats.responses.request import NAME
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
 from droid2api.hub.request import Request
@@ -80,11 +81,16 @@ class StreamEncoder:
         self._part_open = False
         self._after: State | None = None
         """State of the item that has ended, to be sent behind it."""
+        self._natives = {tool.name: tool.native for tool in request.tools if tool.native}
+        self._native = ""
 
     def encode(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
             if type(event) is Delta:
+                if self._native:
+                    self._text.append(event.text)
+                    continue
                 if not self._part_open:
                     self._open_summary(out)
                 text = orjson.dumps(event.text)
@@ -135,6 +141,10 @@ class StreamEncoder:
             case "reasoning":
                 self._add_item(out, "rs", type="reasoning", summary=[], encrypted_content=None)
                 self._part_open = False
+            case "tool_call" if native := self._natives.get(block.name):
+                self._native = native
+                call = {"status": "in_progress", "call_id": block.id, **call_item(native, "")}
+                self._add_item(out, native_prefix(native), type=f"{native}_call", **call)
             case "tool_call":
                 kind, field = ("custom_tool_call", "input") if block.custom else ("function_call", "arguments")
                 namespace = {"namespace": block.namespace} if block.namespace else {}
@@ -193,6 +203,9 @@ class StreamEncoder:
                     item["summary"] = [part]
                 if state := self._block.state or end.state:
                     item["encrypted_content"] = _encrypted(state)
+            case "tool_call" if self._native:
+                item |= call_item(self._native, text)
+                self._native = ""
             case "tool_call":
                 field = "input" if self._block.custom else "arguments"
                 item[field] = text
