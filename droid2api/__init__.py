@@ -8,14 +8,20 @@ The map, lowest floor first. A module imports only what stands above it in this 
     wire/fields                 JSON fields with exact errors
     hub/events                  what an answer is
     hub/turn                    the keeper of an answer's grammar
+    hub/stops                   stop sequences for upstreams that have none
+    hub/reasoning               levels, efforts and budgets
+    hub/schema_walk             a walk through a JSON Schema
+    hub/schema_dialects         what each dialect takes of JSON Schema
+    hub/schema                  fits a schema to a dialect
+    hub/profile_table           what services and models differ in: rows with their sources
+    hub/profiles                the profile of one model at one service
     hub/request                 what a request is
+    hub/media                   kinds of media
     hub/encoded                 what an encoder makes of a request
+    hub/fitting                 fits a request to what its upstream takes
     hub/tools                   names and kinds of tools that every upstream takes
     hub/history                 the order of a conversation that every upstream takes
-    hub/reasoning               levels, efforts and budgets
-    hub/capabilities            what models are known to take or refuse
     hub/estimate                tokens, roughly
-    hub/stops                   stop sequences for upstreams that have none
     formats/upstream_error      an upstream's error, in whatever shape
     formats/decoder             what the stream decoders share
     formats/routes              what a room says of its clients' paths

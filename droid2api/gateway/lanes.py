@@ -20,7 +20,7 @@ from droid2api.formats import Clock, Format, NewId
 from droid2api.formats.decoder import Ending
 from droid2api.gateway.prepare import Prepared
 from droid2api.hub.events import Event, Failed, Finish, Start, Usage
-from droid2api.hub.request import Request
+from droid2api.hub.request import Request, ToolCall
 from droid2api.hub.stops import StopFilter
 from droid2api.hub.tools import ToolRestorer
 from droid2api.wire import sse
@@ -218,7 +218,8 @@ class AnswerReader:
     def __init__(self, prepared: Prepared, streamed: bool, waits: bool) -> None:
         self._format = prepared.model.format
         self._target = prepared.model.target
-        self._decoder = self._format.StreamDecoder(self._target)
+        self._used_ids = _call_ids(prepared.request)
+        self._decoder = self._format.StreamDecoder(self._target, self._used_ids)
         self._lines = sse.Decoder()
         self._body: _Body | None = None if streamed else _Body()
         self._begun = False
@@ -257,7 +258,7 @@ class AnswerReader:
         body = _json(content)
         if type(body) is not dict:
             return self._decoder.fail(UpstreamError("The upstream's answer is not a JSON object."))
-        events = self._format.decode_response(body, self._target)
+        events = self._format.decode_response(body, self._target, self._used_ids)
         if type(events[-1]) is Finish:
             self._usage = events[-1].usage
         return events
@@ -270,6 +271,12 @@ class AnswerReader:
                 self.over = True
                 events += self._stops.close()
         return self._tools.feed(events)
+
+
+def _call_ids(request: Request | None) -> set[str]:
+    """The ids that the conversation's tool calls have: some services give the same ones again in each answer."""
+    parts = [part for message in (request.messages if request else ()) for part in message.parts]
+    return {part.id for part in parts if isinstance(part, ToolCall)}
 
 
 class TranslateLane:

@@ -321,7 +321,7 @@ def outcome(name: str, client: Format, upstream: Format, body: Json) -> str:
     sent = orjson.loads(orjson.dumps(body))
     try:
         request = normalize(client.decode_request(sent))
-        encoded = upstream.encode_request(request, TARGETS[upstream.name])
+        encoded = upstream.encode_request(request, TARGETS[upstream.NAME])
     except RequestError as error:
         return "refused" if error.param else f"refused without a name: {error.message}"
     written = orjson.dumps(encoded.body).decode()
@@ -330,17 +330,17 @@ def outcome(name: str, client: Format, upstream: Format, body: Json) -> str:
         return "carried"
     if found or encoded.local_stop:
         return "adapted"
-    assert encoded.dropped, f"{name}: {client.name} -> {upstream.name} loses it"
+    assert encoded.dropped, f"{name}: {client.NAME} -> {upstream.NAME} loses it"
     return "left out"
 
 
 def table(language: str) -> str:
     words = WORDS[language]
-    head = [f"{client.name} → {other.type}" for client, other in PAIRS]
+    head = [f"{client.NAME} → {other.TYPE}" for client, other in PAIRS]
     lines = [f"| {words[0]} | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for english, chinese, bodies in ROWS:
         cells = [
-            SIGNS[outcome(english, client, other, bodies[client.name]) if client.name in bodies else "absent"]
+            SIGNS[outcome(english, client, other, bodies[client.NAME]) if client.NAME in bodies else "absent"]
             for client, other in PAIRS
         ]
         lines.append(f"| {english if language == 'en' else chinese} | {' | '.join(cells)} |")

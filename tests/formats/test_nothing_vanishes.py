@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.hub.events import State
 
 from .bodies import CLOSED, PNG, anthropic, assistant, chat, convert, responses, target, user
@@ -371,8 +371,8 @@ MODELS = {
 }
 PAIRS = [
     pytest.param(client, upstream, model, id=f"{client}-{upstream}-{model.id}")
-    for client in FORMATS
-    for upstream in FORMATS
+    for client in BY_NAME
+    for upstream in BY_NAME
     if client != upstream
     for model in MODELS[upstream]
 ]
