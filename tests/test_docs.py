@@ -21,7 +21,7 @@ from droid2api import config
 from droid2api.__main__ import _parser
 from droid2api.application import build_app
 from droid2api.config import Auth, Endpoint, Settings, Timeouts, load
-from droid2api.formats import BY_NAME
+from droid2api.formats import FORMATS
 from droid2api.gateway.exchange import End, Exchange
 from droid2api.gateway.logs import JsonFormatter, request_line
 from droid2api.hub.events import Usage
@@ -223,14 +223,14 @@ def test_every_option_and_command_is_in_the_tables():
 def test_every_route_is_in_the_table(tmp_path):
     def plain(method: str, path: str) -> str:
         prefix = next(
-            prefix for prefix in sorted(BY_NAME[0].PREFIXES, key=len, reverse=True) if path.startswith(prefix)
+            prefix for prefix in sorted(FORMATS[0].PREFIXES, key=len, reverse=True) if path.startswith(prefix)
         )
         return f"{method} {path.removeprefix(prefix)}"
 
     routes = build_app(load(ROOT / "config.json", {"HOME": str(tmp_path)})).router.routes()
     served = {plain(r.method, r.resource.canonical) for r in routes if r.resource and r.method != "HEAD"}
     told = table(page("formats"), "GET /")
-    assert told[: len(served_routes(BY_NAME))] == served_routes(BY_NAME)
+    assert told[: len(served_routes(FORMATS))] == served_routes(FORMATS)
     assert {plain(*route.split()) for route in told} == served
 
 

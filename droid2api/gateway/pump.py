@@ -35,6 +35,8 @@ STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx buffers events otherwise
 }
+MOST_SPACE = 4096
+"""Bytes of white space after which an answer that is not labelled as a stream counts as none."""
 OWN_FAULT = "The gateway failed; its log says why."
 
 
@@ -214,11 +216,13 @@ class _Pump:
 
 
 async def _first_chunk(chunks: AsyncIterator[bytes]) -> bytes:
-    """The first bytes; b"" of an answer that has none."""
+    """What comes first, up to a piece that is not white space alone; b"" of an answer that has nothing."""
+    first = b""
     async for chunk in chunks:
-        if chunk.strip():
-            return chunk
-    return b""
+        first += chunk
+        if chunk.strip() or len(first) > MOST_SPACE:
+            break
+    return first
 
 
 async def _with_first(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -208,7 +208,7 @@ async def ends_early_in_a_stream_that_counts_as_it_goes(line: Line):
 SAYS_END = rb"data: [DONE] data: [DONE]\n\ndata: [DONE]\n\n\"type\":\"message_stop\" \"finish_reason\":\"stop\""
 
 
-@fault("error", relayed="unread")
+@fault("error")
 async def ends_early_after_a_text_about_ends(line: Line):
     await line.head(CHUNKED)
     await line.chunk(b'data: {"type":"x","id":"c","choices":[],"text":"%b"}\n\n' % SAYS_END, b"")
