@@ -92,7 +92,7 @@ def _with_object(call: ToolCall, repaired: Counter[str]) -> ToolCall:
     if type(value) is dict:
         return call
     repaired["messages.tool_call.arguments"] += 1
-    return replace(call, arguments=dump({"arguments": value}).decode())
+    return replace(call, arguments="{}" if value is None else dump({"arguments": value}).decode())
 
 
 def _gather_results(turns: list[Message], repaired: Counter[str]) -> list[Message]:

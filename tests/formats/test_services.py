@@ -224,6 +224,14 @@ CASES = {
         [],
         {"messages.prefill": 1},
     ),
+    "a system message behind a prefill": (
+        "anthropic",
+        anthropic(user("hi"), assistant("The answer is"), system("S")),
+        MISTRAL,
+        {"messages": [user("hi"), assistant("The answer is"), system("S"), user("Continue.")]},
+        [],
+        {"messages.prefill": 1},
+    ),
     "prefill for Claude since 4.6": (
         "chat",
         chat(user("hi"), assistant("The answer is ")),
@@ -569,6 +577,14 @@ CASES = {
             ),
         ]
     },
+    "arguments that are null are none": (
+        "responses",
+        responses(user("go"), responses_call("a", arguments="null"), responses_result("a")),
+        QWEN,
+        {"messages": [user("go"), assistant(tool_calls=[chat_call("a", arguments="{}")]), chat_result("a")]},
+        [],
+        {"messages.tool_call.arguments": 1},
+    ),
     # 20: media types
     "a picture is what its bytes say": (
         "chat",
@@ -901,6 +917,14 @@ OFFICE = "application/vnd.openxmlformats-officedocument.wordprocessingml.documen
 @pytest.mark.parametrize(
     ("client", "body", "upstream", "model", "where", "kind"),
     [
+        (
+            "responses",
+            responses(user([{"type": "input_file", "file_data": "UEsDBA==", "filename": "a.docx"}])),
+            "anthropic",
+            HAIKU,
+            "input[0].content[0]",
+            OFFICE,
+        ),
         (
             "responses",
             responses(

@@ -143,7 +143,8 @@ def _encode_messages(encoded: Encoded, request: Request, target: Target) -> None
     writer = _MessageWriter(encoded, target)
     written = [each for message in messages for each in writer.encode(message)]
     keep_breakpoints(encoded, request, target, [message["content"] for message in written])
-    if written[-1]["role"] == "assistant" and not target.profile.prefill:
+    last = next((message["role"] for message in reversed(written) if message["role"] != "system"), "")
+    if last == "assistant" and not target.profile.prefill:
         written.append({"role": "user", "content": CONTINUE})
         encoded.repair("messages.prefill")
     encoded.body["messages"] = written
