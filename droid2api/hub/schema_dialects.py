@@ -262,7 +262,7 @@ def _gather(walk: Walk, node: Json, key: str, seen: set[str], level: int) -> _Ga
                 wanted |= also
         for name, schemas in parts:
             named.setdefault(name, []).extend(schemas)
-        if parts or wanted:
+        if not _is_other(member):
             required.append(wanted)
     if not required:
         return named, set()
@@ -377,7 +377,7 @@ def _pop_only_member(walk: Walk, node: Json, path: str) -> Json | None:
 
 
 def _is_null(schema: object) -> bool:
-    return type(schema) is dict and schema.keys() == {"type"} and today(schema, "type", schema["type"])[1] == "null"
+    return type(schema) is dict and today(schema, "type", schema.get("type"))[1] == "null"
 
 
 def _fit_values(walk: Walk, node: Json, path: str) -> None:

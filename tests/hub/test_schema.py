@@ -114,6 +114,15 @@ ROOTS = {
         obj({"a": TEXT, "b": NUMBER}, "a", "b") | {"$defs": {"b": obj({"b": NUMBER}, "b")}},
         ["allOf"],
     ),
+    "what only some members require is not required": (
+        {"anyOf": [obj({"a": TEXT}, "a"), obj({"b": TEXT}), {"type": "null"}]},
+        obj(
+            {"a": TEXT, "b": TEXT},
+            description='{anyOf: [{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]},'
+            '{"type":"object","properties":{"b":{"type":"string"}}},{"type":"null"}]}',
+        ),
+        ["anyOf"],
+    ),
     "a reference at the root": (NODE | TREE, TREE["$defs"]["node"] | TREE, ["$ref"]),
     "a reference to itself at the root": ({"$ref": "#"}, obj(), ["$ref"]),
 }
@@ -351,6 +360,13 @@ def test_before_and_after(dialect, before, after, repaired):
     assert sorted(named) == sorted(repaired)
     assert before == given
     assert fit(fitted, dialect) == (fitted, [])
+
+
+def test_what_all_members_of_a_union_require_is_required():
+    members = [obj({"a": TEXT}, "a"), obj({"a": NUMBER, "b": TEXT}, "a", "b"), {"type": "null"}]
+    fitted, _ = fit({"anyOf": members}, "anthropic tools")
+    assert fitted["required"] == ["a"]
+    assert fitted["properties"] == {"a": {"anyOf": [TEXT, NUMBER]}, "b": TEXT}
 
 
 def test_plain_is_what_came_in():
