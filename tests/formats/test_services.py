@@ -1028,3 +1028,12 @@ def test_the_relay_lane_keeps_what_the_service_wants():
     FORMATS["anthropic"].apply_model_settings(body, {}, DEEPSEEK_A, "")
     thoughts = [block for block in body["messages"][1]["content"] if block["type"] == "thinking"]
     assert thoughts == [{"type": "thinking", "thinking": each, "signature": ""} for each in ("own", "hm")]
+
+
+def test_paths_in_a_schema_are_named_and_the_rest_is_counted():
+    properties = {f"p{number}": {"type": "integer", "minimum": number} for number in range(50)}
+    schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    format = {"type": "json_schema", "name": "output", "schema": schema}
+    repaired = convert("responses", responses(text={"format": format}), "anthropic", OPUS_5).repaired
+    assert repaired.pop("response_format.schema") == 30
+    assert set(repaired) == {f"response_format.schema.properties.p{number}.minimum" for number in range(20)}

@@ -55,7 +55,7 @@ def encode_request(request: Request, target: Target) -> Encoded:
     encoded = Encoded.begun(request)
     encoded.body["model"] = target.id
     _encode_messages(encoded, request, target)
-    effort = effort_for(encoded, request, target, bool(request.tools))
+    effort = effort_for(encoded, request, target, any(tool.kind != "web_search" for tool in request.tools))
     _encode_tools(encoded, request, target, effort)
     _encode_settings(encoded, request, target, effort)
     if request.output:
