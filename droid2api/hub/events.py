@@ -36,6 +36,11 @@ class State:
     data: dict[str, Any]
     service: str = ""
 
+    def for_block(self, start: BlockStart) -> State:
+        """Bound to its block, a text (a refusal is one) or a tool call, since it is going to ride outside of it."""
+        block = {"block": "tool_call", "call_id": start.id} if start.kind == "tool_call" else {"block": "text"}
+        return State(self.format, self.family, self.data | block, self.service)
+
     def bound(self) -> tuple[str, str] | None:
         """The kind of block that this state is of ("text" or "tool_call") and its call id; None for reasoning's own."""
         kind, call_id = self.data.get("block"), self.data.get("call_id")
@@ -93,13 +98,17 @@ class Start:
 
 @dataclass(slots=True)
 class BlockStart:
-    """A tool call has `id`, `name` and `namespace`; `custom` marks one whose input is free text, not a JSON object."""
+    """A tool call has `id`, `name` and `namespace`; `custom` marks one whose input is free text, not a JSON object.
+
+    `state` is what the wire tells with the beginning of a block. A block has state here or at its end, not both.
+    """
 
     kind: BlockKind
     id: str = ""
     name: str = ""
     custom: bool = False
     namespace: str = ""
+    state: State | None = None
 
 
 @dataclass(slots=True)
