@@ -20,6 +20,10 @@ CONTINUE = "Continue."
 """Said by the user where a history ends with the assistant and the model takes no such end."""
 
 
+MOST_PATHS = 20
+"""Paths of one schema that are named each; the others are counted."""
+
+
 # -- settings -------------------------------------------------------------------------------------------------------
 
 
@@ -141,8 +145,10 @@ def parameters_for(encoded: Encoded, tool: Tool, target: Target, strict: bool = 
         given = {name: value for name, value in given.items() if name != "$schema"}
         encoded.repair("tools.parameters.$schema")
     schema, repaired = fit(given, dialect, "tools")
-    for path in repaired:
+    for path in repaired[:MOST_PATHS]:
         encoded.repair(f"tools.parameters.{path}")
+    if len(repaired) > MOST_PATHS:
+        encoded.repair("tools.parameters", len(repaired) - MOST_PATHS)
     return schema
 
 
@@ -162,8 +168,10 @@ def strict_for(encoded: Encoded, strict: bool | None, schema: Json, target: Targ
 def output_schema_for(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
     """The schema of structured output. Raises RequestError for one that is nested too deep."""
     schema, repaired = fit(output.schema or {}, target.profile.output_schema, "response_format")
-    for path in repaired:
+    for path in repaired[:MOST_PATHS]:
         encoded.repair(f"response_format.schema.{path}")
+    if len(repaired) > MOST_PATHS:
+        encoded.repair("response_format.schema", len(repaired) - MOST_PATHS)
     return schema
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 
 import orjson
@@ -92,18 +92,21 @@ def _with_object(call: ToolCall, repaired: Counter[str]) -> ToolCall:
     if type(value) is dict:
         return call
     repaired["messages.tool_call.arguments"] += 1
-    return replace(call, arguments=dump({"arguments": value}).decode())
+    return replace(call, arguments="{}" if value is None else dump({"arguments": value}).decode())
 
 
 def _gather_results(turns: list[Message], repaired: Counter[str]) -> list[Message]:
     """The turns with each tool result behind its call. The turns are changed: they are `_merge_turns`'s own."""
     ordered: list[Message] = []
     answers: list[tuple[Message, list[Part]]] = []
-    calls: dict[str, ToolCall] = {}
+    calls: dict[str, deque[ToolCall]] = {}
     for turn in turns:
         if turn.role == "assistant":
             _refuse_unanswered(calls)
-            calls = {part.id: part for part in turn.parts if isinstance(part, ToolCall)}
+            calls = {}
+            for part in turn.parts:
+                if isinstance(part, ToolCall):
+                    calls.setdefault(part.id, deque()).append(part)
             answers.append((Message("user", []), []))
             ordered += [turn, answers[-1][0]]
             continue
@@ -111,11 +114,12 @@ def _gather_results(turns: list[Message], repaired: Counter[str]) -> list[Messag
         for part in turn.parts:
             if not isinstance(part, ToolResult):
                 others.append(part)
-            elif (call := calls.pop(part.call_id, None)) is None:
+            elif not calls.get(part.call_id):
                 raise RequestError(
                     f"{part.where}: the tool result for {part.call_id!r} has no tool call before it.", param=part.where
                 )
             else:
+                call = calls[part.call_id].popleft()
                 after, results = answers[-1]
                 if others or ordered[-1] is not after:
                     repaired["messages.result_order"] += 1
@@ -130,9 +134,11 @@ def _gather_results(turns: list[Message], repaired: Counter[str]) -> list[Messag
     return [turn for turn in ordered if turn.parts]
 
 
-def _refuse_unanswered(calls: dict[str, ToolCall]) -> None:
-    for id, call in calls.items():
-        raise RequestError(f"{call.where}: the tool call {id!r} has no tool result.", param=call.where)
+def _refuse_unanswered(calls: dict[str, deque[ToolCall]]) -> None:
+    """`calls` are those of one answer that wait for a result, by id: some upstreams give one id twice."""
+    for id, waiting in calls.items():
+        for call in waiting:
+            raise RequestError(f"{call.where}: the tool call {id!r} has no tool result.", param=call.where)
 
 
 def system_first(encoded: Encoded, messages: list[Message], upstream: str) -> list[Message]:

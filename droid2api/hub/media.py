@@ -17,6 +17,29 @@ _BEGINNINGS = {
 """How the base64 data of pictures begins. RIFF is WebP here: no other kind of it is a picture."""
 _ALIASES = {"image/jpg": "image/jpeg"}
 _PDF = "JVBERi"
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_ENDINGS = {
+    "pdf": "application/pdf",
+    "docx": f"{_OFFICE}wordprocessingml.document",
+    "xlsx": f"{_OFFICE}spreadsheetml.sheet",
+    "pptx": f"{_OFFICE}presentationml.presentation",
+    "doc": "application/msword",
+    "xls": "application/vnd.ms-excel",
+    "ppt": "application/vnd.ms-powerpoint",
+    "txt": "text/plain",
+    "md": "text/markdown",
+    "csv": "text/csv",
+    "html": "text/html",
+    "json": "application/json",
+}
+
+
+def file_media_type(name: str, data: str) -> str:
+    """What a file without a declared type is: what its bytes or its name say, else the PDF that such a file must be."""
+    if not name or data.startswith(_PDF):
+        return "application/pdf"
+    _, dot, ending = name.rpartition(".")
+    return _ENDINGS.get(ending.lower(), "application/octet-stream") if dot else "application/pdf"
 
 
 def true_media(part: Image | Document) -> Image | Document:

@@ -139,7 +139,7 @@ def normalized(model_id: str) -> str:
     id = re.sub(r"\[1m\]$", "", id).split(":")[0].split("@")[0]
     id = re.sub(r"^(\w+\.)?anthropic\.", "", id)
     id = re.sub(r"-(20\d{6}|20\d\d-\d\d-\d\d)(-v\d+)?$", "", id)
-    return id.replace(".", "-") if id.startswith("claude-") else id
+    return re.sub(r"-v\d+$", "", id).replace(".", "-") if id.startswith("claude-") else id
 
 
 def read_overrides(value: Json, where: str) -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 from typing import Literal
 
@@ -33,35 +33,41 @@ def safe_name(name: str, limit: int = 64) -> str:
 class CallIds:
     """The ids of a history's tool calls as the upstream gets them, in the style that its profile names.
 
-    Two answers of one conversation may have the same id ("call_0" each time); but where ids are kept as they came, the
-    upstream gets an id of its own for each call.
+    Two answers of one conversation may have the same id ("call_0" each time), and even two calls of one answer. Where
+    ids are kept as they came only the latter get another; else each call of the conversation has an id of its own.
     """
 
     def __init__(self, style: Literal["kept", "safe", "nine"]) -> None:
         self._style = style
-        self._given: dict[str, str] = {}
+        self._unanswered: dict[str, deque[str]] = {}
         self._times: Counter[str] = Counter()
         self._used: set[str] = set()
 
     def of_call(self, id: str) -> str:
         """For a call; its result, which comes later, gets the same from `of_result`."""
-        if self._style == "kept" and id:
-            return id
+        waiting = self._unanswered.setdefault(id, deque())
+        kept = self._style == "kept" and id and not waiting
+        given = id if kept else self._unused(id)
+        waiting.append(given)
+        self._used.add(given)
+        return given
+
+    def of_result(self, id: str) -> str:
+        """For the result of the first call with this id that has none yet."""
+        waiting = self._unanswered.get(id)
+        return waiting.popleft() if waiting else id
+
+    def _unused(self, id: str) -> str:
         self._times[id] += 1
         given = self._styled(id)
         while given in self._used:
             given = self._styled(f"{id}_{self._times[id]}")
             self._times[id] += 1
-        self._used.add(given)
-        self._given[id] = given
         return given
-
-    def of_result(self, id: str) -> str:
-        return self._given.get(id, id)
 
     def _styled(self, id: str) -> str:
         if self._style != "nine":
-            return safe_name(id)
+            return safe_name(id) if self._style == "safe" or not id else id
         if len(id) == 9 and id.isascii() and id.isalnum():
             return id
         return hashlib.sha256(id.encode()).hexdigest()[:9]

@@ -143,7 +143,8 @@ def tools_of(request: Request, format: str):
         if format != "responses":
             tool = wrapped_tool(tool)
         grammar = {name: value for name, value in (tool.grammar or {}).items() if name != "type"}
-        tools.append((wire_name(tool), tool.kind, tool.description, empty | (tool.parameters or {}), grammar))
+        parameters = {name: value for name, value in (tool.parameters or {}).items() if name != "$schema"}
+        tools.append((wire_name(tool), tool.kind, tool.description, empty | parameters, grammar))
     return tools
 
 

@@ -72,6 +72,11 @@ CASES = {
         [assistant(call("a")), user(result("a", "1")), assistant(call("a")), user(result("a", "2"))],
         {},
     ),
+    "one id twice in one answer": (
+        [assistant(call("a"), call("a", custom=True)), user(result("a", "1"), result("a", "2"))],
+        [assistant(call("a"), call("a", custom=True)), user(result("a", "1"), result("a", "2", custom=True))],
+        {},
+    ),
     "a result of a custom tool": (
         [assistant(call("a", custom=True)), user(result("a"))],
         [assistant(call("a", custom=True)), user(result("a", custom=True))],
@@ -106,6 +111,7 @@ REFUSED = {
         "call b",
         "'b' has no tool result",
     ),
+    "one of two results of one id": ([assistant(call("a"), call("a")), user(result("a"))], "call a", "'a' has no tool"),
     "no call": ([user("x"), user(result("a"))], "result a", "'a' has no tool call"),
     "two results": ([assistant(call("a")), user(result("a"), result("a"))], "result a", "'a' has no tool call"),
     "a result before its call": (

@@ -3,7 +3,7 @@
 import pytest
 
 from droid2api.errors import RequestError
-from droid2api.hub.media import check_media, true_media
+from droid2api.hub.media import check_media, file_media_type, true_media
 from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Document, Image, Target
 
@@ -41,6 +41,22 @@ def test_pictures(data, declared, true):
 )
 def test_documents(data, declared, true):
     assert true_media(Document(declared, data)).media_type == true
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("", "AAAA", "application/pdf"),
+        ("paper", "AAAA", "application/pdf"),
+        ("paper.pdf", "AAAA", "application/pdf"),
+        ("paper.docx", "JVBERi0x", "application/pdf"),
+        ("paper.DOCX", "UEsDBA", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        ("table.csv", "YQ", "text/csv"),
+        ("song.flac", "ZkxhQw", "application/octet-stream"),
+    ],
+)
+def test_files_without_a_declared_type(name, data, kind):
+    assert file_media_type(name, data) == kind
 
 
 @pytest.mark.parametrize(

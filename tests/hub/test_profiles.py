@@ -88,6 +88,7 @@ def test_any_host_and_id_has_a_profile(host, id, format):
         ("claude-opus-5-5[1m]", "claude-opus-5-5"),
         ("anthropic/claude-opus-4.8", "claude-opus-4-8"),
         ("us.anthropic.claude-opus-4-1-20250805-v1:0", "claude-opus-4-1"),
+        ("us.anthropic.claude-opus-4-8-v1:0", "claude-opus-4-8"),
         ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5"),
         ("claude-haiku-4-5@20251001", "claude-haiku-4-5"),
         ("gpt-5-2025-08-07", "gpt-5"),

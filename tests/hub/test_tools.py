@@ -125,22 +125,35 @@ def test_restorer(name, at_once):
     assert restored([*head, *answer, *tail], *tools, at_once=at_once) == [*head, *expected, *tail]
 
 
+def ids_of(style, ids):
+    """What goes out for calls that are answered one by one."""
+    given, sent = CallIds(style), []
+    for id in ids:
+        sent.append(given.of_call(id))
+        assert given.of_result(id) == sent[-1]
+    return sent
+
+
 @pytest.mark.parametrize("style", ["kept", "safe", "nine"])
 @given(ids=st.lists(st.text(max_size=12), max_size=12))
 def test_ids_of_calls(style, ids):
     """Each result follows its call, and has its id; who needs ids of their own gets them."""
-    given, again = CallIds(style), CallIds(style)
-    sent = []
-    for id in ids:
-        sent.append(given.of_call(id))
-        assert given.of_result(id) == sent[-1]
-    assert [again.of_call(id) for id in ids] == sent, "the same in every turn"
+    sent, again = ids_of(style, ids), ids_of(style, ids)
+    assert sent == again, "the same in every turn"
     if style == "kept":
-        assert [id for id, given in zip(sent, ids, strict=True) if given] == [id for id in ids if id]
+        assert all(wire == id for id, wire in zip(ids, sent, strict=True) if id)
     else:
         assert len(set(sent)) == len(ids)
         pattern = r"[a-zA-Z0-9_-]{1,64}" if style == "safe" else r"[a-zA-Z0-9]{9}"
         assert all(re.fullmatch(pattern, id) for id in sent)
+
+
+@pytest.mark.parametrize("style", ["kept", "safe", "nine"])
+def test_one_id_twice_in_one_answer(style):
+    ids = CallIds(style)
+    sent = [ids.of_call("a"), ids.of_call("a")]
+    assert sent[0] != sent[1]
+    assert [ids.of_result("a"), ids.of_result("a")] == sent
 
 
 def test_ids_that_are_fine_stay():

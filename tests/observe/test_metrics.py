@@ -39,7 +39,7 @@ RICH = {
     "usage": Usage(100, 20, 30, 40, 5),
     "end": "upstream error",
     "dropped": ["top_k"],
-    "repaired": {"tools.name": 2},
+    "repaired": {"tools.name": 2, "tools.parameters.properties.a.minimum": 1, "tools.parameters.anyOf": 1},
 }
 """Of everything something."""
 
@@ -87,6 +87,7 @@ async def test_the_series_of_an_exchange(tmp_path):
     tokens = [series(found, "tokens_total", kind=kind, model="glm-4.6") for kind in Usage.__slots__]
     assert tokens == [100, 20, 30, 40, 5]
     assert series(found, "repairs_total", kind="tools.name") == 2
+    assert series(found, "repairs_total", kind="tools.parameters") == 2
     assert series(found, "drops_total", field="top_k") == 1
     for name in ("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"):
         assert found[name, ()] > 0

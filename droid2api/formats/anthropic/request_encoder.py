@@ -308,7 +308,10 @@ class _MessageWriter:
         match part:
             case Text() | Refusal():
                 self._encoded.drop_state(part, NAME, self._target)
-                return [_encode_text(part)] if part.text.strip() else []  # text of white space only is refused
+                if not part.text.strip():  # the API refuses it
+                    self._encoded.repair("messages.empty_text")
+                    return []
+                return [_encode_text(part)]
             case Image() | Document():
                 return [self._encode_media(part)]
             case Reasoning():

@@ -6,6 +6,7 @@ from droid2api.errors import RequestError
 from droid2api.formats.chat.settings import MARK
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states
+from droid2api.hub.media import file_media_type
 from droid2api.hub.request import (
     Document,
     Foreign,
@@ -186,7 +187,7 @@ def _decode_part(request: Request, where: str, part: Json) -> Part:
             request.drop_rest("messages.document", file, frozenset("file_data filename file_id".split()))
             if data := optional(file, "file_data", str, f"{where}.file."):
                 name = optional(file, "filename", str, f"{where}.file.") or ""
-                media_type, content = split_data_url(data) or ("application/pdf", data)
+                media_type, content = split_data_url(data) or (file_media_type(name, data), data)
                 return Document(media_type, content, "", cache, where, name)
             return Foreign("file_id", where)
         case _:

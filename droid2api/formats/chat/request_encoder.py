@@ -55,7 +55,7 @@ def encode_request(request: Request, target: Target) -> Encoded:
     encoded = Encoded.begun(request)
     encoded.body["model"] = target.id
     _encode_messages(encoded, request, target)
-    effort = effort_for(encoded, request, target, bool(request.tools))
+    effort = effort_for(encoded, request, target, any(tool.kind != "web_search" for tool in request.tools))
     _encode_tools(encoded, request, target, effort)
     _encode_settings(encoded, request, target, effort)
     if request.output:
@@ -143,7 +143,8 @@ def _encode_messages(encoded: Encoded, request: Request, target: Target) -> None
     writer = _MessageWriter(encoded, target)
     written = [each for message in messages for each in writer.encode(message)]
     keep_breakpoints(encoded, request, target, [message["content"] for message in written])
-    if written[-1]["role"] == "assistant" and not target.profile.prefill:
+    last = next((message["role"] for message in reversed(written) if message["role"] != "system"), "")
+    if last == "assistant" and not target.profile.prefill:
         written.append({"role": "user", "content": CONTINUE})
         encoded.repair("messages.prefill")
     encoded.body["messages"] = written

@@ -6,6 +6,7 @@ from droid2api.errors import RequestError
 from droid2api.formats.responses.native import NATIVES, call_arguments, native_tool, output_of
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states
+from droid2api.hub.media import file_media_type
 from droid2api.hub.request import (
     Document,
     Foreign,
@@ -285,8 +286,9 @@ def _decode_part(request: Request, where: str, part: Json) -> Part:
         case "input_file" if url := optional(part, "file_url", str, path):
             return Document("", "", url, cache, where, optional(part, "filename", str, path) or "")
         case "input_file" if data := optional(part, "file_data", str, path):
-            media_type, content = split_data_url(data) or ("application/pdf", data)
-            return Document(media_type, content, "", cache, where, optional(part, "filename", str, path) or "")
+            name = optional(part, "filename", str, path) or ""
+            media_type, content = split_data_url(data) or (file_media_type(name, data), data)
+            return Document(media_type, content, "", cache, where, name)
     return Foreign("file_id" if kind in ("input_image", "input_file") else kind, where)
 
 

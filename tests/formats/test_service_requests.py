@@ -224,6 +224,14 @@ CASES = {
         [],
         {"messages.prefill": 1},
     ),
+    "a system message behind a prefill": (
+        "anthropic",
+        anthropic(user("hi"), assistant("The answer is"), system("S")),
+        MISTRAL,
+        {"messages": [user("hi"), assistant("The answer is"), system("S"), user("Continue.")]},
+        [],
+        {"messages.prefill": 1},
+    ),
     "prefill for Claude since 4.6": (
         "chat",
         chat(user("hi"), assistant("The answer is ")),
@@ -569,6 +577,14 @@ CASES = {
             ),
         ]
     },
+    "arguments that are null are none": (
+        "responses",
+        responses(user("go"), responses_call("a", arguments="null"), responses_result("a")),
+        QWEN,
+        {"messages": [user("go"), assistant(tool_calls=[chat_call("a", arguments="{}")]), chat_result("a")]},
+        [],
+        {"messages.tool_call.arguments": 1},
+    ),
     # 20: media types
     "a picture is what its bytes say": (
         "chat",
@@ -903,6 +919,14 @@ OFFICE = "application/vnd.openxmlformats-officedocument.wordprocessingml.documen
     [
         (
             "responses",
+            responses(user([{"type": "input_file", "file_data": "UEsDBA==", "filename": "a.docx"}])),
+            "anthropic",
+            HAIKU,
+            "input[0].content[0]",
+            OFFICE,
+        ),
+        (
+            "responses",
             responses(
                 user([{"type": "input_file", "file_data": f"data:{OFFICE};base64,UEsDBA==", "filename": "a.docx"}])
             ),
@@ -1004,3 +1028,12 @@ def test_the_relay_lane_keeps_what_the_service_wants():
     BY_NAME["anthropic"].apply_model_settings(body, {}, DEEPSEEK_A, "")
     thoughts = [block for block in body["messages"][1]["content"] if block["type"] == "thinking"]
     assert thoughts == [{"type": "thinking", "thinking": each, "signature": ""} for each in ("own", "hm")]
+
+
+def test_paths_in_a_schema_are_named_and_the_rest_is_counted():
+    properties = {f"p{number}": {"type": "integer", "minimum": number} for number in range(50)}
+    schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    format = {"type": "json_schema", "name": "output", "schema": schema}
+    repaired = convert("responses", responses(text={"format": format}), "anthropic", OPUS_5).repaired
+    assert repaired.pop("response_format.schema") == 30
+    assert set(repaired) == {f"response_format.schema.properties.p{number}.minimum" for number in range(20)}
