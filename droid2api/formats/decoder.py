@@ -68,7 +68,7 @@ def ending_value(event: ServerSentEvent) -> Json | Ending:
 def answer_error(body: Json, content: str) -> UpstreamError | None:
     """Why a whole answer is none: it is an error, or has no field `content`."""
     if type(body) is not dict:
-        return StreamError("The upstream sent an answer that is no JSON object.")
+        return StreamError("The upstream's answer is not a JSON object.")
     if tells_error(body) or (content not in body and find_words(body)):
         return read_error(body)
     return None if content in body else StreamError("The upstream's answer has no message.")

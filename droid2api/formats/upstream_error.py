@@ -58,11 +58,10 @@ def read_error(value: object, status: int | None = None) -> UpstreamError:
     names = list(dict.fromkeys(_names(value, 0)))
     words = list(dict.fromkeys(_words(value, 0)))
     message = "; ".join(words)
-    if not message and names:
-        message = f"The upstream answered with an error ({', '.join(names)})."
+    if not message and (isinstance(value, Mapping) or (isinstance(value, list) and value)):
+        message = f"The upstream answered with an error ({', '.join(names) or 'no message'})."
     elif not message:
-        told = isinstance(value, Mapping | list) or not value
-        message = "The upstream answered with an error (no message)." if told else str(value)
+        message = str(value) if value else "The upstream answered with an error."
     if status is None:
         status = next((_STATUS[name] for name in names if name in _STATUS), None)
         status = status or next((int(name) for name in names if re.fullmatch(r"[45]\d\d", name)), 502)
