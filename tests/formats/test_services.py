@@ -197,6 +197,14 @@ def test_an_error_for_a_whole_answer(format, value, status, code, message):
 
 
 @pytest.mark.parametrize("whole", [False, True])
+def test_an_error_beside_a_choice(whole):
+    body = chunk("stop", content="ok") | {"error": {"message": "boom"}}
+    body["choices"][0]["message"] = {"content": "ok"}
+    events = read_answer("chat", body) if whole else read("chat", body, b"[DONE]")
+    assert [type(event) for event in events] == [Start, Failed]
+
+
+@pytest.mark.parametrize("whole", [False, True])
 def test_an_error_of_a_choice(whole):
     choice = {"index": 0, "finish_reason": "error", "error": {"message": "boom", "code": 429}}
     body = {"id": "c", "choices": [choice | {"message" if whole else "delta": {"content": "ok"}}]}

@@ -1,10 +1,11 @@
-"""An upstream's error bodies: their words and code arrive, whatever the shape, and overflows of the context are known."""
+"""An upstream's error bodies: their words and code arrive, whatever the shape, and overflows of the context too."""
 
 import pytest
 
 from droid2api.errors import UpstreamError
 from droid2api.formats import FORMATS
-from droid2api.formats.upstream_error import overflow_counts, read_error
+from droid2api.formats.overflow import overflow_counts
+from droid2api.formats.upstream_error import read_error
 
 BODIES = [
     ([{"error": {"code": 400, "message": "boom", "status": "INVALID_ARGUMENT"}}], "boom", "400"),
@@ -78,7 +79,7 @@ OVERFLOWS = [
     ("Your input exceeds the context window of this model. Please adjust your input and try again.", None),
     (
         "You passed 9000 input tokens and requested 1000 output tokens. However, the model's context length is only "
-        "8192 tokens, resulting in a maximum input length of 7192 tokens. Please reduce the length of the input prompt.",
+        "8192 tokens, resulting in a maximum input length of 7192 tokens. Please reduce the length of the prompt.",
         (10000, 8192),
     ),
     (

@@ -9,7 +9,7 @@ import orjson
 
 from droid2api.errors import GatewayError
 from droid2api.formats.anthropic.request import NAME
-from droid2api.formats.upstream_error import overflow_counts
+from droid2api.formats.overflow import overflow_counts
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
 from droid2api.hub.request import Request
 from droid2api.hub.turn import FoldedTurn, fold
