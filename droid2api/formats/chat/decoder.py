@@ -155,7 +155,9 @@ class StreamDecoder(TurnDecoder):
             self._read_usage(choice)
         if choice.get("finish_reason"):
             self._reason = string(choice, "finish_reason")
-            if not (self._whole or self.turn.blocks or self._tags.held):  # a whole message at the end of a stream without deltas
+            if not (
+                self._whole or self.turn.blocks or self._tags.held
+            ):  # a whole message at the end of a stream without deltas
                 self._read_delta(inner(choice, "message"))
 
     def _finish(self) -> None:
