@@ -14,6 +14,7 @@ from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import BlockStart, Citation, Event, FinishReason, State, Usage
 from droid2api.hub.request import Target
 from droid2api.hub.turn import Turn
+from droid2api.wire import surrogates
 from droid2api.wire.fields import Json, word
 from droid2api.wire.sse import ServerSentEvent
 
@@ -61,14 +62,16 @@ def ending_value(event: ServerSentEvent) -> Json | Ending:
     try:
         value = orjson.loads(event.data)
     except orjson.JSONDecodeError:
-        return Ending(done=True) if event.data.strip() == DONE else NO_ENDING
+        if event.data.strip() == DONE:
+            return Ending(done=True)
+        value = surrogates.mend(surrogates.parse(event.data))
     return value if type(value) is dict else NO_ENDING
 
 
 def answer_error(body: Json, content: str) -> UpstreamError | None:
     """Why a whole answer is none: it is an error, or has no field `content`."""
     if type(body) is not dict:
-        return StreamError("The upstream sent an answer that is no JSON object.")
+        return StreamError("The upstream's answer is not a JSON object.")
     if tells_error(body) or (content not in body and find_words(body)):
         return read_error(body)
     return None if content in body else StreamError("The upstream's answer has no message.")
@@ -92,6 +95,8 @@ class TurnDecoder:
         self._answer_id = ""
         self._next_id = 0
         self._room = ANSWER_LIMIT
+        self._waiting: Json | None = None
+        """An event with a half of a character, whose other half may be in the next one."""
 
     def feed(self, events: Iterable[ServerSentEvent]) -> list[Event]:
         turn = self.turn
@@ -105,10 +110,14 @@ class TurnDecoder:
                 try:
                     value = orjson.loads(event.data)
                 except orjson.JSONDecodeError:
-                    self._read_mark(event.data.strip())
+                    self._read_unusual(event.data)
                     continue
                 if type(value) is not dict:
                     raise WireError("an event that is no JSON object")
+                if self._waiting is not None:
+                    self._read_waiting()
+                    if turn.done:
+                        break
                 self.read_value(value)
         except WireError as error:
             self._fail(error)
@@ -128,6 +137,7 @@ class TurnDecoder:
     def close(self) -> list[Event]:
         """The input has ended. Without an end of the turn that is a failure, never a success."""
         try:
+            self._read_waiting()
             if not self.turn.done:
                 self.read_end()
         except WireError as error:
@@ -180,12 +190,24 @@ class TurnDecoder:
     def _fail(self, error: WireError) -> None:
         self.turn.fail(StreamError(f"The upstream sent {error}."))
 
-    def _read_mark(self, data: bytes) -> None:
-        """An event that is no JSON: empty, or [DONE]."""
-        if data == DONE:
+    def _read_unusual(self, data: bytes) -> None:
+        """An event that is no strict JSON: with a half of a character in it, empty, or [DONE]."""
+        value = surrogates.parse(data)
+        if type(value) is dict and self._waiting is not None:
+            surrogates.join(self._waiting, value)
+        self._read_waiting()
+        mark = data.strip()
+        if type(value) is dict:
+            self._waiting = value
+        elif mark == DONE and not self.turn.done:
             self.read_done()
-        elif data:
+        elif mark and mark != DONE:
             raise WireError("an event that is not JSON")
+
+    def _read_waiting(self) -> None:
+        value, self._waiting = self._waiting, None
+        if value is not None and not self.turn.done:
+            self.read_value(surrogates.mend(value))
 
 
 def read_citation(value: Json) -> Citation | None:

@@ -15,6 +15,10 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
+NAMES = (
+    "error type id index message delta content choices usage finish_reason status output object phase name arguments "
+    "input text call_id output_index content_index extra_content function_call response item content_block code".split()
+)
 json_objects = st.dictionaries(texts, json_values, max_size=3)
 states = st.one_of(
     st.builds(lambda text: State("anthropic", "claude", {"signature": "s" + text}), texts),
@@ -109,15 +113,18 @@ def failed_turns(draw) -> list[Event]:
 
 @st.composite
 def mutated(draw, value: object) -> object:
-    """A JSON value with one or two of its inner values missing or replaced by others."""
+    """A JSON value with one or two of its inner values missing, replaced by others, or with one more beside them."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 2))):
         places = list(_containers(value))
         if not places:
             return draw(json_values)
         container, key = draw(st.sampled_from(places))
-        if draw(st.booleans()) and type(container) is dict:
+        change = draw(st.sampled_from(["remove", "replace", "add"] if type(container) is dict else ["replace"]))
+        if change == "remove":
             del container[key]
+        elif change == "add":
+            container[draw(st.sampled_from(NAMES))] = draw(json_values)
         else:
             container[key] = draw(json_values)
     return value

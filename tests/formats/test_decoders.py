@@ -188,6 +188,47 @@ def test_what_an_answer_needs(format, value, words):
     assert (failed.error.message, failed.error.status) == (f"The upstream sent {words}.", 502)
 
 
+# -- halves of characters -------------------------------------------------------------------------------------------
+
+HALVES = [
+    (["a\\ud83d", "\\ude00b"], "a😀b"),
+    (["a\\ud83d", "b"], "a\ufffdb"),
+    (["a", "\\ude00b"], "a\ufffdb"),
+    (["\\ud83d\\ude00", "\\ud83d"], "😀\ufffd"),
+    (["\\ud83d", "\\ud83d", "\\ude00"], "\ufffd😀"),
+    (["\\ud83d", "\\ude00\\ud83d", "\\ude00"], "😀😀"),
+]
+
+
+@each_format
+@pytest.mark.parametrize(("texts", "whole"), HALVES)
+def test_halves_of_a_character(format, texts, whole):
+    """In two events that follow on each other they are one character, else U+FFFD."""
+    values = [orjson.dumps(value) for value in TEXT_OF[format]]
+    if format == "chat":
+        values.insert(0, values[0].replace(b'"stop"', b"null"))
+        values[1] = values[1].replace(b'"ok"', b'""')
+    place = next(number for number, value in enumerate(values) if b'"ok"' in value)
+    said = [values[place].replace(b'"ok"', b'"%b"' % text.encode()) for text in texts]
+    events = read_stream(format, frames([*values[:place], *said, *values[place + 1 :]]))
+    assert text_of(events) == whole
+    reader = FORMATS[format].stream_decoder(TARGET)
+    one_by_one = [
+        event
+        for value in values[:place] + said + values[place + 1 :]
+        for event in reader.feed([ServerSentEvent(b"", value)])
+    ]
+    assert one_by_one + reader.close() == events
+
+
+@each_format
+def test_a_half_in_the_last_event(format):
+    """In a field that nobody reads."""
+    values = [orjson.dumps(value) for value in TEXT_OF[format]]
+    values[-1] = values[-1][:-1] + b',"x":["\\ud83d",{"y":"\\ude00"},123456789012345678901234567890]}'
+    assert text_of(read_stream(format, frames(values))) == "ok"
+
+
 # -- limits ---------------------------------------------------------------------------------------------------------
 
 

@@ -9,13 +9,15 @@ import orjson
 
 from droid2api.errors import GatewayError
 from droid2api.formats.anthropic.request import NAME
-from droid2api.formats.upstream_error import overflow_counts
+from droid2api.formats.overflow import overflow_counts
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
 from droid2api.hub.request import Request
 from droid2api.hub.turn import FoldedTurn, fold
 from droid2api.wire import sse
 from droid2api.wire.fields import Json
 
+MOST_CITED = 150
+"""Characters of cited text that the API gives."""
 _STOP = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
 
@@ -81,7 +83,7 @@ def _encode_citation(citation: Citation, text: str) -> Json:
         "type": "web_search_result_location",
         "url": citation.url,
         "title": citation.title,
-        "cited_text": text[citation.start or 0 : citation.end],
+        "cited_text": text[citation.start or 0 : citation.end][:MOST_CITED],
         "encrypted_index": "",
     }
 

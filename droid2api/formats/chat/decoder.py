@@ -19,23 +19,20 @@ answer is read as one chunk; it is complete without a finish reason, since a bod
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 from droid2api.errors import StreamError, UpstreamError, WireError
+from droid2api.formats.chat.calls import Call, Calls, Fragment, read_fragment
+from droid2api.formats.chat.reasoning import Detail, ThinkTags
 from droid2api.formats.chat.request import NAME
 from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
-from droid2api.hub.events import BlockEnd, BlockStart, Citation, Event, Finish, Usage
+from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, Usage
 from droid2api.hub.request import Target
-from droid2api.wire.fields import Json, count, inner, inners, is_shallow, json_text, number, opaque, string, word
+from droid2api.wire.fields import Json, count, inner, inners, is_shallow, number, string, word
 from droid2api.wire.sse import ServerSentEvent
 
-THINK, THINK_END = "<think>", "</think>"
-MOST_SPACE = 1000
-"""Characters of white space that are held back in front of a <think>."""
 LEGACY_CALL = -1
 """The index of a `function_call`, which is what there was before tool calls."""
 
@@ -86,7 +83,7 @@ def _usage_of(value: Json, choices: list[Json]) -> Json:
 
 
 class StreamDecoder(TurnDecoder):
-    """Reads choice 0 only: this gateway never asks for more."""
+    """Reads choice 0 only: this gateway never asks for more. There is a method for each field that a chunk may have."""
 
     def __init__(self, target: Target, used_ids: Collection[str] = (), *, whole: bool = False) -> None:
         super().__init__(target, used_ids)
@@ -95,12 +92,11 @@ class StreamDecoder(TurnDecoder):
         self._reason = ""
         self._noted: UpstreamError | None = None
         """What was no chunk but had words: should the answer end badly, they say why."""
-        self._details: list[_Detail] = []
+        self._details: list[Detail] = []
         self._reasoning_field = "reasoning_content"
         self._citations: list[Citation] = []
-        self._calls = _Calls(whole)
-        self._place = "before"
-        self._held = ""
+        self._calls = Calls(whole)
+        self._tags = ThinkTags()
 
     def read_value(self, value: Json) -> None:
         choices = value.get("choices")
@@ -110,14 +106,14 @@ class StreamDecoder(TurnDecoder):
             self.start(value)
         if value.get("usage") or "x_groq" in value:
             self._read_usage(value)
-        if not choices:
+        if not choices or self.turn.done:
             return
         if type(choices) is not list:
             raise WireError("an event whose choices are no list")
         for choice in choices:
             if type(choice) is not dict:
                 raise WireError("an event with a choice that is no object")
-            if not number(choice, "index"):
+            if not number(choice, "index") and not self.turn.done:
                 self._read_choice(choice)
 
     def read_done(self) -> None:
@@ -159,11 +155,13 @@ class StreamDecoder(TurnDecoder):
             self._read_usage(choice)
         if choice.get("finish_reason"):
             self._reason = string(choice, "finish_reason")
-            if not self.turn.blocks and not self._held:  # a whole message at the end of a stream without deltas
+            if not (
+                self._whole or self.turn.blocks or self._tags.held
+            ):  # a whole message at the end of a stream without deltas
                 self._read_delta(inner(choice, "message"))
 
     def _finish(self) -> None:
-        self._release()
+        self._write_all(self._tags.release())
         while self.turn.current is not None:
             self._end(self.turn.current)
         if self._calls.nameless:
@@ -187,7 +185,7 @@ class StreamDecoder(TurnDecoder):
         self._read_reasoning(delta)
         content = delta.get("content")
         if type(content) is str:
-            self._write_content(content)
+            self._write_all(self._tags.feed(content))
         elif content is not None:
             self._read_parts(content)
         for annotation in inners(delta, "annotations"):
@@ -196,8 +194,8 @@ class StreamDecoder(TurnDecoder):
         refusal, calls = string(delta, "refusal"), delta.get("tool_calls")
         if not calls and delta.get("function_call"):
             calls = [{"index": LEGACY_CALL, "function": delta["function_call"]}]
-        if self._held and (refusal or calls):
-            self._release()
+        if self._tags.held and (refusal or calls):
+            self._write_all(self._tags.release())
         self._write("refusal", refusal)
         if calls:
             self._read_calls(calls)
@@ -239,43 +237,18 @@ class StreamDecoder(TurnDecoder):
         if not is_shallow(detail):
             return
         if not self._details or not self._details[-1].goes_on_with(detail):
-            self._details.append(_Detail())
+            self._details.append(Detail())
         self._details[-1].add(detail)
 
-    def _write(self, kind: Any, text: str) -> None:
+    def _write_all(self, texts: list[tuple[BlockKind, str]]) -> None:
+        for kind, text in texts:
+            self._write(kind, text)
+
+    def _write(self, kind: BlockKind, text: str) -> None:
         if text:
             if self.turn.current != kind:
                 self._switch(kind, BlockStart(kind))
             self.turn.delta(kind, text)
-
-    def _write_content(self, text: str) -> None:
-        """Text, but a <think> element at its very beginning is reasoning. A tag may be split, so its parts are held."""
-        text, self._held = self._held + text, ""
-        if self._place == "before":
-            begun = text.lstrip()
-            if len(begun) < len(THINK) and THINK.startswith(begun) and len(text) < MOST_SPACE:
-                self._held = text
-                return
-            self._place = "inside" if begun.startswith(THINK) else "after"
-            text = begun.removeprefix(THINK) if self._place == "inside" else text
-        if self._place == "inside":
-            reasoning, tag, text = text.partition(THINK_END)
-            if not tag:
-                self._held = next((THINK_END[:n] for n in range(7, 0, -1) if reasoning.endswith(THINK_END[:n])), "")
-            self._write("reasoning", reasoning.removesuffix(self._held))
-            if not tag:
-                return
-            self._place, text = "after", text.lstrip("\n")
-        self._write("text", text)
-
-    def _release(self) -> None:
-        """What was held is no part of a tag, since something else follows."""
-        text, self._held = self._held, ""
-        if self._place == "inside":
-            self._write("reasoning", text)
-        elif text:
-            self._place = "after"
-            self._write("text", text)
 
     # -- blocks -----------------------------------------------------------------------------------------------------
 
@@ -305,45 +278,33 @@ class StreamDecoder(TurnDecoder):
         if type(calls) is not list:
             raise WireError("tool calls that are no list")
         for value in calls:
-            if type(value) is not dict:
-                raise WireError("a tool call that is no object")
-            self._read_call(value)
+            fragment = read_fragment(value)
+            call = self._calls.find(fragment)
+            if call is None:
+                continue
+            if call.extra is not None:
+                call.extra = call.extra or fragment.extra
+            if call.name:
+                self._add_arguments(call, fragment.arguments)
+                continue
+            call.held.append(fragment.arguments)
+            if fragment.name:
+                self._begin(call, fragment)
 
-    def _read_call(self, value: Json) -> None:
-        called = value.get("function") or value.get("custom") or value
-        if type(called) is not dict:
-            raise WireError("a tool call whose function is no object")
-        arguments = called.get("arguments")
-        if arguments is None and type(called.get("input")) is str:
-            arguments = called["input"]
-        if type(arguments) is not str:
-            arguments = "" if arguments is None else json_text(arguments)
-        id, name = word(value, "id"), string(called, "name")
-        call = self._calls.find(number(value, "index"), id, name, arguments)
-        if call is None:
-            return
-        if call.extra is not None:
-            call.extra = call.extra or opaque(value, "extra_content")
-        if not call.name:
-            call.held.append(arguments)
-            if name:
-                self._begin(call, id, name, not value.get("function") and bool(value.get("custom")))
-        elif arguments:
-            self._add_arguments(call, arguments)
-
-    def _begin(self, call: _Call, id: str, name: str, custom: bool) -> None:
+    def _begin(self, call: Call, fragment: Fragment) -> None:
         arguments, call.held = "".join(call.held), []
-        call.name, call.custom, call.id = name, custom, call.id or id
+        call.id, call.name, call.custom = call.id or fragment.id, fragment.name, fragment.custom
         state = self.state(NAME, {"extra_content": call.extra}) if call.extra else None
-        self._switch(call.key, BlockStart("tool_call", self.unused_id(call.id), name, custom, state=state))
+        self._switch(call.key, BlockStart("tool_call", self.unused_id(call.id), call.name, call.custom, state=state))
         if state:
             call.extra = None
         self._calls.begin(call)
-        if arguments:
-            self._add_arguments(call, arguments)
-            call.began_empty = bool(call.held)
+        self._add_arguments(call, arguments)
+        call.began_empty = bool(call.held)
 
-    def _add_arguments(self, call: _Call, arguments: str) -> None:
+    def _add_arguments(self, call: Call, arguments: str) -> None:
+        if not arguments:
+            return
         if call.key not in self._calls.open:
             if arguments.strip():
                 raise WireError("arguments of a tool call that has ended")
@@ -366,130 +327,3 @@ def _message_of(choice: Json, delta: object) -> Json:
     if type(found) is not dict:
         raise WireError("an event whose delta is no object")
     return found
-
-
-class _Detail:
-    """One reasoning detail, whose texts come in fragments."""
-
-    def __init__(self) -> None:
-        self._fields: Json = {}
-        self._texts: dict[str, list[str]] = {}
-
-    def goes_on_with(self, detail: Json) -> bool:
-        return all(self._fields.get(name) == detail.get(name) for name in ("type", "index"))
-
-    def add(self, detail: Json) -> None:
-        for name, value in detail.items():
-            if name in ("text", "summary", "data", "signature") and type(value) is str:
-                self._fields.setdefault(name, "")
-                self._texts.setdefault(name, []).append(value)
-            elif value is not None or name not in self._fields:
-                self._fields[name] = value
-
-    def whole(self) -> Json:
-        return self._fields | {name: "".join(texts) for name, texts in self._texts.items()}
-
-
-_MARKS = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
-
-
-class _Brackets:
-    """Tells whether JSON text that comes in pieces is whole. Each piece is looked at once, and only when asked."""
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._depth = 0
-        self._begun = self._quoted = False
-
-    def add(self, piece: str) -> None:
-        self._pieces.append(piece)
-
-    def are_closed(self) -> bool:
-        text = "".join(self._pieces)
-        slashes = len(text) - len(text.rstrip("\\"))
-        self._pieces = ["\\"] if slashes % 2 else []  # what it escapes is still to come
-        for mark in _MARKS.findall(text[:-1] if self._pieces else text):
-            if mark == '"':
-                self._quoted = not self._quoted
-            elif len(mark) == 1 and not self._quoted:
-                self._begun = True
-                self._depth += 1 if mark in "{[" else -1
-        return self._begun and self._depth <= 0 and not self._quoted
-
-
-@dataclass(slots=True)
-class _Call:
-    """A tool call while it comes; it begins with its name. `said` are its arguments, `held` those that the turn has not
-    got yet. `extra` is state to be told with the call's end, None where its beginning has told it."""
-
-    key: int
-    id: str
-    name: str = ""
-    custom: bool = False
-    said: list[str] = field(default_factory=list)
-    size: int = 0
-    held: list[str] = field(default_factory=list)
-    began_empty: bool = False
-    extra: Json | None = field(default_factory=dict)
-    brackets: _Brackets = field(default_factory=_Brackets)
-
-    def is_whole(self, following: BlockStart) -> bool:
-        """Whether no more arguments are expected. Some services begin all calls with "{}" before they fill any."""
-        if self.held:
-            return not self.began_empty or following.kind != "tool_call"
-        return self.custom or self.brackets.are_closed()
-
-    def has_said(self, arguments: str) -> bool:
-        return len(arguments) == self.size and arguments == "".join(self.said)
-
-
-class _Calls:
-    """The tool calls of an answer, found by what their fragments have in common. Those of a `whole` answer are none."""
-
-    def __init__(self, whole: bool) -> None:
-        self.open: dict[Any, _Call] = {}
-        self.nameless = 0
-        self._whole = whole
-        self._count = 0
-        self._by_index: dict[int, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
-        self._last: _Call | None = None
-
-    def find(self, index: int | None, id: str, name: str, arguments: str) -> _Call | None:
-        """The call that a fragment belongs to, a new one if need be; None for a fragment that says nothing new."""
-        call = self._known(index, id)
-        if call is None or (name and call.name and _is_another(call, id, name, arguments)):
-            call = _Call(self._count, id)
-            self._count += 1
-            self.nameless += 1
-            if index is not None:
-                self._by_index[index] = call
-            if id:
-                self._by_id[id] = call
-        elif name and call.name and call.brackets.are_closed():
-            return None
-        self._last = call
-        return call
-
-    def begin(self, call: _Call) -> None:
-        self.nameless -= 1
-        self.open[call.key] = call
-
-    def _known(self, index: int | None, id: str) -> _Call | None:
-        if self._whole:
-            return None
-        if index is not None:
-            return self._by_index.get(index)
-        return self._by_id.get(id) if id else self._last
-
-
-def _is_another(call: _Call, id: str, name: str, arguments: str) -> bool:
-    """Whether a fragment with a name begins another call, though it comes in the place of `call`. Some services name a
-    call in each of its fragments, some say it again when it is whole, and some give all calls the same place or id."""
-    if name != call.name or (id and call.id and id != call.id):
-        return True
-    if not arguments.strip():
-        return False
-    if call.held:
-        return not id
-    return call.brackets.are_closed() and not (id and call.has_said(arguments))

@@ -17,16 +17,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
 from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
+from droid2api.formats.responses.items import Item, arguments_of, kind_of, number_of
 from droid2api.formats.responses.request import NAME
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
-from droid2api.hub.events import BlockEnd, BlockStart, Citation, Event, Finish, FinishReason, State, Usage
+from droid2api.hub.events import BlockEnd, BlockStart, Event, Finish, FinishReason, State, Usage
 from droid2api.hub.request import Target
-from droid2api.wire.fields import Json, count, inner, inners, json_text, member, members, number, string, text, word
+from droid2api.wire.fields import Json, count, inner, inners, member, members, number, string, text, word
 from droid2api.wire.sse import ServerSentEvent
 
 PartKind: TypeAlias = Literal["text", "refusal"]
@@ -76,72 +76,12 @@ def ending(event: ServerSentEvent) -> Ending:
     return Ending(error is not None or kind in _ENDS, usage, error)
 
 
-class _Texts:
-    """The texts of parts that have ended, of which the whole text has not come yet: it may have another number."""
-
-    def __init__(self) -> None:
-        self._texts: dict[int, str] = {}
-        self._places: dict[str, list[int]] = {}
-        self.size = 0
-
-    def add(self, place: int, said: str) -> None:
-        self.remove(place)
-        self._texts[place] = said
-        self._places.setdefault(said, []).append(place)
-        self.size += len(said)
-
-    def remove(self, place: int) -> None:
-        said = self._texts.pop(place, "")
-        self.size -= len(said)
-        if places := self._places.get(said):
-            places.remove(place)
-
-    def take(self, whole: str) -> bool:
-        """Whether a part said this; it is not asked for again."""
-        places = self._places.get(whole)
-        if places:
-            self.remove(places[-1])
-        return bool(places)
-
-    def joined(self) -> str:
-        return "".join(self._texts.values())
-
-
-@dataclass(slots=True)
-class _Item:
-    """An item while it comes.
-
-    Of a message, `part` is the content part that is open, `told` are the parts that have ended, under any number, and
-    `texts` knows those that only deltas have said. Of reasoning, `part` is the part of `source`, summary or content,
-    that was told last. Of a tool call, `arguments` are those that its beginning had, or that came before it.
-    """
-
-    index: int
-    kind: str = ""
-    done: bool = False
-    state: State | None = None
-    part: int | None = None
-    source: str = ""
-    told: set[int] = field(default_factory=set)
-    texts: _Texts = field(default_factory=lambda: _Texts())
-    is_sure: bool = False
-    """Whether the open part's whole text was there, `alias` the other number that it had."""
-    alias: int | None = None
-    citations: list[Citation] = field(default_factory=list)
-    arguments: list[str] = field(default_factory=list)
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Of the open block."""
-        return self.index, self.part if self.kind == "message" and self.part is not None else -1
-
-
 class StreamDecoder(TurnDecoder):
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         super().__init__(target, used_ids)
-        self._items: dict[int, _Item] = {}
-        self._by_id: dict[str, _Item] = {}
-        self._newest: _Item | None = None
+        self._items: dict[int, Item] = {}
+        self._by_id: dict[str, Item] = {}
+        self._newest: Item | None = None
         self._next_index = 0
 
     def read_value(self, value: Json) -> None:
@@ -181,11 +121,11 @@ class StreamDecoder(TurnDecoder):
         """What most answers could be read without."""
         match kind:
             case "response.output_text.done":
-                self._complete_part(self._item(value), _number_of(value), "text", string(value, "text"))
+                self._complete_part(self._item(value), number_of(value), "text", string(value, "text"))
             case "response.refusal.done":
-                self._complete_part(self._item(value), _number_of(value), "refusal", string(value, "refusal"))
+                self._complete_part(self._item(value), number_of(value), "refusal", string(value, "refusal"))
             case "response.content_part.done":
-                self._read_part(self._item(value), _number_of(value), inner(value, "part"))
+                self._read_part(self._item(value), number_of(value), inner(value, "part"))
             case "response.output_text.annotation.added":
                 self._cite(self._item(value), inner(value, "annotation"))
             case "response.function_call_arguments.done":
@@ -207,7 +147,7 @@ class StreamDecoder(TurnDecoder):
 
     # -- items ------------------------------------------------------------------------------------------------------
 
-    def _item(self, value: Json) -> _Item:
+    def _item(self, value: Json) -> Item:
         """The item that a part of one belongs to, a new one if need be."""
         index, item = number(value, "output_index"), None
         if index is not None:
@@ -218,31 +158,31 @@ class StreamDecoder(TurnDecoder):
             item = self._newest
         return item or self._new_item(index, word(value, "item_id"))
 
-    def _begun_item(self, value: Json, told: Json) -> _Item:
+    def _begun_item(self, value: Json, told: Json) -> Item:
         index = number(value, "output_index")
         item = self._by_id.get(word(told, "id")) if index is None else self._items.get(index)
         return item or self._new_item(index, word(told, "id"))
 
-    def _ended_item(self, value: Json, told: Json) -> _Item:
+    def _ended_item(self, value: Json, told: Json) -> Item:
         index, id = number(value, "output_index"), word(told, "id")
         item = self._by_id.get(id) if index is None else self._items.get(index)
         newest = self._newest
-        if item is None and index is None and newest and not newest.done and newest.kind in ("", _kind_of(told)):
+        if item is None and index is None and newest and not newest.done and newest.kind in ("", kind_of(told)):
             item = newest
         return item or self._new_item(index, id)
 
-    def _new_item(self, index: int | None, id: str) -> _Item:
-        item = self._newest = _Item(self._next_index if index is None else index)
+    def _new_item(self, index: int | None, id: str) -> Item:
+        item = self._newest = Item(self._next_index if index is None else index)
         self._next_index = max(self._next_index, item.index + 1)
         self._items[item.index] = item
         if id:
             self._by_id[id] = item
         return item
 
-    def _begin(self, item: _Item, told: Json) -> None:
+    def _begin(self, item: Item, told: Json) -> None:
         if item.kind:
             return
-        item.kind = _kind_of(told)
+        item.kind = kind_of(told)
         if id := word(told, "id"):
             self._by_id[id] = item
         match item.kind:
@@ -254,17 +194,17 @@ class StreamDecoder(TurnDecoder):
             case "reasoning":
                 self.open(item.key, BlockStart("reasoning"))
 
-    def _begin_call(self, item: _Item, told: Json) -> None:
+    def _begin_call(self, item: Item, told: Json) -> None:
         name, custom = string(told, "name"), item.kind == "custom_tool_call"
         if not name:
             raise WireError("a tool call without a name")
         id = word(told, "call_id") or word(told, "id") or word(told, "item_id")
         self.open(item.key, BlockStart("tool_call", self.unused_id(id), name, custom, word(told, "namespace")))
-        held, item.arguments = item.arguments, [_arguments_of(told, "input" if custom else "arguments")]
+        held, item.arguments = item.arguments, [arguments_of(told, "input" if custom else "arguments")]
         for arguments in held:
             self.turn.delta(item.key, arguments)
 
-    def _end(self, item: _Item, told: Json) -> None:
+    def _end(self, item: Item, told: Json) -> None:
         """The whole item. What was not said before is taken from it."""
         if item.done:
             return
@@ -273,7 +213,7 @@ class StreamDecoder(TurnDecoder):
             case "message":
                 self._read_parts(item, told)
             case "function_call" | "custom_tool_call" as kind:
-                whole = _arguments_of(told, "arguments" if kind == "function_call" else "input")
+                whole = arguments_of(told, "arguments" if kind == "function_call" else "input")
                 self._complete(item.key, whole or "".join(item.arguments))
                 self.turn.end(item.key)
             case "reasoning":
@@ -293,15 +233,15 @@ class StreamDecoder(TurnDecoder):
 
     # -- the parts of a message -------------------------------------------------------------------------------------
 
-    def _write(self, item: _Item, value: Json, kind: PartKind, written: str) -> None:
-        place = _number_of(value)
+    def _write(self, item: Item, value: Json, kind: PartKind, written: str) -> None:
+        place = number_of(value)
         if item.kind not in ("", "message"):
             raise WireError(f"text in a {item.kind} item")
         if not item.done:
             self._switch_part(item, place, kind)
             self.turn.delta(item.key, written)
 
-    def _switch_part(self, item: _Item, place: int, kind: PartKind) -> None:
+    def _switch_part(self, item: Item, place: int, kind: PartKind) -> None:
         if not item.kind:
             self._begin(item, {"type": "message"})
         if item.part != place:
@@ -309,7 +249,7 @@ class StreamDecoder(TurnDecoder):
             self.open((item.index, place), BlockStart(kind, state=item.state if kind == "text" else None))
             item.part, item.is_sure, item.alias = place, False, None
 
-    def _end_part(self, item: _Item, state: State | None = None) -> None:
+    def _end_part(self, item: Item, state: State | None = None) -> None:
         if item.part is None:
             return
         item.told.add(item.part)
@@ -319,7 +259,7 @@ class StreamDecoder(TurnDecoder):
         self.turn.end(item.key, BlockEnd(state if is_text else None, item.citations))
         item.part, item.citations = None, []
 
-    def _complete_part(self, item: _Item, place: int, kind: PartKind, whole: str) -> None:
+    def _complete_part(self, item: Item, place: int, kind: PartKind, whole: str) -> None:
         """The whole text of a part: told already, maybe under another number; the rest of it; or all of it."""
         if item.done or item.kind not in ("", "message") or not whole:
             return
@@ -335,7 +275,7 @@ class StreamDecoder(TurnDecoder):
             self.turn.delta(item.key, whole)
             item.is_sure = True
 
-    def _has_told(self, item: _Item, place: int, whole: str) -> bool:
+    def _has_told(self, item: Item, place: int, whole: str) -> bool:
         """Whether deltas said this under another number, in one part or in all. Texts of one length are compared."""
         if item.texts.take(whole):
             return True
@@ -348,7 +288,7 @@ class StreamDecoder(TurnDecoder):
         item.is_sure, item.alias = True, place
         return True
 
-    def _read_part(self, item: _Item, place: int, part: Json) -> None:
+    def _read_part(self, item: Item, place: int, part: Json) -> None:
         kind = part.get("type")
         if kind == "reasoning_text":
             self._complete_reasoning(item, "content", place, word(part, "text"))
@@ -360,7 +300,7 @@ class StreamDecoder(TurnDecoder):
                 for annotation in inners(part, "annotations"):
                     self._cite(item, annotation)
 
-    def _read_parts(self, item: _Item, told: Json) -> None:
+    def _read_parts(self, item: Item, told: Json) -> None:
         content = told.get("content")
         parts = [{"text": content}] if type(content) is str else members(told, "content")
         for place, part in enumerate(parts):
@@ -368,13 +308,13 @@ class StreamDecoder(TurnDecoder):
         phase = "" if item.state else word(told, "phase")
         self._end_part(item, self.state(NAME, {"phase": phase}) if phase else None)
 
-    def _cite(self, item: _Item, annotation: Json) -> None:
+    def _cite(self, item: Item, annotation: Json) -> None:
         if citation := read_citation(annotation):
             item.citations.append(citation)
 
     # -- reasoning and tool calls -----------------------------------------------------------------------------------
 
-    def _reason(self, item: _Item, source: str, place: int | None, written: str) -> None:
+    def _reason(self, item: Item, source: str, place: int | None, written: str) -> None:
         """Add to a reasoning item's text: its summary or its content, whichever came first. Parts have an empty line
         between them."""
         if not item.kind:
@@ -389,12 +329,12 @@ class StreamDecoder(TurnDecoder):
         item.source, item.part = source, place
         self.turn.delta(item.key, written)
 
-    def _complete_reasoning(self, item: _Item, source: str, place: int | None, whole: str) -> None:
+    def _complete_reasoning(self, item: Item, source: str, place: int | None, whole: str) -> None:
         """The whole text of a part of reasoning. Parts come one after the other, so it is new if its number is."""
         if item.kind in ("", "reasoning") and (item.part is None or (place or 0) > item.part):
             self._reason(item, source, place, whole)
 
-    def _add_arguments(self, item: _Item, arguments: str) -> None:
+    def _add_arguments(self, item: Item, arguments: str) -> None:
         if not item.kind:
             item.arguments.append(arguments)  # the name may come with the whole item
         elif item.kind not in ("function_call", "custom_tool_call"):
@@ -402,10 +342,10 @@ class StreamDecoder(TurnDecoder):
         elif not item.done:
             self.turn.delta(item.key, arguments)
 
-    def _complete_call(self, item: _Item, value: Json, name: str) -> None:
+    def _complete_call(self, item: Item, value: Json, name: str) -> None:
         if not item.kind and word(value, "name"):
             self._begin(item, {"type": "function_call" if name == "arguments" else "custom_tool_call"} | value)
-        whole = _arguments_of(value, name)
+        whole = arguments_of(value, name)
         if not item.kind:
             item.arguments = [whole or "".join(item.arguments)]
         elif item.kind in ("function_call", "custom_tool_call") and not item.done:
@@ -439,16 +379,16 @@ class StreamDecoder(TurnDecoder):
         """The items of the whole response. They may have other numbers than before, where some are left out: one that
         is not found is new only if there are more of its kind than were told."""
         told = Counter(item.kind for item in self._items.values())
-        there = Counter(_kind_of(entry) for entry in output)
+        there = Counter(kind_of(entry) for entry in output)
         for index, entry in enumerate(output):
-            item, kind = self._by_id.get(word(entry, "id")) or self._items.get(index), _kind_of(entry)
+            item, kind = self._by_id.get(word(entry, "id")) or self._items.get(index), kind_of(entry)
             if item and item.kind in ("", kind):
                 self._end(item, entry)
             elif there[kind] > told[kind]:
                 told[kind] += 1
                 self._end(self._new_item(index if item is None else None, word(entry, "id")), entry)
 
-    def _end_unended(self, item: _Item) -> None:
+    def _end_unended(self, item: Item) -> None:
         """An item whose end was forgotten, or cut off."""
         if item.done:
             return
@@ -463,24 +403,6 @@ class StreamDecoder(TurnDecoder):
             case "reasoning":
                 self.turn.end(item.key)
         item.done = True
-
-
-def _kind_of(item: Json) -> str:
-    """The type of an item; where it does not say so, what its fields make it."""
-    if type(kind := item.get("type")) is str and kind:
-        return kind
-    if "name" in item:
-        return "custom_tool_call" if "input" in item else "function_call"
-    return "reasoning" if "summary" in item else "message" if "content" in item else "unknown"
-
-
-def _number_of(value: Json) -> int:
-    return number(value, "content_index") or 0
-
-
-def _arguments_of(value: Json, name: str) -> str:
-    found = value.get(name)
-    return found if type(found) is str else json_text(found) if found else ""
 
 
 def _failure(value: Json) -> UpstreamError:
