@@ -212,7 +212,7 @@ def test_halves_of_a_character(format, texts, whole):
     said = [values[place].replace(b'"ok"', b'"%b"' % text.encode()) for text in texts]
     events = read_stream(format, frames([*values[:place], *said, *values[place + 1 :]]))
     assert text_of(events) == whole
-    reader = FORMATS[format].stream_decoder(TARGET)
+    reader = BY_NAME[format].StreamDecoder(TARGET)
     one_by_one = [
         event
         for value in values[:place] + said + values[place + 1 :]

@@ -3,7 +3,7 @@
 import pytest
 
 from droid2api.errors import UpstreamError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.formats.overflow import overflow_counts
 from droid2api.formats.upstream_error import read_error
 
@@ -134,7 +134,7 @@ def test_overflows_of_the_context(message, counts):
     error = read_error({"error": {"message": message, "type": "x", "code": 400}}, 400)
     assert error.code == "context_length_exceeded"
     assert overflow_counts(message) == counts
-    told = FORMATS["anthropic"].encode_error(error)["error"]["message"]
+    told = BY_NAME["anthropic"].encode_error(error)["error"]["message"]
     expected = "prompt is too long" + (f": {counts[0]} tokens > {counts[1]} maximum" if counts else "")
     assert told == (message if message.startswith("prompt is too long") else expected)
 
