@@ -6,6 +6,7 @@ The map, lowest floor first. A module imports only what stands above it in this 
     errors                      named by whose fault they are
     wire/sse                    server-sent events: bytes to events and back
     wire/fields                 JSON fields with exact errors
+    wire/surrogates             halves of characters, put together
     hub/events                  what an answer is
     hub/turn                    the keeper of an answer's grammar
     hub/stops                   stop sequences for upstreams that have none
@@ -22,6 +23,7 @@ The map, lowest floor first. A module imports only what stands above it in this 
     hub/tools                   names and kinds of tools that every upstream takes
     hub/history                 the order of a conversation that every upstream takes
     hub/estimate                tokens, roughly
+    formats/overflow            an overflow of the context, in whatever words
     formats/upstream_error      an upstream's error, in whatever shape
     formats/decoder             what the stream decoders share
     formats/routes              what a room says of its clients' paths

@@ -321,7 +321,7 @@ def test_an_answer_that_is_read_whole_has_a_limit():
     [
         (429, b'{"error":{"message":"Slow down","code":"rate_limit_exceeded"}}', 429, "Slow down"),
         (500, b"<html>oops</html>", 500, "<html>oops</html>"),
-        (302, b"", 502, "The upstream answered with an error (no message)."),
+        (302, b"", 502, "The upstream answered with an error."),
     ],
 )
 def test_an_error_answer_becomes_the_error_of_the_call(status, content, code, message):

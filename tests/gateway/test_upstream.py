@@ -217,8 +217,8 @@ async def test_errors_are_translated(tmp_path, client, upstream, status):
     ("body", "message"),
     [
         (b"<html>Bad Gateway</html>", "<html>Bad Gateway</html>"),
-        (b"", "The upstream answered with an error (no message)."),
-        (b"[]", "The upstream answered with an error (no message)."),
+        (b"", "The upstream answered with an error."),
+        (b"[]", "The upstream answered with an error."),
         (b'{"error": "quota"}', "quota"),
         (b'{"detail": "no"}', "no"),
         (b'{"error": {"type": "overloaded_error"}}', "The upstream answered with an error (overloaded_error)."),
