@@ -199,6 +199,7 @@ _OPENAI_MODELS = (
         ids="safe",
         output_schema="openai",
         extras=OPENAI_EXTRAS,
+        refused_options=("top_k", "min_p"),
         service_tiers=_TIERS,
     ),
     _row(
@@ -343,6 +344,7 @@ _SERVICES = (
         formats="chat",
         system_messages="anywhere",
         extras=OPENAI_EXTRAS,
+        refused_options=("top_k", "min_p"),
         service_tiers=_TIERS,
     ),
     _row(f"{_FACTORY_LIST}: no effort", "glm-5 glm-4.7 glm-4.6", "*.factory.ai", efforts=()),
@@ -388,13 +390,15 @@ _SERVICES = (
         refused_options=("logit_bias", "logprobs", "top_logprobs", "top_k", "min_p"),
     ),
     _row(
-        "https://docs.mistral.ai/api: extra fields are refused; the last message is the user's or a tool's",
+        "https://docs.mistral.ai/api: extra fields are refused; the last message is the user's or a tool's; "
+        "avante.nvim#2347 (stream_options), crush#1590 (reasoning_content)",
         hosts="api.mistral.ai",
         formats="chat",
         system_messages="anywhere",
         ids="nine",
         prefill=False,
-        refused_options=("user", "seed", "logit_bias", "logprobs", "top_logprobs", "top_k", "min_p"),
+        replay="never",
+        refused_options=("user", "seed", "logit_bias", "logprobs", "top_logprobs", "top_k", "min_p", "stream_options"),
     ),
     _row(
         "https://api-docs.deepseek.com/guides/thinking_mode; pydantic-ai providers/deepseek.py (tool_choice)",

@@ -181,12 +181,34 @@ CASES = {
     ),
     "a field that only this service refuses": (
         "anthropic",
-        anthropic(metadata={"user_id": "u"}, top_k=4),
+        anthropic(metadata={"user_id": "u"}, top_k=4, stream=True),
         MISTRAL,
-        {"user": None, "top_k": None},
+        {"user": None, "top_k": None, "stream": True, "stream_options": None},
         ["top_k", "user"],
         {},
     ),
+    "reasoning that the service gives and does not take": (
+        "anthropic",
+        anthropic(
+            user("hi"),
+            assistant(
+                [
+                    {
+                        "type": "thinking",
+                        "thinking": "hm",
+                        "signature": State("chat", "mistral", {"field": "reasoning_content"}).pack(),
+                    },
+                    text("ok"),
+                ]
+            ),
+            user("go"),
+        ),
+        MISTRAL,
+        {"messages": [user("hi"), assistant("ok"), user("go")]},
+        ["messages.reasoning"],
+        {},
+    ),
+    "OpenAI has no top_k": ("anthropic", anthropic(top_k=4), target("chat", "gpt-4.1"), {"top_k": None}, ["top_k"], {}),
     "Groq's own effort": (
         "chat",
         chat(reasoning_effort="default"),

@@ -61,7 +61,9 @@ def encode_request(request: Request, target: Target) -> Encoded:
     if request.output:
         encoded.body["response_format"] = _encode_output(encoded, request.output, target)
     if request.stream:
-        encoded.body |= {"stream": True, "stream_options": {"include_usage": True}}
+        encoded.body["stream"] = True
+    if request.stream and takes_option(target.profile, "stream_options"):
+        encoded.body["stream_options"] = {"include_usage": True}
     return encoded
 
 
