@@ -6,14 +6,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from . import dialect_anthropic, dialect_chat
+from . import dialect_anthropic, dialect_chat, dialect_responses
 from .dialect import FRAMES, Built, Chooser, framed
 from .judge import check
 from .mending import is_mended, marks
 from .readers import read_stream
 from .wire import read_stream as decode_stream
 
-DIALECTS = {"chat": dialect_chat, "anthropic": dialect_anthropic}
+DIALECTS = {"chat": dialect_chat, "anthropic": dialect_anthropic, "responses": dialect_responses}
 QUIRKS = {format: dialect.QUIRKS | FRAMES for format, dialect in DIALECTS.items()}
 few = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 known = settings(few, phases=[Phase.generate])  # what is known to fail need not be made small
