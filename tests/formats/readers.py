@@ -358,7 +358,7 @@ def _end_anthropic(stop: dict[str, Any], usage: dict[str, Any], answer: Answer) 
 # -- responses ------------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False)
 class _Item:
     """One item of the output. `deltas` and `dones` are by what they are part of, and the part's own index."""
 
@@ -401,8 +401,7 @@ def _read_responses(values: list[Any], answer: Answer) -> None:
         name, _, event = kind.rpartition(".")
         if kind in ("response.completed", "response.incomplete"):
             response = value["response"]
-            for index, whole in enumerate(response.get("output") or []):
-                _add_final(items, index, whole)
+            _add_final(items, response.get("output") or [])
             _end_responses(response, answer)
             break
         if name == "response.output_item" and event in ("added", "done"):
@@ -475,18 +474,22 @@ def _add_part(item: _Item, name: str, event: str, value: dict[str, Any]) -> None
         item.dones.setdefault(kind, {})[index] = text or ""
 
 
-def _add_final(items: list[_Item], index: int, whole: dict[str, Any]) -> None:
-    """An item of the final response: one that has come already, or one that never did."""
-    kind, ids = whole.get("type") or "", [whole.get("id"), whole.get("call_id")]
-    for item in items:
-        same_id = any(id and id in (item.id, item.whole.get("id"), item.whole.get("call_id")) for id in ids)
-        same_place = item.index == index and item.type in ("", kind)
-        same_content = item.type == kind and _contents(item.whole) == _contents(whole)
-        if same_id or same_place or same_content:
-            if not item.done:
-                item.type, item.whole, item.done = kind, item.whole | whole, True
-            return
-    items.append(_Item(index, whole.get("id"), kind, whole, True))
+def _add_final(items: list[_Item], output: list[dict[str, Any]]) -> None:
+    """The output of the final response: each item is one that has come already, or one that never did."""
+    came = list(items)
+    for index, whole in enumerate(output):
+        kind = whole.get("type") or ""
+        ids = {id for id in (whole.get("id"), whole.get("call_id")) if id}
+        same_id = [item for item in came if ids & {item.id, item.whole.get("id"), item.whole.get("call_id")}]
+        same_place = [item for item in came if item.index == index and item.type in ("", kind)]
+        same_content = [item for item in came if item.type == kind and _contents(item.whole) == _contents(whole)]
+        found = same_id or same_place or same_content
+        if not found:
+            items.append(_Item(index, whole.get("id"), kind, whole, True))
+            continue
+        came.remove(found[0])
+        if not found[0].done:
+            found[0].type, found[0].whole, found[0].done = kind, found[0].whole | whole, True
 
 
 def _contents(whole: dict[str, Any]) -> list[Any]:
