@@ -1,4 +1,4 @@
-"""The pieces that streams of upstreams are built of, whatever their format: quirks, their choice, content and frames."""
+"""What streams of upstreams are built of, whatever their format: quirks, their choice, content and frames."""
 
 import json
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """Streams of Anthropic Messages, as the services that speak it write them."""
 
 import json
+from itertools import chain
 
 from hypothesis import strategies as st
 
@@ -65,13 +66,13 @@ def build(choose: Chooser) -> Built:
     _add_foreign(choose, blocks, built)
     first = 3 if choose.has("indexes_from_three") else 0
     numbered = [[value | {"index": first + index} for value in block] for index, block in enumerate(blocks)]
-    values = sum(numbered, [])
+    values = list(chain.from_iterable(numbered))
     if choose.has("interleaved_blocks"):
         values = merged(draw, numbered)
         begun = [value["content_block"] for value in values if value["type"] == "content_block_start"]
         ids = [block["id"] for block in begun if block["type"] == "tool_use"] if how == "" else []
         built.said.calls.sort(key=lambda call: ids.index(call.id) if ids else 0)
-        values = values if ids or len(content.calls) < 2 else sum(numbered, [])
+        values = values if ids or len(content.calls) < 2 else list(chain.from_iterable(numbered))
     if end == "last_stop_missing" and values:
         values.pop()
     _add_noise(choose, values, built)

@@ -1,7 +1,7 @@
 """Streams of Chat Completions, as the services that speak it write them."""
 
 import json
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 from hypothesis import strategies as st
@@ -175,12 +175,12 @@ def _calls(choose: Chooser, how: str, calls: list[Call], said: Answer) -> list[J
         cut = json.dumps(calls[-1].arguments)
         cut = cut[: choose.draw(st.integers(1, len(cut) - 1))]
         said.calls[-1].arguments = cut
-        written[-1] = written[-1][:1] + [{"index": len(calls) - 1, "function": {"arguments": cut}}]
+        written[-1] = [written[-1][0], {"index": len(calls) - 1, "function": {"arguments": cut}}]
     if how == "name_never" and calls:
         said.error = ""
     if how == "legacy_function_call":
         return [{"function_call": fragment["function"]} for fragments in written for fragment in fragments]
-    in_order = sum(written, [])
+    in_order = list(chain.from_iterable(written))
     if how == "interleaved_calls":
         in_order = merged(choose.draw, written)
         begun = [fragment["index"] for fragment in in_order if "id" in fragment]

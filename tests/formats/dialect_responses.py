@@ -1,6 +1,7 @@
 """Streams of Responses, as the services that speak it write them."""
 
 import json
+from itertools import chain
 
 from hypothesis import strategies as st
 
@@ -50,8 +51,15 @@ QUIRKS = {
 }
 CALLS = [name for name in QUIRKS if QUIRKS[name].needs == "calls" and name != "arguments_only_done"]
 PLACES = [
-    "text_only_done", "arguments_only_done", "reasoning_only_done", "only_items_done", "only_final_output",
-    "items_never_done", "done_under_another_part", "items_without_type", "no_parts_added",
+    "text_only_done",
+    "arguments_only_done",
+    "reasoning_only_done",
+    "only_items_done",
+    "only_final_output",
+    "items_never_done",
+    "done_under_another_part",
+    "items_without_type",
+    "no_parts_added",
 ]
 """Where the content stands. A stream has one of these, and one of CALLS: they belong to different services."""
 NUMBERS = ["output_index_missing", "item_ids_change", "item_ids_missing", "interleaved_items"]
@@ -219,7 +227,7 @@ def _numbered(choose: Chooser, place: str, items: list[list[Json]], said: Answer
                 value.pop("item_id", None)
         numbered.append(values[:-1] if place == "items_never_done" else values)
     if how != "interleaved_items":
-        return sum(numbered, [])
+        return list(chain.from_iterable(numbered))
     values = merged(choose.draw, numbered)
     begun = [value["output_index"] for value in values if value["type"] == "response.output_item.added"]
     calls = [index for index, item in enumerate(items) if "name" in item[0]["item"]]

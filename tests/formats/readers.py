@@ -199,7 +199,7 @@ def _read_chat(values: list[Any], answer: Answer) -> None:
     _put_chat_together(said, usage, answer)
     nothing = not (answer.text or answer.reasoning or answer.refusal or answer.calls)
     answer.ended = bool(answer.finish) or (done and not nothing)
-    if answer.finish in FAILURES:
+    if answer.finish in FAILURES or not all(call.name for call in answer.calls):
         answer.error = answer.error or ""
 
 

@@ -7,10 +7,9 @@ from droid2api.formats import FORMATS
 
 from .judge import check
 from .mending import marks
-from .readers import FAILURES, MEANINGS, Answer, Call, read_stream, read_whole
+from .readers import MEANINGS, Answer, Call, read_stream, read_whole
 from .recordings import ANSWERS, STREAMS, each_answer, each_stream
 from .wire import read_answer, read_recording
-from .wire import read_stream as decode_stream
 
 
 def test_there_is_a_reader_for_each_format():
@@ -45,3 +44,120 @@ def test_whole_answers(recording):
 def _is_unclear(format: str, answer: Answer) -> bool:
     """Whether the end is there but no word that says which: a failure is as right as the whole content."""
     return answer.ended and answer.meaning(format) is None
+
+
+# -- whole answers that services were seen to give ------------------------------------------------------------------
+
+CHAT_TOKENS = {"prompt_tokens": 3, "completion_tokens": 2}
+CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+NO_TOKENS = {"input": 0, "output": 0, "cache_read": 0, "cache_write": 0, "reasoning": 0}
+TOKENS = NO_TOKENS | {"input": 3, "output": 2}
+
+
+def chat(message, finish="stop", **more):
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
+    return {"id": "c", "model": "m", "choices": [choice | more], "usage": CHAT_TOKENS}
+
+
+def said(finish="stop", usage=TOKENS, **more):
+    return Answer(finish=finish, usage=usage, ended=True, **more)
+
+
+WHOLES = {
+    "chat": (0, "chat", chat({"content": "hi"}), said(text="hi")),
+    "empty delta beside the message": (
+        32,
+        "chat",
+        chat({"content": "hi"}, delta={"role": "assistant", "content": ""}),
+        said(text="hi"),
+    ),
+    "no finish reason": (33, "chat", chat({"content": "hi"}, finish=None), said("", text="hi")),
+    "no finish reason beside a call": (
+        33,
+        "chat",
+        chat({"content": None, "tool_calls": [CALL]}, finish=None),
+        said("", calls=[Call("a", "f", {"x": 1})]),
+    ),
+    "nothing said": (0, "chat", chat({"content": ""}, finish="length"), said("length")),
+    "legacy call": (
+        4,
+        "chat",
+        chat({"content": None, "function_call": CALL["function"]}, finish="function_call"),
+        said("function_call", calls=[Call("", "f", {"x": 1})]),
+    ),
+    "parallel calls without ids or indexes": (
+        4,
+        "chat",
+        chat({"tool_calls": [{"function": {"name": name, "arguments": "{}"}} for name in "fg"]}, finish="tool_calls"),
+        said("tool_calls", calls=[Call("", "f", {}), Call("", "g", {})]),
+    ),
+    "think tags": (
+        0,
+        "chat",
+        chat({"content": "<think>\nhm</think>\n\nhi"}),
+        said(text="hi", reasoning=["\nhm"]),
+    ),
+    "a chat error": (
+        0,
+        "chat",
+        {"error": {"message": "Boom", "code": 429}},
+        Answer(error="Boom"),
+    ),
+    "an error that is the object": (
+        2,
+        "chat",
+        {"object": "error", "message": "Boom", "code": 400},
+        Answer(error="Boom"),
+    ),
+    "an error in a choice": (2, "chat", chat({}, error={"message": "Boom"}), Answer(error="Boom")),
+    "a finish that is a failure": (
+        1,
+        "chat",
+        chat({"content": "h"}, finish="network_error"),
+        said("network_error", text="h", error=""),
+    ),
+    "no choices": (0, "chat", {"id": "c", "choices": [], "usage": CHAT_TOKENS}, Answer(usage=TOKENS)),
+    "an anthropic error": (
+        2,
+        "anthropic",
+        {"type": "error", "error": {"type": "overloaded_error", "message": "Boom"}},
+        Answer(error="Boom"),
+    ),
+    "no stop reason": (
+        0,
+        "anthropic",
+        {"type": "message", "content": [{"type": "text", "text": "hi"}], "stop_reason": None},
+        said("", NO_TOKENS, text="hi"),
+    ),
+    "no status": (
+        0,
+        "responses",
+        {"output": [{"type": "message", "content": [{"type": "output_text", "text": "hi"}]}]},
+        said("completed", NO_TOKENS, text="hi"),
+    ),
+    "a failed response": (
+        0,
+        "responses",
+        {"status": "failed", "error": {"code": "server_error", "message": "Boom"}, "output": []},
+        Answer(error="Boom"),
+    ),
+    "a response that goes on": (0, "responses", {"status": "in_progress", "output": []}, Answer(error="")),
+    "raw reasoning": (
+        0,
+        "responses",
+        {"output": [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]}]},
+        said("completed", NO_TOKENS, raw_reasoning=["hm"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLES)
+def test_readers_of_whole_answers(name):
+    _, format, body, answer = WHOLES[name]
+    assert read_whole(format, orjson.dumps(body)) == answer
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name, case[0])) for name, case in WHOLES.items()])
+def test_whole_answers_of_dialects(name):
+    _, format, body, answer = WHOLES[name]
+    check(format, answer, read_answer(format, body))
