@@ -26,12 +26,13 @@ from .carried import is_failed
 from .grammar import check_turn
 from .mending import is_mended, known, marks
 from .readers import read_stream
-from .strategies import failed_turns, json_objects, turns
+from .strategies import json_objects, turns
 from .wire import write_stream
 
 few = settings(max_examples=50, deadline=None)
-letters = st.text("abc", max_size=6)
-stops = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=3, unique=True).filter(
+many = settings(few, max_examples=200)
+letters = st.text("ab", max_size=6)
+stops = st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3, unique=True).filter(
     lambda found: is_mended("stop_within_a_stop", 0) or not any(a != b and a in b for a in found for b in found)
 )
 """Few letters, so that sequences are met, overlap, and begin without going on."""
@@ -39,15 +40,17 @@ stops = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=3,
 
 @st.composite
 def lettered(draw):
-    """A turn, finished or failed, whose text is of the stop sequences' letters."""
-    events = []
-    kind = ""
-    for event in draw(turns(custom=False) | failed_turns()):
-        kind = event.kind if type(event) is BlockStart else kind
-        if type(event) is Delta and kind == "text":
-            event = Delta(draw(letters.filter(bool)))
-        events.append(replace(event, citations=[]) if type(event) is BlockEnd else event)
-    return events
+    """A turn, finished or failed, whose text is of the stop sequences' letters and comes in small pieces."""
+    events, called = [Start("id", "m")], False
+    for kind in draw(st.lists(st.sampled_from(["text", "text", "reasoning", "tool_call"]), min_size=1, max_size=3)):
+        call = {"id": f"call_{len(events)}", "name": "f"} if kind == "tool_call" else {}
+        called = called or bool(call)
+        said = ["{}"] if call else draw(st.lists(st.text("ab", min_size=1, max_size=2), max_size=6))
+        events += [BlockStart(kind, **call), *map(Delta, said), BlockEnd()]
+    usual = "tool_calls" if called else "stop"
+    if draw(st.integers(0, 3)):
+        return [*events, Finish(draw(st.sampled_from([usual, "length", "content_filter"])), "upstream's", Usage(3, 2))]
+    return [*events[: draw(st.integers(1, len(events)))], Failed(StreamError("broken"))]
 
 
 @st.composite
@@ -105,6 +108,7 @@ def check_stopped(before, after, sequences):
         if type(after[-1]) is Finish:
             assert after[-1].stop_sequence in met
             assert after[-1].reason in ("stop", "tool_calls")
+            assert after[-1].raw != "upstream's"
         return
     assert after[-1] == before[-1]
     if is_failed(before):  # what might have begun a sequence need not be said before a failure
@@ -130,7 +134,7 @@ def has_known_fault(events, sequences, waits):
 def test_stop_sequences(waits):
     """`waits`: the filter is fed to the upstream's end, for its usage."""
 
-    @few
+    @many
     @given(lettered(), stops, st.data())
     def check(events, sequences, data):
         assume(not has_known_fault(events, sequences, waits))
