@@ -267,7 +267,7 @@ class AnswerReader:
         """Without what comes after a stop sequence, and with the client's own names of tools."""
         if self._stops:
             events = self._stops.feed(events)
-            if self._stops.stopped and not self._waits and not self.over:
+            if self._stops.stopped and not self._waits:
                 self.over = True
                 events += self._stops.close()
         return self._tools.feed(events)
