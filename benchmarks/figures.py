@@ -13,7 +13,8 @@ from typing import Any
 from benchmarks import servers, wire
 from benchmarks.servers import Load, Server
 from benchmarks.wire import Scenario
-from droid2api.formats import ANTHROPIC, CHAT, RESPONSES, Format
+from droid2api.demo import answer_path
+from droid2api.formats import Format, anthropic, chat, responses
 
 Samples = dict[str, dict[str, list[float]]]
 """Row -> figure -> a value for each round."""
@@ -28,8 +29,8 @@ class Row:
 
     name: str
     port: int
-    client: Format = CHAT
-    upstream: Format = CHAT
+    client: Format = chat
+    upstream: Format = chat
     plain: bool = False
     server: Server | None = None
     limited: bool = False
@@ -37,15 +38,15 @@ class Row:
     def job(self, scenario: Scenario, make_body: Callable[..., bytes] | None = None) -> dict[str, Any]:
         model = wire.model_id(self.upstream, scenario)
         body = make_body(self.client, model) if make_body else wire.small_request(self.client, model, scenario.stream)
-        path = f"/{scenario.name}{self.client.path}" if self.plain else self.client.path
+        path = f"/{scenario.name}{answer_path(self.client)}" if self.plain else answer_path(self.client)
         return {"port": self.port, "path": path, "body": body.decode()}
 
 
 LANES = (
-    ("relay chat", CHAT, CHAT),
-    ("relay anthropic", ANTHROPIC, ANTHROPIC),
-    ("chat->anthropic", CHAT, ANTHROPIC),
-    ("anthropic->openai", ANTHROPIC, RESPONSES),
+    ("relay chat", chat, chat),
+    ("relay anthropic", anthropic, anthropic),
+    ("chat->anthropic", chat, anthropic),
+    ("anthropic->openai", anthropic, responses),
 )
 """The gateway's rows: name, client format, upstream format."""
 
@@ -164,9 +165,9 @@ def cold_start(bench: Bench, folder: Path, upstream_port: int, *, name: str, pla
     for _ in range(bench.plan.colds):
         began = time.monotonic()
         with servers.gateway(folder, upstream_port, plain_loop=plain_loop) as server:
-            body = wire.small_request(CHAT, wire.model_id(CHAT, wire.SHORT), stream=False)
+            body = wire.small_request(chat, wire.model_id(chat, wire.SHORT), stream=False)
             with socket.create_connection(("127.0.0.1", server.port)) as client:
-                client.sendall(wire.http_request(CHAT.path, body))
+                client.sendall(wire.http_request(answer_path(chat), body))
                 if b" 200 " not in client.recv(100):
                     raise RuntimeError("the first call failed")
             bench.note(name, cold_start_s=time.monotonic() - began, rss_mb=server.memory() / 1024)

@@ -14,19 +14,19 @@ from types import FrameType
 from typing import Any
 
 from benchmarks.wire import UNPACED, answer_events
-from droid2api.formats import CHAT, FORMATS, Format
+from droid2api.formats import BY_NAME, Format, chat
 from droid2api.hub.events import Event
 from droid2api.hub.request import Request, Target
 from droid2api.wire import sse
 
 
 def decode(format: Format, chunks: list[bytes]) -> list[list[Event]]:
-    lines, decoder = sse.Decoder(), format.stream_decoder(Target("model"))
+    lines, decoder = sse.Decoder(), format.StreamDecoder(Target("model"))
     return [decoder.feed(lines.feed(chunk)) for chunk in chunks]
 
 
 def encode(format: Format, batches: list[list[Event]]) -> list[bytes]:
-    encoder = format.stream_encoder(Request("model", [], stream=True), lambda: 1.7e9, lambda: "0" * 24)
+    encoder = format.StreamEncoder(Request("model", [], stream=True), lambda: 1.7e9, lambda: "0" * 24)
     return [encoder.encode(batch) for batch in batches]
 
 
@@ -37,12 +37,12 @@ def relay(chunks: list[bytes]) -> list[bytes]:
 
 def cases() -> dict[str, Callable[[], Any]]:
     found: dict[str, Callable[[], Any]] = {}
-    for name, format in FORMATS.items():
+    for name, format in BY_NAME.items():
         chunks = answer_events(UNPACED, format)
         batches = decode(format, chunks)
         found[f"{name} decode"] = partial(decode, format, chunks)
         found[f"{name} encode"] = partial(encode, format, batches)
-    chunks = answer_events(UNPACED, CHAT)
+    chunks = answer_events(UNPACED, chat)
     found["relay"] = partial(relay, chunks)
     return found
 

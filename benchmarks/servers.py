@@ -20,7 +20,8 @@ from typing import Any
 import orjson
 
 from benchmarks.wire import SCENARIOS, model_id
-from droid2api.formats import FORMATS
+from droid2api.demo import answer_path
+from droid2api.formats import BY_NAME
 
 ROOT = Path(__file__).parent.parent
 PLAIN_LOOP = (
@@ -124,13 +125,13 @@ def gateway(folder: Path, upstream_port: int, *, plain_loop: bool = False) -> It
     config = folder / "config.json"
     models: list[dict[str, Any]] = []
     endpoints = []
-    for format in FORMATS.values():
+    for format in BY_NAME.values():
         for scenario in SCENARIOS.values():
             name = model_id(format, scenario)
             endpoints.append(
-                {"name": name, "base_url": f"http://127.0.0.1:{upstream_port}/{scenario.name}{format.path}"}
+                {"name": name, "base_url": f"http://127.0.0.1:{upstream_port}/{scenario.name}{answer_path(format)}"}
             )
-            models.append({"id": name, "type": format.type, "endpoint": name})
+            models.append({"id": name, "type": format.TYPE, "endpoint": name})
     prompt = orjson.loads((ROOT / "config.json").read_bytes())["system_prompt"]
     config.write_bytes(orjson.dumps({"endpoint": endpoints, "models": models, "system_prompt": prompt}))
     command = ["-c", PLAIN_LOOP] if plain_loop else ["-m", "droid2api"]

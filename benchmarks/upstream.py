@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.servers import new_loop
 from benchmarks.wire import SCENARIOS, Scenario, answer_events, answer_json, split_stamp
-from droid2api.formats import FORMATS, Format
+from droid2api.demo import answer_path
+from droid2api.formats import BY_NAME, Format
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -57,9 +58,9 @@ def _together(chunks: list[bytes], size: int) -> list[bytes]:
 
 
 ANSWERS = {
-    f"/{scenario.name}{format.path}".encode(): prepare(scenario, format)
+    f"/{scenario.name}{answer_path(format)}".encode(): prepare(scenario, format)
     for scenario in SCENARIOS.values()
-    for format in FORMATS.values()
+    for format in BY_NAME.values()
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from droid2api.formats import ANTHROPIC, RESPONSES, Format
+from droid2api.formats import Format, anthropic, responses
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Finish, Start, Usage
 from droid2api.hub.request import Request, Target
 
@@ -62,7 +62,7 @@ SCENARIOS = {scenario.name: scenario for scenario in (SHORT, UNPACED, BURST, BRI
 def answer_events(scenario: Scenario, format: Format) -> list[bytes]:
     """The server-sent events of a streamed answer, each by itself."""
     ids = itertools.count()
-    encoder = format.stream_encoder(Request("model", [], stream=True), lambda: 1.7e9, lambda: f"{next(ids):024}")
+    encoder = format.StreamEncoder(Request("model", [], stream=True), lambda: 1.7e9, lambda: f"{next(ids):024}")
     return [event + b"\n\n" for event in encoder.encode(scenario.events()).split(b"\n\n")[:-1]]
 
 
@@ -81,17 +81,17 @@ def split_stamp(event: bytes) -> tuple[bytes, bytes] | None:
 
 
 def model_id(upstream: Format, scenario: Scenario) -> str:
-    return f"{upstream.type}-{scenario.name}"
+    return f"{upstream.TYPE}-{scenario.name}"
 
 
 def small_request(format: Format, model: str, stream: bool) -> bytes:
     text = "Say something short."
     body: Json = {"model": model, "stream": stream}
-    if format is RESPONSES:
+    if format is responses:
         body["input"] = text
     else:
         body["messages"] = [{"role": "user", "content": text}]
-    if format is ANTHROPIC:
+    if format is anthropic:
         body["max_tokens"] = 1024
     return orjson.dumps(body)
 
@@ -133,8 +133,8 @@ def image_request(format: Format, model: str) -> bytes:
 
 
 def _in_format(format: Format, body: Json) -> bytes:
-    if format is not ANTHROPIC:
-        body = format.encode_request(ANTHROPIC.decode_request(body), Target(body["model"]))
+    if format is not anthropic:
+        body = format.encode_request(anthropic.decode_request(body), Target(body["model"])).body
     return orjson.dumps(body)
 
 

@@ -1,25 +1,65 @@
 """droid2api: one small gateway on localhost between LLM tools and LLM services that speak different API formats.
 
-The map, lowest floor first; a module imports from lower floors only:
+The map, lowest floor first. A module imports only what stands above it in this list; `application` alone knows
+`observe`, and `application` and `observe` alone know `server`. Nothing imports what is below it.
 
-    0  errors          named by whose fault they are
-    1  events, turn    what an answer is, and the keeper of its grammar
-       conversation    what a request is; history (its order), tools (names and kinds), reasoning (levels and budgets),
-                       capabilities (of models), estimate (of tokens)
-       fields, sse     JSON fields with exact errors; server-sent events
-       stops           stop sequences for upstreams that have none
-    2  formats/*/      chat, responses, anthropic: request, adapt and answer of one format, to and from the floor below
-    3  formats         FORMATS: what each format is called and can do
-    4  config          settings from config.json and the environment
-    5  auth, upstream  where the credential comes from; the one client session
-       token_store     where rotating tokens are kept, for one process or many: a file; redis_store: the same in Redis
-       exchange        one request and its answer, for whoever watches: logs, and what is in observe
-    6  lanes, relay    the two lanes of an answer, and the pumps through them
-       guard, reload   which callers are let in; settings that change while the gateway runs
-    7  app             routes and lifecycle
-    8  __main__, demo  command line; the embedded upstream
-
-    observe/*          what is optional, imported only when used: usage store, metrics, page, command line reports
+    errors                      named by whose fault they are
+    wire/sse                    server-sent events: bytes to events and back
+    wire/fields                 JSON fields with exact errors
+    hub/events                  what an answer is
+    hub/turn                    the keeper of an answer's grammar
+    hub/stops                   stop sequences for upstreams that have none
+    hub/reasoning               levels, efforts and budgets
+    hub/schema_walk             a walk through a JSON Schema
+    hub/schema_dialects         what each dialect takes of JSON Schema
+    hub/schema                  fits a schema to a dialect
+    hub/profile_table           what services and models differ in: rows with their sources
+    hub/profiles                the profile of one model at one service
+    hub/request                 what a request is
+    hub/media                   kinds of media
+    hub/encoded                 what an encoder makes of a request
+    hub/fitting                 fits a request to what its upstream takes
+    hub/tools                   names and kinds of tools that every upstream takes
+    hub/history                 the order of a conversation that every upstream takes
+    hub/estimate                tokens, roughly
+    formats/upstream_error      an upstream's error, in whatever shape
+    formats/decoder             what the stream decoders share
+    formats/routes              what a room says of its clients' paths
+    formats/openai_shared       what OpenAI's two formats have in common
+    formats/chat/               one room for each format
+    formats/responses/
+    formats/anthropic/
+    formats                     the Format protocol, and FORMATS
+    config                      settings from config.json and the environment
+    credentials/credential      what a credential is
+    credentials/tokens          tokens, and what a store of them is
+    credentials/file_store      tokens in a file
+    credentials/redis_store     tokens in Redis
+    credentials/schedule        when a token is renewed
+    credentials/kept_tokens     the tokens in use and the store that keeps them
+    credentials/token_endpoint  one call of the token service
+    credentials/refusal         a renewed token that is refused too
+    credentials/refresher       one refresh at a time
+    credentials/fixed           keys that are not renewed
+    credentials/rotating        tokens that are
+    credentials/chain           which credential an endpoint has
+    gateway/exchange            one request and its answer, for whoever watches
+    gateway/logs                the log
+    gateway/prepare             makes the upstream's request out of a client's
+    gateway/upstream            the one client session
+    gateway/lanes               the lanes of an answer, without a socket
+    gateway/pump                one upstream's answer to one client
+    server/guard                which callers are let in
+    server/reload               settings that change while the gateway runs
+    server/keys                 what the application and each request carry
+    server/edge                 what happens to every request
+    server/models               the list of models
+    server/app                  routes and handlers
+    observe/                    what is optional; registers itself from outside
+    demo                        the embedded upstream
+    application                 the composition root
+    app                         the name that gunicorn commands of 0.1 use
+    __main__                    the command line
 """
 
 __version__ = "0.1.0"

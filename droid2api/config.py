@@ -21,17 +21,12 @@ import orjson
 
 from droid2api import __version__
 from droid2api.errors import ConfigError, RequestError
-from droid2api.formats import BY_TYPE, Format
+from droid2api.formats import FORMATS, Format
+from droid2api.hub.profiles import Profile, profile_of, read_overrides
 from droid2api.hub.reasoning import LEVELS
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, objects, optional, required, wrong
 
-FACTORY = "https://api.factory.ai/api/llm"
-SHIPPED_ENDPOINTS = {
-    "anthropic": f"{FACTORY}/a/v1/messages",
-    "openai": f"{FACTORY}/o/v1/responses",
-    "common": f"{FACTORY}/o/v1/chat/completions",
-}
 TOKEN_URL = "https://api.workos.com/user_management/authenticate"  # noqa: S105 - a URL
 CLIENT_ID = "client_01HNM792M5G5G1A2THWPXKFMXB"
 USER_AGENT = f"droid2api/{__version__}"
@@ -44,7 +39,7 @@ _KEYS = frozenset(
     "api_keys allowed_hosts allowed_origins".split()
 )
 _ENDPOINT_KEYS = frozenset("name base_url headers api_key_env".split())
-_MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking max_tokens".split())
+_MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking max_tokens profile".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +114,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    formats: tuple[Format, ...] = FORMATS
     own: bool = True
 
     def route(self, model_id: str) -> Model:
@@ -170,8 +166,14 @@ def home(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
 
 
-def load(path: Path, environment: Mapping[str, str] | None = None, *, own: bool = True) -> Settings:
-    """Read and check the settings. Raises ConfigError."""
+def load(
+    path: Path,
+    environment: Mapping[str, str] | None = None,
+    formats: tuple[Format, ...] = FORMATS,
+    *,
+    own: bool = True,
+) -> Settings:
+    """Read and check the settings; models may be of the types of `formats`. Raises ConfigError."""
     environment = os.environ if environment is None else environment
     try:
         value = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))  # Windows editors put it there
@@ -182,14 +184,15 @@ def load(path: Path, environment: Mapping[str, str] | None = None, *, own: bool 
     if type(value) is not dict:
         raise ConfigError(f"{path}: must be a JSON object.")
     try:
-        return replace(_Reader(value, path, environment).read(), own=own)
+        return replace(_Reader(value, path, environment, formats).read(), own=own)
     except RequestError as error:  # fields.py names the field; here it is the owner's
         raise ConfigError(f"{path}: {error.message}") from None
 
 
 class _Reader:
-    def __init__(self, value: Json, path: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, value: Json, path: Path, environment: Mapping[str, str], formats: tuple[Format, ...]) -> None:
         self._value = value
+        self._formats = {format.TYPE: format for format in formats}
         self._path = path
         self._environment = environment
         self._warnings: list[str] = []
@@ -228,6 +231,7 @@ class _Reader:
             allowed_hosts=self._read_list("allowed_hosts"),
             allowed_origins=self._read_list("allowed_origins"),
             warnings=tuple(self._warnings),
+            formats=tuple(self._formats.values()),
         )
 
     def _warn_unknown(self, value: Json, known: frozenset[str], where: str) -> None:
@@ -251,12 +255,14 @@ class _Reader:
         return 3000 if port is None else port
 
     def _read_endpoints(self, named: list[str]) -> dict[str, Endpoint]:
-        endpoints = {name: Endpoint(name, url) for name, url in SHIPPED_ENDPOINTS.items()}
+        shipped = {name: format.SHIPPED_URL for name, format in self._formats.items() if format.SHIPPED_URL}
+        endpoints = {name: Endpoint(name, url) for name, url in shipped.items()}
         for where, item in objects(self._value.get("endpoint"), "endpoint"):
             self._warn_unknown(item, _ENDPOINT_KEYS, f"{where}.")
             name = required(item, "name", str, f"{where}.")
-            if name not in BY_TYPE and name not in named:
-                raise RequestError(f"{where}.name: must be one of {', '.join(BY_TYPE)}, or one that a model names.")
+            if name not in self._formats and name not in named:
+                known = ", ".join(self._formats)
+                raise RequestError(f"{where}.name: must be one of {known}, or one that a model names.")
             url = _checked_url(required(item, "base_url", str, f"{where}."), f"{where}.base_url")
             headers = self._read_texts(item, "headers", f"{where}.")
             for header, text in headers.items():
@@ -278,24 +284,33 @@ class _Reader:
             if id in models:
                 self._warnings.append(f"{path}id: {id!r} is given twice; the first one counts.")
                 continue
-            type_ = _one_of(required(item, "type", str, path), tuple(BY_TYPE), f"{path}type")
+            type_ = _one_of(required(item, "type", str, path), tuple(self._formats), f"{path}type")
             name = optional(item, "endpoint", str, path) or type_
             if name not in endpoints:
                 raise RequestError(f"{path}endpoint: {name!r} is no configured endpoint.")
             max_tokens = optional(item, "max_tokens", int, path)
             if max_tokens is not None and max_tokens < 1:
                 raise RequestError(f"{path}max_tokens: must be positive.")
+            profile = self._read_profile(item, path, profile_of(_host(endpoints[name]), id, self._formats[type_].NAME))
             target = Target(
                 id=id,
                 reasoning=_one_of(optional(item, "reasoning", str, path) or "auto", LEVELS, f"{path}reasoning"),
-                thinking=_one_of(optional(item, "thinking", str, path) or "budget", THINKING, f"{path}thinking"),
                 fast=optional(item, "fast", bool, path) or False,
                 max_tokens=max_tokens,
+                service=_host(endpoints[name]),
+                profile=profile,
             )
             provider = self._header_value(f"{path}provider", optional(item, "provider", str, path)) or ""
             label = optional(item, "name", str, path) or id
-            models[id] = Model(label, target, BY_TYPE[type_], endpoints[name], provider)
+            models[id] = Model(label, target, self._formats[type_], endpoints[name], provider)
         return models
+
+    def _read_profile(self, item: Json, path: str, known: Profile) -> Profile:
+        """What is known of the model, with what its owner knows better; `thinking` wins over both."""
+        overrides = read_overrides(optional(item, "profile", dict, path) or {}, f"{path}profile.")
+        if thinking := optional(item, "thinking", str, path):
+            overrides["thinking"] = _one_of(thinking, THINKING, f"{path}thinking")
+        return replace(known, **overrides)
 
     def _read_auth(self) -> Auth:
         value = optional(self._value, "auth", dict) or {}
@@ -338,6 +353,10 @@ class _Reader:
         if value and not value.isprintable():
             raise RequestError(f"{where}: must not hold control characters.")
         return value
+
+
+def _host(endpoint: Endpoint) -> str:
+    return urlsplit(endpoint.base_url).hostname or ""
 
 
 def _one_of(value: str, allowed: tuple[str, ...], where: str) -> str:

@@ -34,9 +34,10 @@ from aiohttp import web
 
 from droid2api.config import Auth, Settings
 from droid2api.errors import GatewayError, RequestError, UpstreamError
-from droid2api.formats import ANTHROPIC, FORMATS, RESPONSES, Format
+from droid2api.formats import FORMATS, Format, anthropic, responses
+from droid2api.formats.routes import Answer
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, State, Usage
-from droid2api.hub.history import repair
+from droid2api.hub.history import normalize
 from droid2api.hub.reasoning import SMALLEST_BUDGET
 from droid2api.hub.request import Message, Reasoning, Request, Target, Text, Tool, ToolResult
 from droid2api.wire.fields import Json
@@ -62,8 +63,8 @@ class Demo:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        for format in FORMATS.values():
-            app.router.add_post(format.path, self._answerer(format))
+        for format in FORMATS:
+            app.router.add_post(answer_path(format), self._answerer(format))
         app.router.add_post("/v1/messages/count_tokens", self.count_tokens)
         app.router.add_post("/oauth/token", self.token)
         return app
@@ -100,7 +101,7 @@ class Demo:
                 request = format.decode_request(body)
                 _check(format, body)
                 self._check_reasoning(format, request)
-                repair(request)
+                request = normalize(request)
                 events = _script(request, format)
                 self._remember_reasoning(events)
                 if not request.stream:
@@ -137,7 +138,7 @@ class Demo:
             for part in message.parts:
                 if not isinstance(part, Reasoning) or part.state is None:
                     continue
-                if part.state.format != format.name or self._reasoning.get(_state_key(part.state)) != part.text:
+                if part.state.format != format.NAME or self._reasoning.get(_state_key(part.state)) != part.text:
                     raise RequestError(
                         "Invalid signature in a reasoning block: it was changed, or is not of this model."
                     )
@@ -147,7 +148,7 @@ class Demo:
     ) -> web.StreamResponse:
         out = web.StreamResponse(headers=headers | {"Content-Type": "text/event-stream; charset=utf-8"})
         await out.prepare(http)
-        encoder = format.stream_encoder(request, time.time, _new_id)
+        encoder = format.StreamEncoder(request, time.time, _new_id)
         for paced, group in itertools.groupby(events, key=lambda event: isinstance(event, Delta)):
             for batch in [[event] for event in group] if paced and self.pace else [list(group)]:
                 if isinstance(batch[0], Delta) and self.pace:
@@ -156,6 +157,11 @@ class Demo:
         if not isinstance(events[-1], Finish | Failed) and http.transport:
             http.transport.abort()
         return out
+
+
+def answer_path(format: Format) -> str:
+    """Where clients of the format ask, and so where the demo answers."""
+    return next(format.PREFIXES[0] + route.path for route in format.ROUTES if isinstance(route, Answer))
 
 
 def _new_id() -> str:
@@ -170,9 +176,9 @@ def _state_key(state: State) -> str:
 
 
 def _check(format: Format, body: Json) -> None:
-    if format is ANTHROPIC:
+    if format.NAME == anthropic.NAME:
         _check_anthropic(body)
-    elif format is RESPONSES:
+    elif format.NAME == responses.NAME:
         for index, tool in enumerate(body.get("tools") or ()):
             if "function" in tool:
                 raise RequestError(f"Missing required parameter: 'tools[{index}].name'.", param=f"tools[{index}].name")
@@ -242,10 +248,10 @@ def _reason(format: Format, target: Target) -> list[Event]:
         "anthropic": {"signature": f"demo-signature-{_new_id()}"},
         "responses": {"id": f"rs_{_new_id()}", "encrypted_content": f"demo-encrypted-{_new_id()}"},
         "chat": {"field": "reasoning_content"},
-    }[format.name]
+    }[format.NAME]
     words = [Delta(word) for word in re.findall(r"\S+\s*", "The user wants an echo, so I say it back.")]
-    state = State(format.name, target.family, data)
-    return [BlockStart("reasoning"), *words, BlockEnd(None if format.name == "chat" else state)]
+    state = State(format.NAME, target.family, data)
+    return [BlockStart("reasoning"), *words, BlockEnd(None if format.NAME == "chat" else state)]
 
 
 def _wanted_tool(request: Request, asked: str) -> Tool | None:
@@ -359,7 +365,7 @@ async def start_demo(demo: Demo | None = None) -> AsyncIterator[str]:
 def point_at(base: str, settings: Settings) -> Settings:
     """The settings with every model at the demo. No real credential is used, none touched: it has one of its own."""
     models = {
-        id: replace(model, endpoint=replace(model.endpoint, base_url=base + model.format.path, api_key_env=""))
+        id: replace(model, endpoint=replace(model.endpoint, base_url=base + answer_path(model.format), api_key_env=""))
         for id, model in settings.models.items()
     }
     environment = {"FACTORY_API_KEY": "demo"}

@@ -1,10 +1,11 @@
 """Errors, named by whose fault they are.
 
-    GatewayError
+    GatewayError            the gateway's own, where it is no other
     ├── RequestError        the client's: its body, path or headers
     ├── CredentialError     the credential's: none found, or it cannot be renewed
     └── UpstreamError       the upstream's: its own error answer, unreachable (502) or silent (504)
         └── StreamError     the stream's: it broke, or ended before its end
+    WireError               the upstream's: what it sent cannot be read; the stream's decoder makes a StreamError of it
     ConfigError             the owner's: config.json or the environment; only at the start
 
 A GatewayError knows everything that any format's error envelope needs; it knows no format itself.
@@ -13,6 +14,9 @@ A GatewayError knows everything that any format's error envelope needs; it knows
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal, TypeAlias
+
+Fault: TypeAlias = Literal["request error", "credential error", "upstream error", "gateway error"]
 
 
 class GatewayError(Exception):
@@ -22,7 +26,8 @@ class GatewayError(Exception):
     one), `param` the path of the field at fault, `headers` what must go out with it (retry-after and such).
     """
 
-    default_status = 500
+    fault: ClassVar[Fault] = "gateway error"
+    default_status: ClassVar[int] = 500
 
     def __init__(
         self,
@@ -42,19 +47,26 @@ class GatewayError(Exception):
 
 
 class RequestError(GatewayError):
+    fault = "request error"
     default_status = 400
 
 
 class CredentialError(GatewayError):
+    fault = "credential error"
     default_status = 401
 
 
 class UpstreamError(GatewayError):
+    fault = "upstream error"
     default_status = 502
 
 
 class StreamError(UpstreamError):
     pass
+
+
+class WireError(Exception):
+    """The text goes on after "The upstream sent": "a tool call without a name"."""
 
 
 class ConfigError(Exception):

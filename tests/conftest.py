@@ -39,5 +39,5 @@ def _no_secret_in_a_log():
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """An upstream that cannot be reached is tried again at once, and observers are told at once."""
-    monkeypatch.setattr(exchange, "TELL_AFTER", 0)
+    monkeypatch.setattr(exchange, "NOTIFY_AFTER", 0)
     monkeypatch.setattr(upstream, "CONNECT_DELAYS", tuple(delay / 40 for delay in upstream.CONNECT_DELAYS))

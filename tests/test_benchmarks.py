@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report, sansio, servers
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 
 ROOT = Path(__file__).parent.parent
 BASELINE = json.loads((ROOT / "benchmarks" / "baseline.json").read_bytes())
@@ -36,7 +36,7 @@ def test_a_row_that_was_not_measured_is_no_fall():
 
 
 def test_instructions_of_decoders_and_encoders():
-    assert set(BASELINE["instructions"]) == {f"{name} {way}" for name in FORMATS for way in ("decode", "encode")} | {
+    assert set(BASELINE["instructions"]) == {f"{name} {way}" for name in BY_NAME for way in ("decode", "encode")} | {
         "relay"
     }
     sans_io = {name: {"instructions": sansio.instructions(run)} for name, run in sansio.cases().items()}

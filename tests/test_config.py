@@ -1,15 +1,22 @@
 """Settings: what is read, where from, what is refused and how."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
 from droid2api import config
-from droid2api.config import CLIENT_ID, SHIPPED_ENDPOINTS, TOKEN_URL, USER_AGENT, find_config, is_own, load
+from droid2api.config import CLIENT_ID, TOKEN_URL, USER_AGENT, find_config, is_own, load
 from droid2api.errors import ConfigError, RequestError
+from droid2api.hub.profiles import profile_of
 
+FACTORY = "https://api.factory.ai/api/llm"
+SHIPPED = {
+    "anthropic": f"{FACTORY}/a/v1/messages",
+    "openai": f"{FACTORY}/o/v1/responses",
+    "common": f"{FACTORY}/o/v1/chat/completions",
+}
 ROOT = Path(__file__).parents[1]
 
 NODE_EDITION = {
@@ -72,7 +79,7 @@ def test_node_edition(read):
     assert (opus.name, opus.provider, opus.target.reasoning) == ("Opus 4.1", "anthropic", "high")
     assert opus.endpoint.base_url == "https://app.factory.ai/api/llm/a/v1/messages"
     assert settings.route("claude-3-5-haiku-20241022").id == "claude-sonnet-4-5-20250929"
-    assert [m.format.name for m in settings.models.values()] == ["anthropic", "anthropic", "responses", "chat"]
+    assert [m.format.NAME for m in settings.models.values()] == ["anthropic", "anthropic", "responses", "chat"]
     assert settings.warnings == ("proxies: is not a setting, so it is ignored.",)
 
 
@@ -80,7 +87,7 @@ def test_defaults(read):
     settings = read({})
     assert (settings.port, settings.host, settings.user_agent) == (3000, "127.0.0.1", USER_AGENT)
     assert (settings.system_prompt, settings.dev_mode, settings.models) == ("", False, {})
-    assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED_ENDPOINTS
+    assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED
     assert (settings.auth.token_url, settings.auth.client_id) == (TOKEN_URL, CLIENT_ID)
     assert not settings.warnings
 
@@ -88,8 +95,8 @@ def test_defaults(read):
 def test_shipped_config():
     settings = load(ROOT / "config.json", {})
     assert not settings.warnings
-    assert {m.format.type for m in settings.models.values()} == {"anthropic", "openai", "common"}
-    assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED_ENDPOINTS
+    assert {m.format.TYPE for m in settings.models.values()} == {"anthropic", "openai", "common"}
+    assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED
     for asked in ("claude-3-5-haiku-latest", "claude-opus-4-1-20250805", "gpt-5"):
         assert settings.route(asked).id in settings.models
 
@@ -105,7 +112,7 @@ def test_an_endpoint_of_the_owners(read):
     endpoint = settings.models["m"].endpoint
     assert endpoint.base_url == "http://127.0.0.1:8000/v1/chat/completions"
     assert (endpoint.headers, endpoint.api_key_env) == ({"X-Team": "a"}, "LOCAL_KEY")
-    assert settings.endpoints["anthropic"].base_url == SHIPPED_ENDPOINTS["anthropic"]
+    assert settings.endpoints["anthropic"].base_url == SHIPPED["anthropic"]
 
 
 def test_a_byte_order_mark_is_no_error(read):
@@ -168,6 +175,9 @@ WRONG = [
     ({"models": [model(reasoning="extreme")]}, "models[0].reasoning: must be one of auto, off, low, medium, high"),
     ({"models": [model(reasoning=3)]}, "models[0].reasoning: must be a string"),
     ({"models": [model(thinking="much")]}, "models[0].thinking: must be one of budget, adaptive"),
+    ({"models": [model(profile="plain")]}, "models[0].profile: must be an object, not a string."),
+    ({"models": [model(profile={"of": "none"})]}, "models[0].profile.of: is no field of a profile. Fields: efforts, "),
+    ({"models": [model(profile={"ids": "all"})]}, "models[0].profile.ids: must be one of kept, safe, nine, not 'all'."),
     ({"models": [model(fast="yes")]}, "models[0].fast: must be true or false"),
     ({"models": [model(endpoint="nowhere")]}, "models[0].endpoint: 'nowhere' is no configured endpoint"),
     ({"models": [model(max_tokens=0)]}, "models[0].max_tokens: must be positive"),
@@ -198,6 +208,8 @@ def test_what_is_wrong_is_refused(read, tmp_path, value, message):
 def test_broken_json_names_the_line(read):
     with pytest.raises(ConfigError, match=r"config\.json: line 3, column \d+: "):
         read(b'{\n  "port": 3000,\n  models: []\n}')
+    with pytest.raises(ConfigError, match=r"config\.json: line 1"):
+        read(b"")
 
 
 @pytest.mark.parametrize("path", ["nowhere.json", "."])
@@ -244,6 +256,47 @@ def test_where_the_config_is_looked_for(tmp_path, monkeypatch):
     assert find_config("given.json", environment) == Path("given.json")
 
 
+# -- profiles -------------------------------------------------------------------------------------------------------
+
+
+def test_a_models_profile_is_of_its_host_and_id(read):
+    endpoints = [
+        {"name": "common", "base_url": "https://API.Groq.com:443/openai/v1/chat/completions", "api_key_env": "KEY"},
+        {"name": "local", "base_url": "http://[::1]:8000/v1/chat/completions"},
+    ]
+    models = [model(id="qwen/qwen3-32b", type="common"), model(id="house", type="common", endpoint="local")]
+    settings = read({"endpoint": endpoints, "models": models})
+    groq, local = (settings.models[id].target.profile for id in ("qwen/qwen3-32b", "house"))
+    assert groq == profile_of("api.groq.com", "qwen/qwen3-32b", "chat")
+    assert groq.efforts == ("default",)
+    assert local == profile_of("::1", "house", "chat")
+
+
+def test_what_a_config_says_wins_over_what_is_known(read):
+    given = {"efforts": ["low", "max"], "off": "none", "prefill": True, "max_output_tokens": None}
+    settings = read({"models": [model(id="claude-opus-5-5", type="anthropic", profile=given)]})
+    target = settings.models["claude-opus-5-5"].target
+    known = profile_of("api.factory.ai", "claude-opus-5-5", "anthropic")
+    assert target.profile == replace(known, efforts=("low", "max"), off="none", prefill=True, max_output_tokens=None)
+    assert known != target.profile
+
+
+@pytest.mark.parametrize(
+    ("id", "given", "thinking"),
+    [
+        ("claude-opus-5-5", {}, "adaptive"),
+        ("claude-opus-4-5", {}, "budget"),
+        ("claude-7", {}, "budget"),
+        ("claude-7", {"profile": {"thinking": "adaptive"}}, "adaptive"),
+        ("claude-opus-5-5", {"thinking": "budget"}, "budget"),
+        ("claude-opus-5-5", {"thinking": "budget", "profile": {"thinking": "adaptive"}}, "budget"),
+    ],
+)
+def test_thinking_of_a_model_wins(read, id, given, thinking):
+    target = read({"models": [model(id=id, type="anthropic", **given)]}).models[id].target
+    assert target.profile.thinking == thinking
+
+
 # -- routes ---------------------------------------------------------------------------------------------------------
 
 REDIRECTED = {
@@ -285,16 +338,6 @@ def test_redirects(read, asked, model_id):
         settings.route(asked)
     assert (refused.value.status, refused.value.code, refused.value.param) == (404, "model_not_found", "model")
     assert "Configured models: big, small, org/big." in refused.value.message
-
-
-def test_settings_are_frozen(read):
-    settings = read(REDIRECTED)
-    for owner, name in ((settings, "port"), (settings.models["big"], "name"), (settings.auth, "client_id")):
-        with pytest.raises(FrozenInstanceError):
-            setattr(owner, name, None)
-    for mapping in (settings.models, settings.endpoints, settings.redirects):
-        with pytest.raises(TypeError):
-            mapping["new"] = None
 
 
 def test_the_environment_is_not_shown(read):

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import importlib
+import io
 import json
 import logging
 import re
 import shlex
-import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from droid2api import config
 from droid2api.__main__ import _parser
+from droid2api.application import build_app
 from droid2api.config import Auth, Endpoint, Settings, Timeouts, load
+from droid2api.formats import FORMATS
 from droid2api.gateway.exchange import End, Exchange
 from droid2api.gateway.logs import JsonFormatter, request_line
 from droid2api.hub.events import Usage
+from droid2api.hub.profile_table import OPENAI_EXTRAS
+from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Target
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
-from droid2api.server.app import PREFIXES, ROUTES, build_app
+from droid2api.server.edge import served_routes
 from tests.harness import demo_gateway
 
 ROOT = Path(__file__).parent.parent
@@ -179,6 +186,16 @@ def test_defaults_in_the_table_are_the_codes():
     assert told == {key: json.dumps(default[key]).strip('"') for key in told}
 
 
+def test_every_field_of_a_profile_is_in_the_table_with_its_values():
+    assert table(page("configuration"), "efforts") == [field.name for field in fields(Profile)]
+    found = next(table for table in rows(page("configuration")) if table[0][0] == "`efforts`")
+    for (name, values, _), hint in zip(found, get_type_hints(Profile).values(), strict=True):
+        if choices := [choice for choice in get_args(hint) if isinstance(choice, str)]:
+            assert values == "the same" or spans(values) == choices, name
+    extras = next(meaning for name, _, meaning in found if name == "`extras`")
+    assert spans(extras) == list(OPENAI_EXTRAS)
+
+
 def test_every_environment_variable_is_in_the_table():
     """Names in capitals that the code asks an environment for."""
     asked = set()
@@ -205,13 +222,15 @@ def test_every_option_and_command_is_in_the_tables():
 
 def test_every_route_is_in_the_table(tmp_path):
     def plain(method: str, path: str) -> str:
-        prefix = next(prefix for prefix in sorted(PREFIXES, key=len, reverse=True) if path.startswith(prefix))
+        prefix = next(
+            prefix for prefix in sorted(FORMATS[0].PREFIXES, key=len, reverse=True) if path.startswith(prefix)
+        )
         return f"{method} {path.removeprefix(prefix)}"
 
     routes = build_app(load(ROOT / "config.json", {"HOME": str(tmp_path)})).router.routes()
     served = {plain(r.method, r.resource.canonical) for r in routes if r.resource and r.method != "HEAD"}
     told = table(page("formats"), "GET /")
-    assert told[: len(ROUTES)] == list(ROUTES)
+    assert told[: len(served_routes(FORMATS))] == served_routes(FORMATS)
     assert {plain(*route.split()) for route in told} == served
 
 
@@ -231,8 +250,9 @@ def test_every_field_of_the_log_is_in_the_table():
 
 def test_every_repair_is_in_the_table():
     code = "".join(read(file) for file in (ROOT / "droid2api").rglob("*.py"))
-    mended = re.findall(r'repaired\["([^"]+)"\]', code) + re.findall(r'mended\.append\("(\w+)"\)', code)
-    assert set(table(page("formats"), "empty text")) == {*mended, "top_p", "top_k", "thinking"}
+    found = re.findall(r'(?:[^.]repaired\[|encoded\.repair\()f?"([^"{]+)', code)
+    repaired = [f"{path}X" if path.endswith(".") else path for path in found if "$" not in path]
+    assert set(table(page("formats"), "messages.empty_text")) == {*repaired, "tools.strict", "response_format.strict"}
 
 
 # -- clients --------------------------------------------------------------------------------------------------------
@@ -291,26 +311,24 @@ def test_every_command_line_is_understood():
         _parser().parse_args([word for word in words if word not in ("droid2api", "./start.sh")])
 
 
+def test_what_gunicorn_is_told_to_start_is_there():
+    (words,) = words_of("gunicorn")
+    module, _, name = words[1].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_tests_that_are_named_are_there():
+    named = {name for page in ENGLISH for name in re.findall(r"`(?:\w+/)*(\w+\.py)`", read(page))}
+    assert len(named) > 8
+    assert named <= {file.name for file in (ROOT / "tests").rglob("*.py")}
+
+
 @pytest.mark.parametrize("code", everywhere("python"), ids=["chat", "responses", "anthropic"])
 async def test_every_python_example_runs(tmp_path, code):
     async with demo_gateway(tmp_path, models=SHIPPED["models"]) as gateway:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            code.replace(BASE, gateway.url),
-            cwd=tmp_path,
-            env={"HOME": str(tmp_path)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            output, _ = await asyncio.wait_for(process.communicate(), 60)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    assert process.returncode == 0, output.decode()
-    assert output.decode().split() == ["Hello"]
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            await asyncio.to_thread(exec, code.replace(BASE, gateway.url), {})
+    assert output.getvalue().split() == ["Hello"]
 
 
 def test_every_config_example_loads_without_a_warning(tmp_path):

@@ -1,6 +1,8 @@
-"""The laws of the package's map (droid2api/__init__.py), read from the imports."""
+"""The laws of the house, read from its map (droid2api/__init__.py) and from the imports."""
 
 import ast
+import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -8,22 +10,11 @@ import pytest
 import droid2api
 
 PACKAGE = Path(droid2api.__file__).parent
-FORMATS = ("chat", "responses", "anthropic")
-FLOORS = [
-    {"errors"},
-    {
-        *{"events", "turn", "conversation", "history", "tools", "reasoning", "capabilities", "estimate"},
-        *{"fields", "sse", "stops"},
-    },
-    {f"formats.{name}" for name in FORMATS} | {"formats.openai_shared"},
-    {"formats"},
-    {"config"},
-    {"auth", "token_store", "redis_store", "upstream", "exchange", "logs"},
-    {"lanes", "relay", "guard", "reload"},
-    {"app"},
-    {"__main__", "demo"},
-]
-"""The map's floors. Modules of one floor may use each other, but for formats, and in one direction only."""
+MAP = re.findall(r"^    (\w+(?:/\w*)*)(?:\s|$)", droid2api.__doc__, re.MULTILINE)
+FLOORS = {name.rstrip("/").replace("/", "."): floor for floor, name in enumerate(MAP)}
+ROOMS = [name.rstrip("/").rpartition("/")[2] for name in MAP if re.fullmatch(r"formats/\w+/", name)]
+COMPOSITION = "application"
+SOCKETLESS = ("errors", "wire", "hub", "formats", "config")
 
 
 def modules():
@@ -31,66 +22,90 @@ def modules():
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
         if name != "__init__":
-            yield name, ast.parse(path.read_text())
-
-
-def imports(tree):
-    """Every module that is imported, anywhere in the file; droid2api's own without its name."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.removeprefix("droid2api.") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative import"
-            if node.module in ("droid2api", "droid2api.formats"):
-                place = node.module.removeprefix("droid2api").removeprefix(".")
-                yield from (f"{place}.{alias.name}".removeprefix(".") for alias in node.names)
-            else:
-                yield node.module.removeprefix("droid2api.")
-
-
-def floor_of(name):
-    """None for what is not of this package. The packages of the formats stand for their modules."""
-    for floor, names in enumerate(FLOORS):
-        if any(name == known or (known != "formats" and name.startswith(f"{known}.")) for known in names):
-            return floor
-    return 3 if name.startswith("formats.") else None
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
 
 
 MODULES = dict(modules())
+FOLDERS = {name for name in MODULES if any(other.startswith(f"{name}.") for other in MODULES)}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("observe")])
-def test_every_module_is_on_the_map(name):
-    assert floor_of(name) is not None, "give it a floor, here and on the map"
-    assert name.startswith("formats.") or name in droid2api.__doc__, "the map does not name it"
+def imports(name):
+    """The package's own modules that this one imports, anywhere in the file."""
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.removeprefix("droid2api.") for alias in node.names if "droid2api" in alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            if (node.module or "").partition(".")[0] != "droid2api":
+                continue
+            place = node.module.removeprefix("droid2api").removeprefix(".")
+            for alias in node.names:
+                inner = f"{place}.{alias.name}".removeprefix(".")
+                yield inner if inner in MODULES else place
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if floor_of(name) is not None])
+def floor_of(name):
+    """Of the module, else of the room or folder that it is in; None for what is on no floor."""
+    while name and name not in FLOORS:
+        name = name.rpartition(".")[0]
+    return FLOORS.get(name)
+
+
+def is_face(name):
+    """The package file of a folder that the map lists file by file: it must be empty."""
+    return name in FOLDERS and name not in FLOORS
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_file_is_on_the_map(name):
+    if is_face(name):
+        assert not MODULES[name].body, "a folder's file that is not on the map must be empty"
+    elif name.rpartition(".")[0] in FLOORS and "." in name:
+        pass  # in a room, or in observe
+    else:
+        assert name in FLOORS, "the map does not name it"
+
+
+def test_the_map_names_nothing_else():
+    assert [name for name in FLOORS if name not in MODULES] == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not is_face(name)])
 def test_imports_come_from_lower_floors(name):
     floor = floor_of(name)
-    for imported in imports(MODULES[name]):
-        below = floor_of(imported)
-        if below is None:
-            continue
-        if floor == below == 2:
-            assert imported.split(".")[1] in (name.split(".")[1], "openai_shared")
-        else:
-            assert below <= floor, f"{name} imports {imported}"
+    for imported in set(imports(name)) - {""}:
+        assert floor_of(imported) is not None, f"{imported} is on no floor"
+        assert floor_of(imported) <= floor, f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != COMPOSITION])
+def test_only_the_composition_root_knows_server_and_observe(name):
+    known = {imported.split(".")[0] for imported in imports(name)} - {name.split(".")[0]}
+    assert "observe" not in known
+    assert "server" not in known or name.startswith("observe.") or name == "observe"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("formats.")])
+def test_rooms_do_not_know_each_other(name):
+    own = name.split(".")[1]
+    others = {imported.split(".")[1] for imported in imports(name) if imported.startswith("formats.")}
+    assert not others & (set(ROOMS) - {own})
 
 
 def test_no_floor_has_a_circle():
-    graph = {name: [other for other in imports(MODULES[name]) if other in MODULES] for name in MODULES}
+    def needed(name):
+        """Without the packages that it is in: Python runs their files first anyway."""
+        return {other for other in imports(name) if other in MODULES and not f"{name}.".startswith(f"{other}.")}
 
-    def walk(name, path):
-        assert name not in path, f"a circle: {[*path, name]}"
-        for other in graph.get(name, ()):
-            walk(other, [*path, name])
-
-    for name in graph:
-        walk(name, [])
+    TopologicalSorter({name: needed(name) for name in MODULES}).prepare()  # raises CycleError, which names them
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if floor_of(name) in range(5)])
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] in SOCKETLESS])
 def test_the_lower_floors_have_no_sockets(name):
-    foreign = {imported.split(".")[0] for imported in imports(MODULES[name])}
+    foreign = {
+        (alias.name if isinstance(node, ast.Import) else node.module or "").split(".")[0]
+        for node in ast.walk(MODULES[name])
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
     assert not foreign & {"asyncio", "aiohttp", "socket", "ssl", "threading"}

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from droid2api.config import Settings, load
 from droid2api.errors import ConfigError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.wire import sse
 from tests.formats.recordings import OWN, REQUESTS
 from tests.formats.strategies import json_values, mutated, texts
 from tests.gateway.faults import PATIENCE, Line, check_envelope, outcome, playing
-from tests.harness import BY_TYPE, MODELS, PATHS, gateway_for, settings_for
+from tests.harness import BY_TYPE, MODELS, PATHS, body_of, gateway_for, settings_for
 
 fuzzed = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -143,8 +143,8 @@ def parsed(told):
     return status, kind, body
 
 
-FORMAT_PATHS = {format.name: format.path for format in FORMATS.values()}
-CLIENTS = {format.name: format.type for format in FORMATS.values()}
+FORMAT_PATHS = {format.NAME: PATHS[format.TYPE] for format in BY_NAME.values()}
+CLIENTS = {format.NAME: format.TYPE for format in BY_NAME.values()}
 OWN_REQUESTS = [recording for recording in REQUESTS if recording.path.is_relative_to(OWN)]
 
 
@@ -158,7 +158,7 @@ def bodies(draw, format):
     return orjson.dumps(body)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", BY_NAME)
 @fuzzed
 @given(data=st.data())
 def test_bodies(asked, format, data):
@@ -198,8 +198,7 @@ headers = st.lists(st.tuples(names, st.sampled_from(VALUES) | st.binary(max_size
 @example(headers=[(b"x-api-key", b"\xe4\xbd\xa0")])
 @example(headers=[(b"Expect", b"100-continue")])
 def test_headers(asked, type, headers):
-    said = {"input": "hi"} if type == "openai" else {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
-    told = asked(PATHS[type], orjson.dumps(said | {"model": BY_TYPE[type]}), headers)
+    told = asked(PATHS[type], orjson.dumps(body_of(type)), headers)
     status, kind, content = parsed(told.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n"))
     assert status == 200 or 400 <= status < 500, told
     anthropic = any(name.lower() == b"anthropic-version" for name, _ in headers)  # such a client is told in its format

@@ -17,6 +17,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.harness import until
+from tests.services import free_port
+
 ROOT = Path(__file__).parent.parent
 SECRET = "sk-very-secret"
 COMMAND = (sys.executable, "-m", "droid2api")
@@ -43,7 +46,7 @@ class Running:
 
 @asynccontextmanager
 async def started(folder: Path, environment: dict[str, str], *arguments: str, command=COMMAND):
-    """A started gateway, once it has printed its banner; `errors` is what it wrote to stderr, complete at the end."""
+    """A started gateway, once it has printed its banner; `errors` is what it writes to stderr, complete at the end."""
     process = await asyncio.create_subprocess_exec(
         *command,
         *arguments,
@@ -53,19 +56,26 @@ async def started(folder: Path, environment: dict[str, str], *arguments: str, co
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    errors = asyncio.create_task(process.stderr.read())
     running = Running("", [], process)
+
+    async def read_errors():
+        async for line in process.stderr:
+            running.errors.append(line.decode().rstrip("\n"))
+
+    reading = asyncio.create_task(read_errors())
     try:
         async with asyncio.timeout(30):
             running.banner = (await process.stdout.read(1 << 16)).decode().splitlines()  # one write, so one read
-        assert running.banner, (await errors).decode()
+        if not running.banner:
+            await reading
+        assert running.banner, running.errors
         running.url = running.banner[0].rpartition(" ")[2]
         yield running
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
-        running.errors += (await errors).decode().splitlines()
+        await reading
         while await process.stdout.read(1 << 16):  # to its end, so that the pipe is closed
             pass
 
@@ -153,7 +163,6 @@ async def test_an_open_gateway_is_warned_of(tmp_path, environment, more, warned)
     ("keys", "shown"),
     [
         ({}, "each client's own (no credential is configured)"),
-        ({"FACTORY_API_KEY": SECRET}, "FACTORY_API_KEY"),
         ({"DROID_REFRESH_KEY": SECRET}, "DROID_REFRESH_KEY"),
     ],
 )
@@ -212,7 +221,8 @@ async def test_a_second_signal_does_not_wait_for_running_answers(tmp_path, envir
         async with client.post(f"{running.url}/v1/chat/completions", json=body) as response:
             await response.content.readany()
             running.process.send_signal(signal.SIGINT)
-            await asyncio.sleep(0.3)
+            port = int(running.url.rpartition(":")[2])
+            await until(lambda: not listens(port))
             assert running.process.returncode is None
             assert await running.end(signal.SIGINT) == 0
 
@@ -247,13 +257,7 @@ def test_host_that_is_not_here(tmp_path, environment):
     ("content", "said"),
     [
         ('{"port": 3000,\n "models": [}', "line 2, column 13"),
-        ('{"port": "3000"}', "port: must be an integer, not a string."),
         ('{"models": [{"id": "a", "type": "openai", "reasoning": "hi"}]}', "models[0].reasoning: must be one of auto"),
-        ('{"models": [{"id": "a", "type": "gpt"}]}', "models[0].type: must be one of"),
-        ('{"models": [{"type": "openai"}]}', "models[0].id: is required"),
-        ('{"endpoint": [{"name": "openai", "base_url": "nowhere"}]}', "endpoint[0].base_url: must be an http"),
-        ("[]", "must be a JSON object"),
-        ("", "line 1"),
     ],
 )
 def test_wrong_config_is_refused_by_line_or_field(tmp_path, environment, content, said):
@@ -267,12 +271,6 @@ def test_config_that_is_not_there(tmp_path, environment):
     assert refused(run(tmp_path, environment, "--config", "none.json")).startswith("droid2api: none.json: cannot be")
     variable = environment | {"DROID2API_CONFIG": "gone.json"}
     assert refused(run(tmp_path, variable)).startswith("droid2api: gone.json: cannot be read")
-    assert refused(run(tmp_path, environment, "--config", ".")).startswith("droid2api: .: cannot be read")
-
-
-def test_wrong_port_outside_the_config(tmp_path, environment):
-    assert "--port: must be from 0 to 65535" in refused(run(tmp_path, environment, "--port", "70000"))
-    assert "PORT: must be a port number" in refused(run(tmp_path, environment | {"PORT": "http"}))
 
 
 def test_dotenv_that_cannot_be_read(tmp_path, environment):
@@ -297,13 +295,12 @@ def test_version_and_help(tmp_path, environment):
     assert "--demo" in run(tmp_path, environment, "--help").stdout
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 # -- environment ----------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 async def test_variables_win_over_config_and_arguments_over_variables(tmp_path, environment):
@@ -485,7 +482,7 @@ def test_image_is_given_all_that_it_copies():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_dockerfile_steps_by_hand(tmp_path, environment):
-    """No Docker engine is needed: the same files, pip command, ENV, CMD and HEALTHCHECK, in a venv."""
+    """No Docker engine is needed: the same files, pip commands, ENV, CMD and HEALTHCHECK, in a venv."""
     image, venv = tmp_path / "app", tmp_path / "venv"
     for line in instructions("COPY"):
         *sources, target = line.split()
@@ -514,3 +511,10 @@ async def test_dockerfile_steps_by_hand(tmp_path, environment):
         assert (await asyncio.to_thread(run, image, path | given, command=healthcheck)).returncode == 0
         assert await running.end() == 0
     assert (await asyncio.to_thread(run, image, path | given, command=healthcheck)).returncode == 1
+
+    with_extras = instructions("RUN")[1]
+    await install(image, path, "sh", "-c", with_extras)  # without the argument it installs nothing
+    imports = [str(venv / "bin" / "python"), "-c", "import gunicorn, redis"]
+    assert "ModuleNotFoundError" in (await asyncio.to_thread(run, image, path, command=imports)).stderr
+    await install(image, path | {"EXTRAS": "replicas"}, "sh", "-c", with_extras)
+    assert (await asyncio.to_thread(run, image, path, command=imports)).returncode == 0

@@ -49,10 +49,3 @@ class Credential(Protocol):
 def key_headers(key: str, header: str = AUTHORIZATION) -> dict[str, str]:
     """A key where an upstream expects it: Authorization takes a Bearer token, other headers take the key alone."""
     return {header: f"Bearer {key}" if header == AUTHORIZATION else key}
-
-
-def client_credentials(headers: Mapping[str, str]) -> list[str]:
-    """The keys that a client sends: of Authorization (bearer) and of x-api-key."""
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
-    sent = [token if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")]
-    return [key.strip() for key in sent if key.strip()]

@@ -1,111 +1,139 @@
-"""The formats by name: what each is called where, and what it can do."""
+"""The formats that clients and upstreams speak, and what each must give.
+
+A format is one room: a package below this one that implements `Format`. Whatever is peculiar to it is said there, once:
+nothing outside knows a format by its name or its words. A new format is a new room and a word in FORMATS.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import Protocol, TypeAlias
 
-from droid2api.errors import GatewayError
+from droid2api.errors import GatewayError, UpstreamError
 from droid2api.formats import anthropic, chat, responses
-from droid2api.formats.decoder import TurnDecoder
+from droid2api.formats.decoder import Ending, TurnDecoder
+from droid2api.formats.routes import Action, ClientCall, Route
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import Event, Usage
 from droid2api.hub.request import Request, Target
 from droid2api.wire.fields import Json
+from droid2api.wire.sse import ServerSentEvent
 
 Clock: TypeAlias = Callable[[], float]
+"""Seconds since the epoch."""
 NewId: TypeAlias = Callable[[], str]
 
 
-class StreamEncoder(Protocol):
-    def encode(self, events: list[Event]) -> bytes: ...
+class TurnEncoder(Protocol):
+    def encode(self, events: list[Event], /) -> bytes:
+        """The bytes of the next events of one turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One API format: `type` is its name in config.json, `path` where clients speak it to this gateway.
+class Format(Protocol):
+    """One API format, as client format and as upstream type. Errors of a client's body are RequestErrors."""
 
-    `end` finds in a stream's last event that the stream is whole: its regular end, or an error of its own; `keepalive`
-    may stand between any two events.
-    """
+    NAME: str
+    """What logs, metrics and errors call it."""
+    TYPE: str
+    """What config.json calls it (`models[].type`, and the endpoint's name)."""
+    SHIPPED_URL: str
+    """Factory's endpoint for it, "" where there is none."""
 
-    name: str
-    type: str
-    path: str
-    end: re.Pattern[bytes]
-    keepalive: bytes
-    decode_request: Callable[[Json], Request]
-    encode_request: Callable[[Request, Target], Json]
-    adapt: Callable[[Json, MutableMapping[str, str], Target, str], None]
-    decode_response: Callable[[Json, Target], list[Event]]
-    decode_usage: Callable[[Json], Usage]
-    encode_response: Callable[[list[Event], Request, Clock, NewId], Json]
-    stream_decoder: Callable[[Target], TurnDecoder]
-    stream_encoder: Callable[[Request, Clock, NewId], StreamEncoder]
-    encode_error: Callable[[GatewayError], Json]
-    encode_stream_error: Callable[[GatewayError, bytes], bytes]
+    # -- a client's call
+
+    PREFIXES: tuple[str, ...]
+    """What may stand before the paths of ROUTES; the documented one first."""
+    ROUTES: tuple[Route, ...]
+    KEY_HEADERS: tuple[str, ...]
+    """Headers that clients send their key in, beside Authorization: Bearer."""
+
+    def speaks(self, path: str, headers: Mapping[str, str], /) -> bool:
+        """Whether a client at this path, or with these headers, surely understands this format's errors."""
+
+    def recognize(self, body: Json, /) -> str:
+        """Why a body whose path is not known is of this format, "" if nothing says so."""
+
+    def read_model(self, call: ClientCall, /) -> str:
+        """The id of the model that is asked for. Raises RequestError."""
+
+    def wants_stream(self, call: ClientCall, /) -> bool | None:
+        """None where the client does not say. Raises RequestError."""
+
+    def decode_request(self, body: Json, /) -> Request:
+        """What a body means. Raises RequestError that names the wrong field."""
+
+    # -- a client's answer
+
+    KEEPALIVE: bytes
+    """What may stand between any two events of a stream."""
+
+    def StreamEncoder(self, request: Request, clock: Clock, new_id: NewId, /) -> TurnEncoder:
+        """Writes one answer as a stream."""
+
+    def encode_response(self, events: list[Event], request: Request, clock: Clock, new_id: NewId, /) -> Json:
+        """A whole answer. Raises the error of a failed turn."""
+
+    def encode_error(self, error: GatewayError, /) -> Json:
+        """The body of an answer with an error's status."""
+
+    def encode_stream_error(self, error: GatewayError, last: bytes, /) -> bytes:
+        """The error in a stream whose last event was `last`."""
+
+    # -- an upstream's request
+
+    KEY_HEADER: str
+    """Where an endpoint's own key goes: "authorization" (as Bearer), or a header that is the key."""
+
+    def upstream_url(self, base_url: str, target: Target, action: Action, stream: bool, /) -> str:
+        """Where the configured `base_url` takes such a request."""
+
+    def upstream_headers(self, client: Mapping[str, str], /) -> dict[str, str]:
+        """What this format's upstreams are told besides the credential; `client` are the client's own headers."""
+
+    def encode_request(self, request: Request, target: Target, /) -> Encoded:
+        """The body for an upstream. Raises RequestError for content that it cannot express."""
+
+    def apply_model_settings(
+        self, body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str, /
+    ) -> None:
+        """Put model, system prompt and reasoning level into a body of this format, in place."""
+
+    # -- an upstream's answer
+
+    ANSWER_HEADERS: tuple[str, ...]
+    """Beginnings of the names of headers that clients act on."""
+
+    def StreamDecoder(self, target: Target, used_ids: Collection[str] = (), /) -> TurnDecoder:
+        """Reads one answer; no call of it gets one of `used_ids`."""
+
+    def decode_response(self, body: Json, target: Target, used_ids: Collection[str] = (), /) -> list[Event]:
+        """A whole answer as events."""
+
+    def decode_usage(self, usage: Json, /) -> Usage:
+        """The counts that an upstream tells."""
+
+    def read_error(self, value: object, status: int, /) -> UpstreamError:
+        """An error answer: its parsed JSON, else its text."""
+
+    def ending(self, event: ServerSentEvent, /) -> Ending:
+        """What one event of a relayed stream, or a whole answer, says of its end."""
 
 
-_DONE = rb"(^|[\r\n])data:\s*\[DONE\]"
+# -- the formats ----------------------------------------------------------------------------------------------------
 
-CHAT = Format(
-    name="chat",
-    type="common",
-    path="/v1/chat/completions",
-    # not every upstream of this format sends [DONE]; then a finish reason is the end, or usage without an answer
-    end=re.compile(
-        _DONE + rb'|"finish_reason":\s*"|"error":\s*["{]'
-        rb'|"choices":\s*\[\].*"usage":\s*\{|"usage":\s*\{.*"choices":\s*\[\]'
-    ),
-    keepalive=b": keepalive\n\n",
-    decode_request=chat.decode_request,
-    encode_request=chat.encode_request,
-    adapt=chat.adapt,
-    decode_response=chat.decode_response,
-    decode_usage=chat.decode_usage,
-    encode_response=chat.encode_response,
-    stream_decoder=chat.StreamDecoder,
-    stream_encoder=chat.StreamEncoder,
-    encode_error=chat.encode_error,
-    encode_stream_error=chat.encode_stream_error,
-)
+FORMATS: tuple[Format, ...] = (chat, responses, anthropic)
+"""The first one is spoken to those who do not show what they speak."""
+BY_NAME: dict[str, Format] = {format.NAME: format for format in FORMATS}
 
-RESPONSES = Format(
-    name="responses",
-    type="openai",
-    path="/v1/responses",
-    end=re.compile(_DONE + rb'|"type":\s*"(response\.(completed|incomplete|failed|cancelled)|error)"'),
-    keepalive=b": keepalive\n\n",
-    decode_request=responses.decode_request,
-    encode_request=responses.encode_request,
-    adapt=responses.adapt,
-    decode_response=responses.decode_response,
-    decode_usage=responses.decode_usage,
-    encode_response=responses.encode_response,
-    stream_decoder=responses.StreamDecoder,
-    stream_encoder=responses.StreamEncoder,
-    encode_error=responses.encode_error,
-    encode_stream_error=responses.encode_stream_error,
-)
 
-ANTHROPIC = Format(
-    name="anthropic",
-    type="anthropic",
-    path="/v1/messages",
-    end=re.compile(_DONE + rb'|"type":\s*"(message_stop|error)"'),
-    keepalive=b'event: ping\ndata: {"type":"ping"}\n\n',
-    decode_request=anthropic.decode_request,
-    encode_request=anthropic.encode_request,
-    adapt=anthropic.adapt,
-    decode_response=anthropic.decode_response,
-    decode_usage=anthropic.decode_usage,
-    encode_response=anthropic.encode_response,
-    stream_decoder=anthropic.StreamDecoder,
-    stream_encoder=anthropic.StreamEncoder,
-    encode_error=anthropic.encode_error,
-    encode_stream_error=anthropic.encode_stream_error,
-)
+def spoken(formats: Sequence[Format], path: str, headers: Mapping[str, str]) -> Format:
+    """The format that the sender of a request surely understands an error in."""
+    return next((format for format in formats if format.speaks(path, headers)), formats[0])
 
-FORMATS = {format.name: format for format in (CHAT, RESPONSES, ANTHROPIC)}
-BY_TYPE = {format.type: format for format in FORMATS.values()}
+
+def client_keys(formats: Sequence[Format], headers: Mapping[str, str]) -> list[str]:
+    """The keys that a client sends, wherever its format has them."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    names = dict.fromkeys(name for format in formats for name in format.KEY_HEADERS)
+    sent = [token if scheme.lower() == "bearer" else "", *(headers.get(name, "") for name in names)]
+    return [key.strip() for key in sent if key.strip()]

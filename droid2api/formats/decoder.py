@@ -1,63 +1,219 @@
-"""What the stream decoders of all formats share."""
+"""What the stream decoders of all formats share: whose fault an error is, limits, ids, and how an answer ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+import uuid
+from collections.abc import Collection, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from droid2api.errors import StreamError
-from droid2api.hub.events import Citation, Event
+from droid2api.errors import StreamError, UpstreamError, WireError
+from droid2api.formats.upstream_error import find_words, read_error, tells_error
+from droid2api.hub.events import BlockStart, Citation, Event, FinishReason, State, Usage
+from droid2api.hub.request import Target
 from droid2api.hub.turn import Turn
-from droid2api.wire.fields import Json, string
+from droid2api.wire import surrogates
+from droid2api.wire.fields import Json, word
 from droid2api.wire.sse import ServerSentEvent
 
-T = TypeVar("T")
+ANSWER_LIMIT = 64 * 1024 * 1024
+"""Bytes of events that one answer may have, as a whole JSON answer may."""
+MOST_BLOCKS = 10_000
+"""Blocks that one answer may have: none that is meant well comes near."""
+DONE = b"[DONE]"
+
+_REASONS: dict[FinishReason, str] = {
+    "stop": "stop eos eos_token end_turn end stop_sequence complete completed done",
+    "length": "length max_tokens max_output_tokens max_completion_tokens max_length model_length incomplete "
+    "model_context_window_exceeded pause_turn compaction max_tool_calls max_messages steered",
+    "tool_calls": "tool_calls tool_call tool_use function_call",
+    "content_filter": "content_filter content_filtered sensitive safety refusal recitation guardrail_intervened "
+    "blocklist prohibited_content spii",
+}
+_REASON_OF = {word: reason for reason, words in _REASONS.items() for word in words.split()}
+
+
+def finish_reason(word: str) -> FinishReason | None:
+    """What an upstream's word for the end of its answer means, in whichever format it is at home; None for a word that
+    is not known, or that tells of a failure. A turn that was only paused is cut."""
+    return _REASON_OF.get(word.lower())
+
+
+@dataclass(slots=True, frozen=True)
+class Ending:
+    """What one event of a stream, or a whole answer, says of the end, for whoever passes it on unread.
+
+    `done` is set by the regular end or by an error of the upstream's own, `usage` holds the counts as they were told
+    (those of later events replace earlier ones), `error` is the upstream's own error.
+    """
+
+    done: bool = False
+    usage: Json | None = None
+    error: UpstreamError | None = None
+
+
+NO_ENDING = Ending()
+
+
+def ending_value(event: ServerSentEvent) -> Json | Ending:
+    """The JSON object of an event; where it has none, what it says of the end: [DONE] is one, junk says nothing."""
+    try:
+        value = orjson.loads(event.data)
+    except orjson.JSONDecodeError:
+        if event.data.strip() == DONE:
+            return Ending(done=True)
+        value = surrogates.mend(surrogates.parse(event.data))
+    return value if type(value) is dict else NO_ENDING
+
+
+def answer_error(body: Json, content: str) -> UpstreamError | None:
+    """Why a whole answer is none: it is an error, or has no field `content`."""
+    if type(body) is not dict:
+        return StreamError("The upstream's answer is not a JSON object.")
+    if tells_error(body) or (content not in body and find_words(body)):
+        return read_error(body)
+    return None if content in body else StreamError("The upstream's answer has no message.")
 
 
 class TurnDecoder:
-    """What the three stream decoders share: errors of the wire become one Failed, and input that stops early too.
+    """Reads an upstream's answer into a Turn and hands out its events.
 
-    A subclass gives `read_value`, which reads one JSON value of the wire into `turn`.
+    What cannot be read (WireError) becomes one Failed, and so does input that stops before its end. Any other exception
+    is a mistake in this program and passes through. `usage` is what the upstream has told of its tokens so far.
+
+    A subclass gives `read_value`, which reads one JSON object of the wire. `used_ids` are the ids of the tool calls
+    that the conversation holds: no call of this answer gets one of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         self.turn = Turn()
+        self.usage: Usage | None = None
+        self._target = target
+        self._used_ids = set(used_ids)
+        self._answer_id = ""
+        self._next_id = 0
+        self._room = ANSWER_LIMIT
+        self._waiting: Json | None = None
+        """An event with a half of a character, whose other half may be in the next one."""
 
     def feed(self, events: Iterable[ServerSentEvent]) -> list[Event]:
-        return self._read_all(self.read, events)
+        turn = self.turn
+        try:
+            for event in events:
+                if turn.done:
+                    break
+                self._room -= len(event.data)
+                if self._room < 0:
+                    raise WireError(f"more than {ANSWER_LIMIT} bytes in one answer")
+                try:
+                    value = orjson.loads(event.data)
+                except orjson.JSONDecodeError:
+                    self._read_unusual(event.data)
+                    continue
+                if type(value) is not dict:
+                    raise WireError("an event that is no JSON object")
+                if self._waiting is not None:
+                    self._read_waiting()
+                    if turn.done:
+                        break
+                self.read_value(value)
+        except WireError as error:
+            self._fail(error)
+        return turn.drain()
 
     def feed_values(self, values: Iterable[Json]) -> list[Event]:
-        return self._read_all(self.read_value, values)
+        turn = self.turn
+        try:
+            for value in values:
+                if turn.done:
+                    break
+                self.read_value(value)
+        except WireError as error:
+            self._fail(error)
+        return turn.drain()
 
     def close(self) -> list[Event]:
         """The input has ended. Without an end of the turn that is a failure, never a success."""
-        self.turn.fail(StreamError("The upstream closed the stream before its end."))
-        return self.turn.take()
+        try:
+            self._read_waiting()
+            if not self.turn.done:
+                self.read_end()
+        except WireError as error:
+            self._fail(error)
+        return self.fail(StreamError("The upstream closed the stream before its end."))
 
-    def read(self, event: ServerSentEvent) -> None:
-        self.read_value(orjson.loads(event.data))
+    def fail(self, error: UpstreamError) -> list[Event]:
+        """The input broke. Nothing happens when the turn has ended already."""
+        self.turn.fail(error)
+        return self.turn.drain()
 
     def read_value(self, value: Json) -> None:
+        """Raises WireError for what cannot be read, as the methods below do."""
         raise NotImplementedError
 
-    def _read_all(self, read: Callable[[T], None], items: Iterable[T]) -> list[Event]:
-        turn = self.turn
-        try:
-            for item in items:
-                if turn.done:
-                    break
-                read(item)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            turn.fail(StreamError(f"The upstream sent an event that cannot be read ({type(error).__name__})."))
-        return turn.take()
+    def read_done(self) -> None:
+        """[DONE]: an end in the Chat format only."""
+
+    def read_end(self) -> None:
+        """The input has ended before the turn: the last chance to end or to fail it."""
+
+    def start(self, value: Json) -> None:
+        """Begin the turn, with what the upstream calls its answer and its model."""
+        if not self.turn.started:
+            self._answer_id = word(value, "id")
+            self.turn.start(self._answer_id, word(value, "model"))
+
+    def open(self, key: Hashable, start: BlockStart) -> None:
+        """Begin a block in the turn."""
+        if self.turn.blocks == MOST_BLOCKS:
+            raise WireError(f"more than {MOST_BLOCKS} blocks in one answer")
+        self.turn.open(key, start)
+
+    def state(self, format: str, data: dict[str, Any]) -> State:
+        """State of this upstream's."""
+        return State(format, self._target.family, data, self._target.service)
+
+    def unused_id(self, id: str) -> str:
+        """A tool call's id; one of our own where the upstream gave none, or one that another call has."""
+        if id and id not in self._used_ids:
+            self._next_id += 1
+        else:
+            self._answer_id = self._answer_id or uuid.uuid4().hex
+            while not id or id in self._used_ids:
+                id = f"call_{self._answer_id}_{self._next_id}"
+                self._next_id += 1
+        self._used_ids.add(id)
+        return id
+
+    def _fail(self, error: WireError) -> None:
+        self.turn.fail(StreamError(f"The upstream sent {error}."))
+
+    def _read_unusual(self, data: bytes) -> None:
+        """An event that is no strict JSON: with a half of a character in it, empty, or [DONE]."""
+        value = surrogates.parse(data)
+        if type(value) is dict and self._waiting is not None:
+            surrogates.join(self._waiting, value)
+        self._read_waiting()
+        mark = data.strip()
+        if type(value) is dict:
+            self._waiting = value
+        elif mark == DONE and not self.turn.done:
+            self.read_done()
+        elif mark and mark != DONE:
+            raise WireError("an event that is not JSON")
+
+    def _read_waiting(self) -> None:
+        value, self._waiting = self._waiting, None
+        if value is not None and not self.turn.done:
+            self.read_value(surrogates.mend(value))
 
 
 def read_citation(value: Json) -> Citation | None:
     """A citation of a page, in the words that all formats have for it; None for one without a URL."""
-    url, start, end = value.get("url"), value.get("start_index"), value.get("end_index")
+    url = value.get("url")
     if type(url) is not str or not url:
         return None
-    offsets = [offset if type(offset) is int else None for offset in (start, end)]
-    return Citation(url, string(value, "title"), *offsets)
+    offsets = [value.get(name) for name in ("start_index", "end_index")]
+    return Citation(url, word(value, "title"), *[offset if type(offset) is int else None for offset in offsets])

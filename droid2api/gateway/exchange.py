@@ -1,6 +1,7 @@
 """One request and its answer, as whoever watches the gateway sees it: the log, metrics, the usage store, the page.
 
-The pumps write down here what they know; observers are told when a request has come in and when its answer has ended.
+The pump writes down here what it knows; observers are notified when a request has come in and when its answer has
+ended.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
+from droid2api.errors import GatewayError
 from droid2api.hub.events import Usage
 from droid2api.wire.fields import Json
 
@@ -71,6 +73,10 @@ class Exchange:
         seconds = self.duration - self.first_byte
         return self.usage.output / seconds if seconds > 0 else None
 
+    def fail(self, error: GatewayError) -> None:
+        """The exchange ends with this error; its message must hold no secret."""
+        self.end, self.error = error.fault, error.message
+
     def to_json(self) -> Json:
         """All that is known, for the log and the page."""
         value = {name: getattr(self, name) for name in self.__slots__}
@@ -78,13 +84,13 @@ class Exchange:
         return value | {"usage": usage, "lane": self.lane, "tokens_per_second": self.tokens_per_second}
 
 
-TELL_AFTER = 0.005
-"""Seconds; what a process that is killed has not told yet."""
+NOTIFY_AFTER = 0.005
+"""Seconds; what a process that is killed has not passed on yet."""
 
 
 class Observer(Protocol):
     """Is called on the event loop, so it must not wait; what it raises is logged and harms nobody. An exchange may
-    have gone on since, or be over when its beginning is told.
+    have gone on since, or be over when it is notified of its beginning.
     """
 
     def began(self, exchange: Exchange) -> None:
@@ -94,24 +100,25 @@ class Observer(Protocol):
         """Its answer has ended, well or not. Each exchange that ends has begun."""
 
 
-class Teller:
-    """Tells observers what has begun and ended: a moment later and several exchanges at once, so that no answer waits
-    for a line of the log. One by one, between answers, an observer costs three times as much.
+class Notifier:
+    """Notifies observers of what has begun and ended: a moment later and of several exchanges at once, so that no
+    answer waits for a line of the log. One by one, between answers, an observer costs three times as much.
     """
 
     def __init__(self, observers: list[Observer]) -> None:
         self._observers = observers
-        self._news: list[tuple[Literal["began", "ended"], Exchange]] = []
+        self._waiting: list[tuple[Literal["began", "ended"], Exchange]] = []
 
-    def tell(self, what: Literal["began", "ended"], exchange: Exchange) -> None:
-        if not self._news:
-            asyncio.get_running_loop().call_later(TELL_AFTER, self.flush)
-        self._news.append((what, exchange))
+    def notify(self, what: Literal["began", "ended"], exchange: Exchange) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(NOTIFY_AFTER, self.flush)
+        self._waiting.append((what, exchange))
 
     def flush(self) -> None:
-        news, self._news = self._news, []
+        """Notify of all that waits, now."""
+        waiting, self._waiting = self._waiting, []
         for observer in self._observers:
-            for what, exchange in news:
+            for what, exchange in waiting:
                 try:
                     getattr(observer, what)(exchange)
                 except Exception:  # whatever it is: those who watch must harm no answer, nor each other

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -19,17 +18,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from droid2api.config import Model, Settings, Timeouts
-from droid2api.credentials.credential import AUTHORIZATION, Credential, client_credentials
+from droid2api.credentials.credential import Credential
 from droid2api.errors import GatewayError, StreamError, UpstreamError
-from droid2api.formats import ANTHROPIC
+from droid2api.formats import client_keys
 from droid2api.gateway.exchange import Exchange
 
-ANTHROPIC_VERSION = "2023-06-01"
-BODY_LIMIT = 64 * 1024 * 1024
 CONNECT_DELAYS = (0.2, 0.6)
 """Seconds before it is tried again to connect, give or take a half."""
 
-_PASSED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 _FINAL = frozenset([400, 401, 402, 403, 404, 405, 413, 415, 422])
 _PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
 
@@ -37,33 +33,6 @@ _PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-requ
 def open_session() -> aiohttp.ClientSession:
     """No limit on connections: streams are many. No cookies are kept."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
-
-
-def request_headers(settings: Settings, model: Model, client: Mapping[str, str]) -> CIMultiDict[str]:
-    """What the upstream is told besides the credential: the client's API headers, our own, then the endpoint's."""
-    headers: CIMultiDict[str] = CIMultiDict()
-    anthropic = model.format is ANTHROPIC
-    for name, value in client.items():
-        lowered = name.lower()
-        if lowered.startswith("x-stainless-") or (anthropic and lowered.startswith("anthropic-")):
-            headers[lowered] = f"{headers[lowered]},{value}" if lowered in headers else value
-    if anthropic:
-        headers.setdefault("anthropic-version", ANTHROPIC_VERSION)
-    headers["user-agent"] = settings.user_agent
-    headers["content-type"] = "application/json"
-    headers["accept-encoding"] = "identity"  # compression would hold events back
-    if not model.endpoint.api_key_env:  # on the gateway's own credential chain: the service is Factory
-        headers["x-factory-client"] = "cli"
-        for name in ("x-session-id", "x-assistant-message-id"):
-            headers[name] = client.get(name) or str(uuid.uuid4())
-        if model.provider:
-            headers["x-api-provider"] = model.provider
-    return headers
-
-
-def key_header(model: Model) -> str:
-    """Where the model's upstream expects a key of its own."""
-    return "x-api-key" if model.format is ANTHROPIC else AUTHORIZATION
 
 
 def authorized(headers: CIMultiDict[str], model: Model, credential: Mapping[str, str]) -> CIMultiDict[str]:
@@ -74,15 +43,15 @@ def authorized(headers: CIMultiDict[str], model: Model, credential: Mapping[str,
     return complete
 
 
-def passed_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """The upstream's headers that clients act on: retry advice, request ids, rate limits.
+def passed_headers(response: aiohttp.ClientResponse, beginnings: tuple[str, ...]) -> dict[str, str]:
+    """The upstream's headers that clients act on: retry advice, request ids, and those that begin so (rate limits).
 
     Where it gives no advice, a final error says that it is one: Claude Code would try a 401 again for minutes.
     """
     passed = {
         name.lower(): value
         for name, value in response.headers.items()
-        if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIXES)
+        if name.lower() in _PASSED or name.lower().startswith(beginnings)
     }
     if response.status in _FINAL:
         passed.setdefault("x-should-retry", "false")
@@ -97,6 +66,7 @@ class Upstream:
     ) -> None:
         self._session = session
         self._credentials = credentials
+        self._formats = settings.formats
         self._gateway_keys = settings.api_keys
         self._configured = [text for model in settings.models.values() for text in model.endpoint.headers.values()]
         self._timeouts = settings.timeouts
@@ -112,12 +82,12 @@ class Upstream:
     def secrets(self, client: Mapping[str, str]) -> list[str]:
         """What an upstream may repeat of what it was sent for a client with these headers."""
         known = [secret for credential in set(self._credentials.values()) for secret in credential.secrets()]
-        known += [*self._configured, *client_credentials(client)]
+        known += [*self._configured, *client_keys(self._formats, client)]
         return [secret for secret in known if len(secret) > 7]  # a shorter one is a dummy, and may be a word
 
     @asynccontextmanager
     async def post(
-        self, model: Model, path: str, headers: CIMultiDict[str], body: bytes, client: Mapping[str, str]
+        self, model: Model, url: str, headers: CIMultiDict[str], body: bytes, client: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to a POST, whatever its status; a 401 is tried once more when the credential could be renewed.
 
@@ -125,19 +95,21 @@ class Upstream:
         """
         credential = self._credentials[model.endpoint.name]
         # the gateway's own keys are not for the upstream
-        client_keys = [key for key in client_credentials(client) if key not in self._gateway_keys]
+        keys = [key for key in client_keys(self._formats, client) if key not in self._gateway_keys]
         for last in (False, True):
-            given = await credential.get(client_keys)
-            response = await self._send(model, path, authorized(headers, model, given), body)
+            given = await credential.get(keys)
+            response = await self._send(url, authorized(headers, model, given), body)
             try:
                 if last or response.status != 401 or not await credential.renew(given):
                     yield response
                     return
+            except UpstreamError as error:
+                self.mask(error, client)
+                raise
             finally:
                 response.close()
 
-    async def _send(self, model: Model, path: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
-        url = model.endpoint.base_url + path
+    async def _send(self, url: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
         try:
             async with asyncio.timeout(self._timeouts.first_byte):
                 for delay in CONNECT_DELAYS:
@@ -253,15 +225,3 @@ async def read_chunks(
         if exchange:
             exchange.longest_gap = gap
     raise StreamError(f"The upstream said nothing for {timeouts.idle:g} seconds.", status=504)
-
-
-async def read_body(response: aiohttp.ClientResponse, timeouts: Timeouts) -> bytes:
-    """A whole answer. Raises UpstreamError when it breaks, or is larger than BODY_LIMIT."""
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in read_chunks(response, timeouts):
-        parts.append(chunk)
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            raise UpstreamError(f"The upstream's answer has more than {BODY_LIMIT} bytes.")
-    return b"".join(parts)

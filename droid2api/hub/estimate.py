@@ -6,17 +6,30 @@ Anthropic). Real tokenizers differ by a fifth or so: good enough for a client to
 
 from __future__ import annotations
 
-import orjson
+from typing import assert_never
 
-from droid2api.hub.request import Document, Foreign, Image, Part, Request, ToolCall, ToolResult
+from droid2api.hub.request import (
+    Document,
+    Foreign,
+    Image,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from droid2api.wire.fields import dump
 
 BYTES_PER_TOKEN = 4
 MEDIA_TOKENS = 1600
 
 
 def estimate_tokens(request: Request) -> int:
+    """Raises RequestError for tools that are nested too deep to be written."""
     parts = [part for message in request.messages for part in message.parts]
-    tools = [orjson.dumps([tool.name, tool.description, tool.parameters]) for tool in request.tools]
+    tools = [dump([tool.name, tool.description, tool.parameters]) for tool in request.tools]
     size = sum(len(tool) for tool in tools) + sum(_bytes(part) for part in parts)
     return size // BYTES_PER_TOKEN + 4 * len(request.messages)
 
@@ -29,5 +42,7 @@ def _bytes(part: Part) -> int:
             return len(part.name) + len(part.arguments.encode())
         case ToolResult():
             return sum(_bytes(item) for item in part.content)
-        case _:
+        case Text() | Refusal() | Reasoning():
             return len(part.text.encode())
+        case _:
+            assert_never(part)

@@ -26,15 +26,34 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filte
 
 @dataclass(slots=True, frozen=True)
 class State:
-    """Opaque provider state of a reasoning block: worthless to all but the `format` and model `family` that made it."""
+    """Opaque provider state of a block: worthless to all but the `format`, model `family` and `service` that made it.
+
+    A format that has no place for it on the block itself sends it in a reasoning block, bound to the block it is of.
+    """
 
     format: str
     family: str
     data: dict[str, Any]
+    service: str = ""
+
+    def for_block(self, start: BlockStart) -> State:
+        """Bound to its block, a text (a refusal is one) or a tool call, since it is going to ride outside of it."""
+        block = {"block": "tool_call", "call_id": start.id} if start.kind == "tool_call" else {"block": "text"}
+        return State(self.format, self.family, self.data | block, self.service)
+
+    def bound(self) -> tuple[str, str] | None:
+        """The kind of block that this state is of ("text" or "tool_call") and its call id; None for reasoning's own."""
+        kind, call_id = self.data.get("block"), self.data.get("call_id")
+        return (str(kind), str(call_id or "")) if kind in ("text", "tool_call") else None
+
+    def unbound(self) -> State:
+        """As it rides on its own block."""
+        data = {name: value for name, value in self.data.items() if name not in ("block", "call_id")}
+        return State(self.format, self.family, data, self.service)
 
     def pack(self) -> str:
         """As one string, for the place that another format has for such state. `unpack` reads it back."""
-        packed = orjson.dumps([self.format, self.family, self.data])
+        packed = orjson.dumps([self.format, self.family, self.data, self.service])
         return PACKED_STATE + base64.urlsafe_b64encode(packed).decode()
 
     @staticmethod
@@ -43,12 +62,13 @@ class State:
         if not text.startswith(PACKED_STATE):
             return None
         try:
-            format, family, data = orjson.loads(base64.urlsafe_b64decode(text.removeprefix(PACKED_STATE)))
-        except ValueError:
+            format, family, data, *rest = orjson.loads(base64.urlsafe_b64decode(text.removeprefix(PACKED_STATE)))
+        except (TypeError, ValueError):
             return None
-        if type(format) is not str or type(family) is not str or type(data) is not dict:
+        service = rest[0] if rest else ""
+        if type(data) is not dict or not all(type(word) is str for word in (format, family, service)):
             return None
-        return State(format, family, data)
+        return State(format, family, data, service)
 
 
 @dataclass(slots=True, frozen=True)
@@ -78,13 +98,17 @@ class Start:
 
 @dataclass(slots=True)
 class BlockStart:
-    """A tool call has `id`, `name` and `namespace`; `custom` marks one whose input is free text, not a JSON object."""
+    """A tool call has `id`, `name` and `namespace`; `custom` marks one whose input is free text, not a JSON object.
+
+    `state` is what the wire tells with the beginning of a block. A block has state here or at its end, not both.
+    """
 
     kind: BlockKind
     id: str = ""
     name: str = ""
     custom: bool = False
     namespace: str = ""
+    state: State | None = None
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from droid2api.errors import RequestError
 from droid2api.hub.events import State
+from droid2api.hub.profiles import PLAIN, Profile
 from droid2api.wire.fields import Json
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant"]
@@ -24,6 +25,7 @@ class Text:
     cache: str | None = None
     """Cache breakpoint after this part: its time to live ("5m", "1h"; "" is the provider's default)."""
     where: str = field(default="", compare=False)
+    state: State | None = None
 
 
 @dataclass(slots=True)
@@ -82,11 +84,6 @@ class Reasoning:
     text: str
     state: State | None = None
 
-    def data_for(self, format: str, target: Target) -> Json | None:
-        """The opaque state, where this upstream's format and model family made it."""
-        state = self.state
-        return state.data if state and (state.format, state.family) == (format, target.family) else None
-
 
 @dataclass(slots=True)
 class ToolCall:
@@ -98,6 +95,7 @@ class ToolCall:
     custom: bool = False
     namespace: str = ""
     where: str = field(default="", compare=False)
+    state: State | None = None
 
 
 @dataclass(slots=True)
@@ -122,8 +120,24 @@ class Message:
 
 
 @dataclass(slots=True)
+class WebSearch:
+    """How a web search that the provider runs may search; None is the provider's default."""
+
+    allowed_domains: list[str] | None = None
+    blocked_domains: list[str] | None = None
+    location: Json | None = None
+    max_uses: int | None = None
+    context_size: str | None = None
+    live: bool | None = None
+
+
+@dataclass(slots=True)
 class Tool:
-    """`kind` "custom" takes free text (`grammar` says which), "web_search" is run by the provider."""
+    """`kind` "custom" takes free text (`grammar` says which), "web_search" is run by the provider as `search` says.
+
+    `native` is the client's own kind of tool, whose calls are no function calls in its format ("shell"); for everybody
+    else it is a function.
+    """
 
     name: str
     description: str = ""
@@ -133,6 +147,8 @@ class Tool:
     grammar: Json | None = None
     namespace: str = ""
     cache: str | None = None
+    search: WebSearch | None = None
+    native: str = ""
 
 
 @dataclass(slots=True)
@@ -155,17 +171,28 @@ class OutputFormat:
 
 @dataclass(slots=True, frozen=True)
 class Target:
-    """What an encoder must know of the model that will answer."""
+    """What an encoder must know of the model that will answer; `service` is its endpoint's host."""
 
     id: str
     reasoning: str = "auto"
-    thinking: str = "budget"
     fast: bool = False
     max_tokens: int | None = None
+    service: str = ""
+    profile: Profile = PLAIN
 
     @property
     def family(self) -> str:
         return family(self.id)
+
+    def state_data(self, state: State | None, format: str) -> Json | None:
+        """A state's data, where this upstream's `format`, model family and service made it; else it must not be sent.
+
+        The service counts where both are known: a client's own state does not say it.
+        """
+        if state is None or (state.format, state.family) != (format, self.family):
+            return None
+        same = not state.service or not self.service or state.service == self.service
+        return state.data if same else None
 
 
 def family(model: str) -> str:
@@ -187,6 +214,8 @@ class Request:
     stop: list[str] = field(default_factory=list)
     effort: str | None = None
     """Reasoning effort: none, minimal, low, medium, high, xhigh, max; None leaves it to the model."""
+    show_reasoning: bool = False
+    """Whether the client asks for the text of the reasoning, as far as the model gives it."""
     output: OutputFormat | None = None
     user: str | None = None
     options: Json = field(default_factory=dict)
@@ -194,21 +223,31 @@ class Request:
     body: Json = field(default_factory=dict)
     """The client's own JSON: a Responses answer repeats its settings."""
     dropped: list[str] = field(default_factory=list)
-    """Names of what the target cannot express; `repaired` counts what was mended for it."""
+    """Paths of what this gateway cannot carry ("seed", "tools.file_search"), as reading the body has shown."""
     repaired: Counter[str] = field(default_factory=Counter)
-    wire_tools: dict[str, Tool] = field(default_factory=dict)
-    """Upstream's tool name -> the tool as the client named it."""
+    """Paths of what was put in order ("messages.merged"), and how often."""
+    _known: set[str] = field(init=False, repr=False, compare=False)
 
-    local_stop: list[str] = field(default_factory=list)
-    """Stop sequences that the upstream cannot take, so that the gateway applies them."""
+    def __post_init__(self) -> None:
+        self._known = set(self.dropped)
 
-    def drop(self, name: str) -> None:
-        if name not in self.dropped:
-            self.dropped.append(name)
+    def drop(self, path: str) -> None:
+        """Note that what the client's body has at `path` is not carried, whoever the target is."""
+        if path not in self._known:
+            self._known.add(path)
+            self.dropped.append(path)
+
+    def drop_rest(self, path: str, value: Json, known: frozenset[str]) -> None:
+        """Note the fields of an object that nothing reads: all but the known ones, and those that say nothing."""
+        for name, found in value.items():
+            if name not in known and found not in (None, "", [], {}):
+                self.drop(f"{path}.{name}")
 
 
 def unsupported(part: Part, target: str) -> RequestError:
     """The error for content that the target format cannot express."""
     kind = part.kind if isinstance(part, Foreign) else type(part).__name__.lower()
+    if isinstance(part, Media) and part.media_type:
+        kind = part.media_type
     where = getattr(part, "where", "") or "messages"
     return RequestError(f"{where}: {kind} content cannot be sent to an {target} model.", param=where)

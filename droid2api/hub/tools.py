@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter, deque
+from dataclasses import replace
+from typing import Literal
 
 import orjson
 
 from droid2api.errors import RequestError
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event
-from droid2api.hub.request import Request, Tool, ToolCall
+from droid2api.hub.request import Tool, ToolCall
 
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -26,23 +30,70 @@ def safe_name(name: str, limit: int = 64) -> str:
     return f"{safe[: limit - 9]}_{digest}"
 
 
-def wire_name(request: Request, name: str, namespace: str = "") -> str:
+class CallIds:
+    """The ids of a history's tool calls as the upstream gets them, in the style that its profile names.
+
+    Two answers of one conversation may have the same id ("call_0" each time), and even two calls of one answer. Where
+    ids are kept as they came only the latter get another; else each call of the conversation has an id of its own.
+    """
+
+    def __init__(self, style: Literal["kept", "safe", "nine"]) -> None:
+        self._style = style
+        self._unanswered: dict[str, deque[str]] = {}
+        self._times: Counter[str] = Counter()
+        self._used: set[str] = set()
+
+    def of_call(self, id: str) -> str:
+        """For a call; its result, which comes later, gets the same from `of_result`."""
+        waiting = self._unanswered.setdefault(id, deque())
+        kept = self._style == "kept" and id and not waiting
+        given = id if kept else self._unused(id)
+        waiting.append(given)
+        self._used.add(given)
+        return given
+
+    def of_result(self, id: str) -> str:
+        """For the result of the first call with this id that has none yet."""
+        waiting = self._unanswered.get(id)
+        return waiting.popleft() if waiting else id
+
+    def _unused(self, id: str) -> str:
+        self._times[id] += 1
+        given = self._styled(id)
+        while given in self._used:
+            given = self._styled(f"{id}_{self._times[id]}")
+            self._times[id] += 1
+        return given
+
+    def _styled(self, id: str) -> str:
+        if self._style != "nine":
+            return safe_name(id) if self._style == "safe" or not id else id
+        if len(id) == 9 and id.isascii() and id.isalnum():
+            return id
+        return hashlib.sha256(id.encode()).hexdigest()[:9]
+
+
+def upstream_name(encoded: Encoded, name: str, namespace: str = "") -> str:
     """The tool's name for the upstream. Tools of a namespace carry it in front."""
-    wire = safe_name(f"{namespace}__{name}" if namespace else name)
-    if wire != name and not namespace:
-        request.repaired["tool name"] += 1
-    return wire
+    safe = safe_name(f"{namespace}__{name}" if namespace else name)
+    if safe != name and not namespace:
+        encoded.repair("tools.name")
+    return safe
 
 
-def register_tools(request: Request) -> list[tuple[str, Tool]]:
-    """Each tool with its name for the upstream; remembers the way back. Raises RequestError for a name given twice."""
+def name_tools(encoded: Encoded, tools: list[Tool]) -> list[tuple[str, Tool]]:
+    """Each tool with its name for the upstream; `encoded.tool_names` remembers the way back.
+
+    Raises RequestError for a name that two tools have. The same tool given twice is one.
+    """
     named = []
-    for tool in request.tools:
-        wire = wire_name(request, tool.name, tool.namespace)
-        if wire in request.wire_tools and request.wire_tools[wire] != tool:
+    for tool in tools:
+        name = upstream_name(encoded, tool.name, tool.namespace)
+        if (known := encoded.tool_names.get(name)) is None:
+            encoded.tool_names[name] = tool
+            named.append((name, tool))
+        elif known != tool:
             raise RequestError(f"tools: the name {tool.name!r} is given twice.", param="tools")
-        request.wire_tools[wire] = tool
-        named.append((wire, tool))
     return named
 
 
@@ -54,7 +105,7 @@ def wrapped_tool(tool: Tool) -> Tool:
     if tool.grammar and (definition := tool.grammar.get("definition")):
         description += f"\n\nThe input must follow this {tool.grammar.get('syntax', '')} grammar:\n{definition}"
     schema = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-    return Tool(tool.name, description.strip(), schema, namespace=tool.namespace, cache=tool.cache)
+    return replace(tool, description=description.strip(), parameters=schema, kind="function", grammar=None)
 
 
 def wrapped_arguments(call: ToolCall) -> str:
@@ -80,10 +131,8 @@ class ToolRestorer:
     The input of a wrapped custom tool can only be unwrapped when it is whole, so it goes out in one piece.
     """
 
-    def __init__(self, request: Request) -> None:
-        self._tools = {
-            wire: tool for wire, tool in request.wire_tools.items() if tool.kind == "custom" or wire != tool.name
-        }
+    def __init__(self, tool_names: dict[str, Tool]) -> None:
+        self._tools = {name: tool for name, tool in tool_names.items() if tool.kind == "custom" or name != tool.name}
         self._wrapped: list[str] | None = None
 
     def feed(self, events: list[Event]) -> list[Event]:
@@ -95,7 +144,7 @@ class ToolRestorer:
                 if tool.kind == "custom" and not event.custom:
                     self._wrapped = []
                 custom = tool.kind == "custom"
-                out.append(BlockStart("tool_call", event.id, tool.name, custom, tool.namespace))
+                out.append(replace(event, name=tool.name, custom=custom, namespace=tool.namespace))
             elif self._wrapped is not None and isinstance(event, Delta):
                 self._wrapped.append(event.text)
             else:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import assert_never
 
 from droid2api.errors import GatewayError
-from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start
-
-T = TypeVar("T")
+from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, State
 
 
 @dataclass(slots=True)
@@ -23,13 +21,16 @@ class _Block:
     key: Hashable
     start: BlockStart
     text: list[str] = field(default_factory=list)
+    size: int = 0
     end: BlockEnd | None = None
 
 
 class Turn:
-    """One answer while it is read. `current` is the key of the block that goes out live, `done` is set by the end.
+    """One answer while it is read. `current` is the key of the block that goes out live, `done` is set by the end,
+    `called` by a tool call, and `blocks` counts what was opened.
 
-    Raises KeyError, TypeError or ValueError for what no encoder could write: that is an error of the wire.
+    A decoder asks `is_open` before it writes to a block: whatever it does to one that is not open is its mistake, and
+    raises KeyError.
     """
 
     def __init__(self) -> None:
@@ -38,74 +39,79 @@ class Turn:
         self.started = False
         self.done = False
         self.called = False
-        self._blocks: deque[_Block] = deque()
+        self.blocks = 0
+        self._open: dict[Hashable, _Block] = {}
+        self._waiting: deque[_Block] = deque()
+        """The open blocks in the order of their beginnings, and what has ended behind one that has not."""
 
-    def take(self) -> list[Event]:
+    def drain(self) -> list[Event]:
+        """The events since the last time."""
         events, self.events = self.events, []
         return events
 
     def start(self, id: str, model: str) -> None:
         if not self.started:
             self.started = True
-            self.events.append(Start(str(id), str(model)))
+            self.events.append(Start(id, model))
 
     def open(self, key: Hashable, start: BlockStart) -> None:
+        """Begin a block. Raises KeyError when `key` is that of an open one."""
+        if key in self._open:
+            raise KeyError(key)
         self.start("", "")
-        if start.kind == "tool_call":
-            if not start.name or not all(type(word) is str for word in (start.id, start.name, start.namespace)):
-                raise ValueError("a tool call without a name, or with one that is no text")
-            self.called = True
-        self._blocks.append(_Block(key, start))
-        if len(self._blocks) == 1:
+        self.blocks += 1
+        self.called = self.called or start.kind == "tool_call"
+        block = self._open[key] = _Block(key, start)
+        self._waiting.append(block)
+        if len(self._waiting) == 1:
             self.current = key
             self.events.append(start)
 
     def delta(self, key: Hashable, text: str) -> None:
-        """Add text to an open block."""
-        if type(text) is not str:
-            raise TypeError("text that is no text")
-        if key == self.current:
-            if text:
+        """Add text to an open block. Raises KeyError when there is none."""
+        block = self._open[key]
+        if text:
+            block.text.append(text)
+            block.size += len(text)
+            if key == self.current:
                 self.events.append(Delta(text))
-                self._blocks[0].text.append(text)
-        else:
-            self._find(key).text.append(text)
 
     def end(self, key: Hashable, end: BlockEnd | None = None) -> None:
-        """End a block. A tool call whose arguments never came has none: an empty object."""
-        block = self._find(key)
-        if block.start.kind == "tool_call" and not block.start.custom and not any(block.text):
+        """End a block. A tool call whose arguments never came has none: an empty object. Raises KeyError."""
+        block = self._open[key]
+        if block.start.kind == "tool_call" and not block.start.custom and not block.text:
             self.delta(key, "{}")
+        del self._open[key]
         block.end = end or BlockEnd()
-        while self._blocks and (ended := self._blocks[0].end):
+        while self._waiting and (ended := self._waiting[0].end):
             self.events.append(ended)
-            self._blocks.popleft()
+            self._waiting.popleft()
             self.current = None
-            if self._blocks:
-                self._promote(self._blocks[0])
+            if self._waiting:
+                self._promote(self._waiting[0])
 
     def is_open(self, key: Hashable) -> bool:
-        return any(block.key == key for block in self._blocks)
-
-    def open_keys(self) -> list[Any]:
-        return [block.key for block in self._blocks]
+        return key in self._open
 
     def opened(self, key: Hashable) -> BlockStart:
-        return self._find(key).start
+        """How an open block began. Raises KeyError."""
+        return self._open[key].start
 
     def text(self, key: Hashable) -> str:
-        return "".join(self._find(key).text)
+        """The text of an open block so far. Raises KeyError."""
+        return "".join(self._open[key].text)
 
-    def end_all(self) -> None:
-        while self._blocks:
-            self.end(self._blocks[0].key)
+    def size(self, key: Hashable) -> int:
+        """The characters of an open block so far. Raises KeyError."""
+        return self._open[key].size
 
     def finish(self, finish: Finish) -> None:
         """End the turn. A tool call in the answer decides the reason, whatever the upstream named (WIRE.md rule 6)."""
         if self.done:
             return
         self.start("", "")
-        self.end_all()
+        for key in list(self._open):
+            self.end(key)
         if finish.reason in ("stop", "tool_calls"):
             finish.reason = "tool_calls" if self.called else "stop"
         self.events.append(finish)
@@ -117,12 +123,6 @@ class Turn:
         self.start("", "")
         self.events.append(Failed(error))
         self.done = True
-
-    def _find(self, key: Hashable) -> _Block:
-        for block in self._blocks:
-            if block.key == key:
-                return block
-        raise KeyError(f"no open block {key!r}")
 
     def _promote(self, block: _Block) -> None:
         self.current = block.key
@@ -138,6 +138,10 @@ class Block:
     start: BlockStart
     text: str
     end: BlockEnd
+
+    @property
+    def state(self) -> State | None:
+        return self.start.state or self.end.state
 
 
 @dataclass(slots=True)
@@ -166,4 +170,6 @@ def fold(events: Iterable[Event]) -> FoldedTurn:
                 finish = event
             case Failed():
                 raise event.error
+            case _:
+                assert_never(event)
     return FoldedTurn(start, blocks, finish)

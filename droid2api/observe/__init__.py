@@ -1,1 +1,18 @@
-"""What is optional: it watches the gateway or tells of it, and the core runs without it."""
+"""What is optional: without this folder the gateway answers as with it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from droid2api.server.keys import OBSERVERS, RUNTIME
+
+
+def register(app: web.Application) -> None:
+    """Add page, metrics and usage to an application that has not started."""
+    from droid2api.observe.metrics import add_metrics  # only here: a command needs none of them
+    from droid2api.observe.page import add_page
+    from droid2api.observe.usage import add_usage
+
+    add_page(app)
+    add_metrics(app, app[OBSERVERS], lambda: app[RUNTIME].shared)
+    add_usage(app, app[OBSERVERS], lambda: app[RUNTIME].settings.data_folder / "usage.db")

@@ -19,7 +19,7 @@ import orjson
 
 from droid2api.config import Model, Settings
 from droid2api.errors import ConfigError, RequestError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.wire.fields import Json
 
 TOOLS = ("claude", "codex", "openai", "opencode", "cline", "aider")
@@ -48,7 +48,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     explain = add("explain", "show what the gateway would send to the service for a request, without sending it")
     explain.add_argument("file", metavar="request.json", help="body of a request as a client sends it; - is stdin")
     explain.add_argument("--model", help="ask for this model instead")
-    explain.add_argument("--format", choices=tuple(FORMATS), help="of the body (default: guessed from it)")
+    explain.add_argument("--format", choices=tuple(BY_NAME), help="of the body (default: guessed from it)")
     add("models", "list the configured models")
     usage = add("usage", "list the tokens that were used")
     usage.add_argument("--days", type=_positive, default=30, help="how far to look back (30)")
@@ -123,7 +123,7 @@ def _explain(arguments: argparse.Namespace, settings: Settings) -> int:
 
     body = _read_body(arguments.file)
     try:
-        explained = explain(settings, body, FORMATS.get(arguments.format), arguments.model)
+        explained = explain(settings, body, BY_NAME.get(arguments.format), arguments.model)
     except RequestError as error:
         if arguments.json:
             refused = {"status": error.status, "message": error.message, "param": error.param}
@@ -166,7 +166,7 @@ def _describe(model: Model, settings: Settings) -> Json:
     return {
         "id": model.id,
         "name": model.name,
-        "type": model.format.type,
+        "type": model.format.TYPE,
         "host": urlsplit(model.endpoint.base_url).netloc,
         "reasoning": model.target.reasoning,
         "redirects": [pattern for pattern, id in settings.redirects.items() if id == model.id],
@@ -193,9 +193,9 @@ def _usage(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _show(columns: list[str], rows: list[list[str | int]]) -> None:
-    from droid2api.observe.tables import show_table
+    from droid2api.observe.tables import plain_table
 
-    show_table([column.replace("_", " ") for column in columns], rows, sys.stdout)
+    print(plain_table([column.replace("_", " ") for column in columns], rows), end="")
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import orjson
 
 from droid2api.config import Settings
 from droid2api.credentials.credential import AUTHORIZATION, key_headers
-from droid2api.formats import ANTHROPIC, CHAT, RESPONSES, Format
-from droid2api.gateway.upstream import authorized, key_header, request_headers
-from droid2api.hub.history import repair
+from droid2api.formats import Format
+from droid2api.formats.routes import ClientCall
+from droid2api.gateway.prepare import prepare, read_model
+from droid2api.gateway.upstream import authorized
 from droid2api.observe.masking import MASK, masked_url, secret_headers
-from droid2api.wire.fields import Json, required
+from droid2api.wire.fields import Json
 
 _IDS = dict.fromkeys(("x-session-id", "x-assistant-message-id"), "(the client's, else a new one)")
-_SIGNS = (
-    (RESPONSES, frozenset("input instructions previous_response_id max_output_tokens".split())),
-    (ANTHROPIC, frozenset("system thinking stop_sequences top_k context_management output_config".split())),
-    (CHAT, frozenset("max_completion_tokens stop n response_format stream_options reasoning_effort seed".split())),
-)
-"""Fields that one format alone has at the top of a body."""
 
 
 @dataclass(slots=True)
@@ -51,63 +47,39 @@ def explain(settings: Settings, body: Json, format: Format | None = None, model:
     """`model` stands for the body's own. Raises the RequestError that the client would get."""
     guess = ""
     if format is None:
-        format, guess = guess_format(body)
+        format, guess = guess_format(settings.formats, body)
     if model is not None:
         body = body | {"model": model}
     before = pretty(body)
-    sent: Json = orjson.loads(before)  # what follows changes it
-    asked = required(sent, "model", str)
+    sent = ClientCall(orjson.loads(before), {}, {})  # preparing it may write to the body
+    asked = read_model(settings, format, sent)
     chosen = settings.route(asked)
-    headers = request_headers(settings, chosen, _IDS)
-    dropped: list[str] = []
-    repaired: dict[str, int] = {}
-    if format is not chosen.format:
-        request = format.decode_request(sent)
-        repair(request)
-        sent = chosen.format.encode_request(request, chosen.target)
-        dropped, repaired = list(request.dropped), dict(sorted(request.repaired.items()))
-    chosen.format.adapt(sent, headers, chosen.target, settings.system_prompt)
-    place = key_header(chosen) if chosen.endpoint.api_key_env else AUTHORIZATION
-    headers = authorized(headers, chosen, key_headers(MASK, place))
+    prepared = prepare(settings, chosen, format, sent, _IDS)
+    place = chosen.format.KEY_HEADER if chosen.endpoint.api_key_env else AUTHORIZATION
+    headers = authorized(prepared.headers, chosen, key_headers(MASK, place))
     secret = secret_headers(chosen.endpoint)
     return Explanation(
-        format=format.name,
+        format=format.NAME,
         guess=guess,
         asked=asked,
         model=chosen.id,
-        upstream=chosen.format.name,
+        upstream=chosen.format.NAME,
         lane="relay" if format is chosen.format else "translate",
-        url=masked_url(chosen.endpoint.base_url),
+        url=masked_url(prepared.url),
         headers={name.lower(): MASK if name.lower() in secret else value for name, value in headers.items()},
-        body=sent,
-        dropped=dropped,
-        repaired=repaired,
-        diff=_diff(before, pretty(sent)),
+        body=prepared.body,
+        dropped=prepared.dropped,
+        repaired=dict(sorted(prepared.repaired.items())),
+        diff=_diff(before, pretty(prepared.body)),
     )
 
 
-def guess_format(body: Json) -> tuple[Format, str]:
+def guess_format(formats: Sequence[Format], body: Json) -> tuple[Format, str]:
     """The format that a body is in, and what tells so."""
-    for format, fields in _SIGNS:
-        if found := next((name for name in body if name in fields), None):
-            return format, f"only this format has {found!r}"
-    blocks = list(_objects(body.get("tools"))) + list(_objects(body.get("messages")))
-    if any("function" in block or "tool_calls" in block or block.get("role") in _CHAT_ROLES for block in blocks):
-        return CHAT, "its tools or roles are of this format"
-    contents = [part for block in blocks for part in _objects(block.get("content"))]
-    if any("input_schema" in block for block in blocks) or any(part.get("type") in _BLOCKS for part in contents):
-        return ANTHROPIC, "its tools or content blocks are of this format"
-    if "max_tokens" in body:
-        return ANTHROPIC, "it has max_tokens, which this format requires, and nothing of Chat Completions alone"
-    return CHAT, "it has messages, and no max_tokens"
-
-
-_CHAT_ROLES = ("system", "developer", "tool", "function")
-_BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "image", "document")
-
-
-def _objects(value: object) -> list[Json]:
-    return [item for item in value if type(item) is dict] if type(value) is list else []
+    for format in formats:
+        if reason := format.recognize(body):
+            return format, reason
+    return formats[0], "nothing in it is of another format alone"
 
 
 def pretty(body: Json) -> str:

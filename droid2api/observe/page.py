@@ -33,8 +33,9 @@ from droid2api.config import Endpoint, Model, Settings
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.credentials.rotating import RotatingCredential
 from droid2api.errors import ConfigError, CredentialError, GatewayError, RequestError
-from droid2api.gateway.exchange import Exchange, Observer
+from droid2api.gateway.exchange import Exchange
 from droid2api.observe.usage import MOST_TOKENS, read_days
+from droid2api.server.keys import OBSERVERS, PAGE, RUNTIME
 from droid2api.server.reload import Runtime
 from droid2api.wire.fields import Json
 
@@ -57,11 +58,12 @@ ERROR_SHOWN = 1000
 """Characters."""
 
 
-def add_page(app: web.Application, current: Callable[[], Runtime], observers: list[Observer]) -> None:
-    """Serve what the page reads. To be called before others add handlers of shutdown: open pages must end first."""
+def add_page(app: web.Application) -> None:
+    """Serve the page and what it reads. To be called before others add handlers of shutdown: open pages end first."""
     feed = Feed()
-    status = Status(current, feed)
-    observers.append(feed)
+    status = Status(lambda: app[RUNTIME], feed)
+    app[OBSERVERS].append(feed)
+    app[PAGE] = page
     app.on_shutdown.append(feed.close)
     app.router.add_get("/status", status.state)
     app.router.add_get("/status/events", status.events, allow_head=False)
@@ -267,7 +269,7 @@ def _model(model: Model) -> Json:
     return {
         "id": model.id,
         "name": model.name,
-        "type": model.format.type,
+        "type": model.format.TYPE,
         "endpoint": model.endpoint.name,
         "reasoning": model.target.reasoning,
     }

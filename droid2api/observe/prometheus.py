@@ -93,7 +93,7 @@ class Metrics:
             for kind in exchange.usage.__slots__:
                 self._tokens(kind, exchange.model).inc(max(getattr(exchange.usage, kind), 0))
         for kind, count in exchange.repaired.items():
-            self._repairs(kind).inc(count)
+            self._repairs(_series(kind)).inc(count)
         for field in exchange.dropped:
             self._drops(self._known(field)).inc()
 
@@ -108,6 +108,11 @@ class Metrics:
     async def answer(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+
+def _series(kind: str) -> str:
+    """A repair's path, of a schema without the place in it: those are as many as clients have tools."""
+    return next((start for start in ("tools.parameters", "response_format.schema") if kind.startswith(start)), kind)
 
 
 class _Refreshes(Collector):

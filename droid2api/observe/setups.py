@@ -66,7 +66,7 @@ def local_url(settings: Settings) -> str:
 def _fitting(settings: Settings, type_: str) -> Model:
     """The first model whose upstream speaks the tool's own format, so that its answers are relayed untouched."""
     models = list(settings.models.values())
-    return next((model for model in models if model.format.type == type_), models[0])
+    return next((model for model in models if type_ == model.format.TYPE), models[0])
 
 
 def _small(settings: Settings, otherwise: str) -> str:
@@ -146,8 +146,8 @@ def _aider(base_url: str, key: str, settings: Settings, model: str) -> Setup:
 
 
 def _quoted(text: str) -> str:
-    """A string of Python and of TOML: as in JSON, but for the one character that only TOML wants escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A string of Python and of TOML: as in JSON."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 _MAKERS: dict[str, tuple[str, Callable[[str, str, Settings, str], Setup]]] = {

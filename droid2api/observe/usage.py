@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from aiohttp import web
 
@@ -24,8 +24,10 @@ from droid2api.errors import ConfigError
 from droid2api.gateway.exchange import Exchange, Observer
 from droid2api.hub.events import Usage
 
-if TYPE_CHECKING:  # sqlite3 itself only where it is used: it takes time, and some builds of Python are without
-    from sqlite3 import Connection
+try:
+    import sqlite3
+except ImportError:  # some builds of Python are without
+    sqlite3 = None  # type: ignore[assignment]
 
 log = logging.getLogger("droid2api.usage")
 
@@ -33,7 +35,6 @@ WRITE_EVERY = 1.0
 """Seconds from the first count of a batch to its writing, and to the next try after a failure."""
 LOCK_TIMEOUT = 3.0
 """Seconds that a batch waits for another process that writes."""
-CLOSE_TIMEOUT = 5.0
 MOST_CLIENTS = 200
 """Clients name themselves: one that invents names must fill neither memory nor disk. Later ones are "other"."""
 MOST_TOKENS = 2**40
@@ -42,8 +43,6 @@ MOST_TOKENS = 2**40
 A_CENTURY = 36525
 """Days; a calendar does not go back as far as numbers do."""
 
-VERSION = 1
-"""Of the table, in the file's user_version; 0 is a file without one."""
 SUMS = ("requests", "errors", "input", "output", "cache_read", "cache_write", "reasoning")
 CREATE = f"""
     CREATE TABLE IF NOT EXISTS usage (
@@ -125,15 +124,11 @@ class UsageStore:
             await asyncio.shield(self._writing)  # else what is being written would be lost or written twice
 
     async def close(self) -> None:
-        """Write the rest, unless the disk takes too long. To be called when `run` has ended."""
-        written = False
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                if self._writing:
-                    await self._writing
-                await self._write()
-                written = not self._sums
-        if not written:
+        """Write the rest. To be called when `run` has ended."""
+        if self._writing:
+            await self._writing
+        await self._write()
+        if self._sums:
             log.warning("%s: the last counts of usage could not be written.", self._place())
 
     async def _write(self) -> None:
@@ -181,10 +176,8 @@ def add_usage(app: web.Application, observers: list[Observer], place: Callable[[
 
 def write(file: Path, batch: dict[Key, list[int]]) -> None:
     """Add the sums of a batch, all or none; a file that is damaged is put aside for a new one. Raises StorageError."""
-    try:
-        import sqlite3
-    except ImportError:
-        raise StorageError(f"{file}: cannot be written: this Python was built without SQLite.") from None
+    if sqlite3 is None:
+        raise StorageError(f"{file}: cannot be written: this Python was built without SQLite.")
     try:
         identity = _create(file)
         try:
@@ -212,28 +205,14 @@ def _create(file: Path) -> int:
 
 
 def _add_all(file: Path, batch: dict[Key, list[int]]) -> None:
-    import sqlite3
-
     with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT, isolation_level=None)) as database:
         with suppress(sqlite3.OperationalError):  # another process sets it now: that one is not waited for, but below
             database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("BEGIN IMMEDIATE")
-        if _version(database) == 0:
-            database.execute(CREATE)
-            database.execute(f"PRAGMA user_version = {VERSION}")
+        database.execute(CREATE)
         database.executemany(ADD, [(*key, *counts) for key, counts in batch.items()])
         database.execute("COMMIT")
-
-
-def _version(database: Connection) -> int:
-    """Raises sqlite3.Error for a file of a later release: its table is not known here."""
-    import sqlite3
-
-    version: int = database.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise sqlite3.NotSupportedError("it was made by a later release of droid2api")
-    return version
 
 
 def _put_aside(file: Path, identity: int, reason: str) -> None:
@@ -250,13 +229,11 @@ def _put_aside(file: Path, identity: int, reason: str) -> None:
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def read_usage(file: Path, days: int, by: str) -> list[UsageRow]:
-    """The sums of the last `days` days (today is one) of each "model", "client" or "day"; none where there is no file.
+def read_usage(file: Path, days: int, by: Literal["model", "client", "day"]) -> list[UsageRow]:
+    """The sums of the last `days` days (today is one) of each model, client or day; none where there is no file.
 
     Days come in their order, the others by their tokens, most first. Raises ConfigError for a file that cannot be read.
     """
-    if by not in ("model", "client", "day"):
-        raise ValueError(f"by must be model, client or day, not {by!r}")
     order = "day" if by == "day" else f"sum(input + output) DESC, {by}"
     return [UsageRow(*row) for row in _read(file, days, by, order)]
 
@@ -267,17 +244,15 @@ def read_days(file: Path, days: int) -> list[tuple[str, UsageRow]]:
 
 
 def _read(file: Path, days: int, by: str, order: str) -> list[tuple[Any, ...]]:
-    try:
-        import sqlite3
-    except ImportError:
-        raise ConfigError(f"{file}: cannot be read: this Python was built without SQLite.") from None
+    if sqlite3 is None:
+        raise ConfigError(f"{file}: cannot be read: this Python was built without SQLite.")
     if not file.exists():
         return []
     since = (date.today() - timedelta(min(days, A_CENTURY) - 1)).isoformat()
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            if _version(database) == 0:
-                return []
+            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'usage'").fetchone():
+                return []  # another process is about to make the table
             query = f"SELECT {by}, {READ} FROM usage WHERE day >= ? GROUP BY {by} ORDER BY {order}"  # noqa: S608 - names
             return database.execute(query, [since]).fetchall()
     except sqlite3.Error as error:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from droid2api.config import Settings
-from droid2api.credentials.credential import client_credentials
 from droid2api.errors import CredentialError, RequestError
+from droid2api.formats import client_keys
 
 CORS_HEADERS = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
@@ -80,7 +80,7 @@ class Guard:
             return True
         if self._keys:
             return self._has_key(headers)
-        return not self._holds_credential and bool(client_credentials(headers))
+        return not self._holds_credential and bool(client_keys(self._settings.formats, headers))
 
     def check_preflight(self, origin: str, headers: Mapping[str, str]) -> None:
         """A preflight carries no key yet; the request after it is checked again. Raises RequestError (403)."""
@@ -89,7 +89,9 @@ class Guard:
             raise _foreign(origin)
 
     def _has_key(self, headers: Mapping[str, str]) -> bool:
-        given = [credential.encode(errors="surrogateescape") for credential in client_credentials(headers)]
+        given = [
+            credential.encode(errors="surrogateescape") for credential in client_keys(self._settings.formats, headers)
+        ]
         matches = [hmac.compare_digest(key, credential) for key in self._keys for credential in given]
         return any(matches)
 

@@ -19,7 +19,7 @@ from droid2api.credentials import chain
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.errors import ConfigError
 from droid2api.gateway.logs import start_logging
-from droid2api.gateway.upstream import Upstream, key_header
+from droid2api.gateway.upstream import Upstream
 from droid2api.server.guard import Guard
 from droid2api.wire.fields import Json
 
@@ -95,7 +95,7 @@ class Runtime:
     def _make(self, settings: Settings, shared: Credential) -> None:
         self.credentials = {
             model.endpoint.name: self._given.get(model.endpoint.name)
-            or chain.choose(model.endpoint, key_header(model), settings.environment, shared)
+            or chain.choose(model.endpoint, model.format.KEY_HEADER, settings.environment, shared)
             for model in settings.models.values()
         }
         self.guard = Guard(settings, holds_credential(shared, self.credentials))

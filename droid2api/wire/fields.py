@@ -1,4 +1,8 @@
-"""Reads fields of JSON: a client's, and says exactly which is wrong; an upstream's, and overlooks what is optional."""
+"""Reads fields of JSON.
+
+A client's: what is wrong is a RequestError that names the field. An upstream's: what an answer needs is a WireError
+when it is missing or of another type, and what it can do without is overlooked.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import orjson
 
-from droid2api.errors import RequestError
+from droid2api.errors import RequestError, WireError
 
 Json: TypeAlias = dict[str, Any]
 T = TypeVar("T")
@@ -79,24 +83,114 @@ def parse_arguments(arguments: str, where: str) -> Json:
     return value
 
 
-# -- an upstream's --------------------------------------------------------------------------------------------------
+def dump(value: object) -> bytes:
+    """JSON. Raises RequestError for a client's value that is nested too deep to be written."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        raise RequestError(f"The body cannot be written as JSON: {error}.") from None
+
+
+# -- an upstream's: what is needed ----------------------------------------------------------------------------------
+
+
+def text(value: Json, name: str) -> str:
+    """The text `value[name]`; null is empty. Raises WireError when it is absent or anything else."""
+    found = value.get(name)
+    if type(found) is str:
+        return found
+    if found is None and name in value:
+        return ""
+    raise WireError(f"an event whose {name} is no text")
 
 
 def string(value: Json, name: str) -> str:
-    """`value[name]`, "" when absent or null. Raises TypeError when it is no string."""
-    found = value.get(name) or ""
+    """The text `value[name]`, "" when absent or null. Raises WireError when it is anything else."""
+    found = value.get(name)
+    if found is None:
+        return ""
     if type(found) is not str:
-        raise TypeError(f"{name} is no string")
+        raise WireError(f"an event whose {name} is no text")
     return found
 
 
+def member(value: Json, name: str) -> Json:
+    """The object `value[name]`. Raises WireError when it is anything else."""
+    found = value.get(name)
+    if type(found) is not dict:
+        raise WireError(f"an event whose {name} is no object")
+    return found
+
+
+def members(value: Json, name: str) -> list[Json]:
+    """The objects of the list `value[name]`, none when absent or null. Raises WireError when it is anything else."""
+    found = value.get(name)
+    if found is None:
+        return []
+    if type(found) is not list or not all(type(item) is dict for item in found):
+        raise WireError(f"an event whose {name} is no list of objects")
+    return found
+
+
+def json_text(value: object) -> str:
+    """Parsed JSON as text again. Raises WireError when it is nested too deeply to be written."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        raise WireError("JSON that is nested too deeply") from None
+
+
+# -- an upstream's: what an answer can do without -------------------------------------------------------------------
+
+
+def word(value: Json, name: str) -> str:
+    """The word `value[name]`, a number as text, "" when it is anything else."""
+    found = value.get(name)
+    return found if type(found) is str else str(found) if type(found) is int else ""
+
+
 def inner(value: Json, name: str) -> Json:
-    """The object `value[name]`, an empty one when it is anything else: for what an answer can do without."""
+    """The object `value[name]`, an empty one when it is anything else."""
     found = value.get(name)
     return found if type(found) is dict else {}
+
+
+def inners(value: Json, name: str) -> list[Json]:
+    """The objects in the list `value[name]`, none when it is anything else."""
+    found = value.get(name)
+    return [item for item in found if type(item) is dict] if type(found) is list else []
+
+
+def number(value: Json, name: str) -> int | None:
+    """The whole number `value[name]`, also as text; None when it is anything else."""
+    found = value.get(name)
+    if type(found) is str and found.isascii() and found.isdigit() and len(found) < 10:
+        return int(found)
+    return found if type(found) is int else None
 
 
 def count(value: Json, name: str) -> int:
     """The number `value[name]`, 0 when it is anything else, or none that could be a count."""
     found = value.get(name)
     return found if type(found) is int and 0 <= found < 1 << 63 else 0
+
+
+MOST_LEVELS = 200
+"""Levels of JSON that are handed back; orjson writes 254, and what is around the value needs some."""
+
+
+def opaque(value: Json, name: str) -> Json:
+    """The object `value[name]`, to be sent back as it is; an empty one when it is anything else, or too deep to be."""
+    found = inner(value, name)
+    return found if found and is_shallow(found) else {}
+
+
+def is_shallow(value: object) -> bool:
+    """Whether JSON has so few levels that it can be written inside of other JSON."""
+    level: list[Any] = [value]
+    for _ in range(MOST_LEVELS):
+        level = [item for outer in level for item in (outer.values() if type(outer) is dict else outer)]
+        level = [item for item in level if type(item) is dict or type(item) is list]
+        if not level:
+            return True
+    return False

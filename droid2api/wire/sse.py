@@ -85,12 +85,17 @@ class Decoder:
             raise StreamError(f"The upstream sent an event of more than {self._limit} bytes.")
 
 
+def decode(content: bytes) -> list[ServerSentEvent]:
+    """The events of a piece of a stream; the blank line after the last one may be missing."""
+    decoder = Decoder()
+    return decoder.feed(content) + decoder.close()
+
+
 class EventCutter:
     """Cuts a byte stream at event boundaries and changes no byte of it.
 
-    The relay lane forwards whole events only, so that an error event can always follow. `first` and
-    `recent` are the first piece that was given out and the newest ones with data, `rest` what came after the last
-    boundary.
+    The relay lane forwards whole events only, so that an error event can always follow. The first piece that was given
+    out and the newest ones with data are kept; `rest` is what came after the last boundary.
     """
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
@@ -98,13 +103,26 @@ class EventCutter:
         self._parts: list[bytes] = []
         self._size = 0
         self._end = b""
-        self.first = b""
-        self.recent: deque[bytes] = deque(maxlen=3)
+        self._first = b""
+        self._recent: deque[bytes] = deque(maxlen=4)
 
     @property
     def last(self) -> bytes:
         """The newest whole event with data."""
-        return next((event for piece in reversed(self.recent) if (event := _last_event(piece))), b"")
+        return next((event for piece in reversed(self._recent) if (event := _last_event(piece))), b"")
+
+    def first_events(self) -> list[ServerSentEvent]:
+        """The first event with data, and what else came in one piece before it; none before there is one."""
+        end = self._first.find(b"\n", self._first.find(b"data:"))
+        return decode(self._first[: end if end > 0 else None]) if self._first else []
+
+    def last_events(self, count: int) -> list[ServerSentEvent]:
+        """The newest events with data, at least `count` lines of it, whole or not; older than 4 pieces are none."""
+        content = b"".join([*self._recent, *self._parts])
+        start = len(content)
+        for _ in range(count):
+            start = max(content.rfind(b"\ndata:", 0, start), content.rfind(b"\rdata:", 0, start), 0)
+        return decode(content[_last_boundary(content, start + 1) :])
 
     @property
     def rest(self) -> bytes:
@@ -131,8 +149,8 @@ class EventCutter:
 
     def _note(self, whole: bytes) -> bytes:
         if b"data:" in whole:
-            self.first = self.first or whole
-            self.recent.append(whole)
+            self._first = self._first or whole
+            self._recent.append(whole)
         return whole
 
 

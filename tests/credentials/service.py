@@ -16,8 +16,8 @@ from aiohttp import web
 
 from droid2api.credentials.chain import find_shared
 from droid2api.demo import Demo
-from droid2api.server.app import CURRENT
-from tests.harness import BY_TYPE, PATHS, serving, settings_for
+from droid2api.server.keys import RUNTIME
+from tests.harness import BY_TYPE, PATHS, serving, settings_for, until
 
 FIRST_KEY = "demo-refresh-0"
 KEY = {"DROID_REFRESH_KEY": FIRST_KEY}
@@ -105,15 +105,9 @@ async def credential_state(gateway):
     return orjson.loads((await gateway.get("/health"))[2])["credential"]
 
 
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.005)
-
-
 async def settled(gateway):
     """Wait for the refresh at the start."""
-    refresher = gateway.app[CURRENT].shared.refresher
+    refresher = gateway.app[RUNTIME].shared.refresher
     await until(lambda: refresher._running is not None and refresher._running.done())
 
 

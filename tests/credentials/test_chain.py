@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from droid2api import __main__
+from droid2api import application
 from droid2api.credentials.chain import find_shared
 from droid2api.errors import ConfigError
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.credentials.service import FIRST_KEY, KEY, Service, credential_state, log_in, say
 from tests.harness import PATHS, gateway_for, serving, settings_for
 
@@ -38,7 +38,7 @@ async def test_priority(tmp_path, environment, own_key, logged_in, source, crede
             assert status == 200
             assert service.used == [credential.format(access=service.access_token)]
             assert (await credential_state(gateway))["source"] == source
-            assert source in __main__._banner(gateway.app[CURRENT].settings, gateway.app, 1, demo=False).replace(
+            assert source in application._banner(gateway.app[RUNTIME].settings, gateway.app, 1, demo=False).replace(
                 "each client's own", "client"
             )
 

@@ -16,7 +16,7 @@ from droid2api.credentials import kept_tokens, rotating
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.tokens import Tokens
 from droid2api.errors import CredentialError
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.credentials.service import (
     KEY,
     ROOT,
@@ -30,9 +30,8 @@ from tests.credentials.service import (
     say,
     script,
     settled,
-    until,
 )
-from tests.harness import gateway_for, serving, settings_for
+from tests.harness import gateway_for, serving, settings_for, until
 
 WRITER = """
 import itertools, os, signal, sys
@@ -116,7 +115,7 @@ async def test_a_token_that_was_not_saved_is_saved_later(tmp_path, monkeypatch, 
                 assert "No space left" in (await credential_state(gateway))["problem"]
                 assert (await say(gateway))[0] == 200
                 patched.undo()
-                await until(lambda: not gateway.app[CURRENT].shared._kept.problem)
+                await until(lambda: not gateway.app[RUNTIME].shared._kept.problem)
                 assert (await credential_state(gateway))["state"] == "ok"
         assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
     assert service.refreshes == 1

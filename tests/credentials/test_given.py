@@ -7,9 +7,10 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from droid2api.application import build_app
 from droid2api.credentials.credential import Credential
 from droid2api.errors import CredentialError
-from droid2api.server.app import CURRENT, build_app
+from droid2api.server.keys import RUNTIME
 from tests.credentials.service import say
 from tests.harness import PATHS, Gateway, serving, settings_for
 
@@ -157,7 +158,7 @@ async def test_it_stays_when_settings_are_read_again(tmp_path):
     service, credential = Service(), EditorCredential()
     async with started(tmp_path, service, credential) as gateway:
         changed = settings_for(tmp_path, "http://127.0.0.1:9", {"FACTORY_API_KEY": "test-key-2"})
-        await gateway.app[CURRENT].apply(changed)
-        assert gateway.app[CURRENT].credentials["openai"] is credential
+        await gateway.app[RUNTIME].apply(changed)
+        assert gateway.app[RUNTIME].credentials["openai"] is credential
         assert not credential.closed
     assert credential.closed

@@ -10,7 +10,7 @@ import pytest
 from droid2api.credentials import rotating
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.tokens import Tokens
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import RUNTIME
 from droid2api.server.reload import Runtime
 from tests.credentials.service import (
     FIRST_KEY,
@@ -40,7 +40,7 @@ def a_login(folder, seconds=8 * HOUR, **more):
 
 
 def current(gateway):
-    return gateway.app[CURRENT].shared._kept.current
+    return gateway.app[RUNTIME].shared._kept.current
 
 
 async def adopted(gateway, access):
@@ -102,7 +102,7 @@ async def test_another_login_is_used_from_then_on(tmp_path, start, refresh):
         assert len(service.requests) == 2
         log_in(tmp_path, "yet-another", refresh)
         await adopted(gateway, "yet-another")
-        assert service.access_token in gateway.app[CURRENT].shared.secrets()  # an answer under way may repeat it
+        assert service.access_token in gateway.app[RUNTIME].shared.secrets()  # an answer under way may repeat it
     assert service.calls == []
 
 
@@ -123,7 +123,7 @@ async def test_what_is_no_login_and_no_logout_changes_nothing(tmp_path, start, c
     access, file = a_login(tmp_path)
     async with start(Service(access_token=access), {}) as gateway:
         file.write_bytes(content)
-        await until(lambda: not gateway.app[CURRENT].shared._kept.store.changed())
+        await until(lambda: not gateway.app[RUNTIME].shared._kept.store.changed())
         assert (await say(gateway))[0] == 200
 
 
@@ -160,9 +160,9 @@ async def test_the_gateways_own_memory_is_no_login(tmp_path, start):
     async with start(service) as gateway:
         assert (await say(gateway))[0] == 200
         file.unlink()
-        await until(lambda: not gateway.app[CURRENT].shared._kept.store.changed())
+        await until(lambda: not gateway.app[RUNTIME].shared._kept.store.changed())
         assert (await say(gateway))[0] == 200
-        await gateway.app[CURRENT].shared.refresh_now()
+        await gateway.app[RUNTIME].shared.refresh_now()
     assert read_json(file)["refresh_token"] == service.refresh_token
     assert service.refreshes == 2
 

@@ -10,7 +10,7 @@ from droid2api.credentials import rotating, schedule
 from droid2api.credentials.credential import key_headers
 from droid2api.credentials.tokens import Tokens
 from droid2api.errors import CredentialError
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.credentials.service import (
     FIRST_KEY,
     Service,
@@ -117,7 +117,7 @@ async def test_redis_dies_and_returns(tmp_path, redis, environment, quick, caplo
         good, service.access_token = service.access_token, "another"
         assert (await say(gateway))[0] == 401  # no refresh without the shared lock
         service.access_token = good
-        gateway.app[CURRENT].shared._schedule._ends = 0
+        gateway.app[RUNTIME].shared._schedule._ends = 0
         for _ in range(3):
             told.append(await say(gateway))
             assert told[-1][0] == 503
@@ -174,7 +174,7 @@ async def test_it_returns_with_old_data(tmp_path, redis, environment, quick, los
         gateway_for(settings_for(tmp_path, upstream, environment)) as gateway,
     ):
         await settled(gateway)
-        shared = gateway.app[CURRENT].shared
+        shared = gateway.app[RUNTIME].shared
         client = shared._kept.store._redis
         (name,) = [name for name in await client.keys("*") if name.endswith("tokens")]
         before = await client.hgetall(name)
@@ -236,7 +236,7 @@ async def test_it_has_no_memory_left(tmp_path, environment, quick):
         gateway_for(settings_for(tmp_path, upstream, environment)) as gateway,
     ):
         await settled(gateway)
-        client = gateway.app[CURRENT].shared._kept.store._redis
+        client = gateway.app[RUNTIME].shared._kept.store._redis
         await client.config_set("maxmemory", 1)
         good, service.access_token = service.access_token, "another"
         assert (await say(gateway))[0] == 401
@@ -244,7 +244,7 @@ async def test_it_has_no_memory_left(tmp_path, environment, quick):
         assert (await say(gateway))[0] == 200
         await health(gateway, "failing")
         await client.config_set("maxmemory", 0)
-        await until(lambda: not gateway.app[CURRENT].shared._kept.problem)
+        await until(lambda: not gateway.app[RUNTIME].shared._kept.problem)
         service.access_token = "another"
         await asyncio.sleep(0.2)
         assert (await say(gateway))[0] == 200
@@ -278,7 +278,7 @@ async def test_what_no_gateway_has_written(tmp_path, environment, quick, garbage
         gateway_for(settings_for(tmp_path, upstream, environment)) as gateway,
     ):
         await settled(gateway)
-        store = gateway.app[CURRENT].shared._kept.store
+        store = gateway.app[RUNTIME].shared._kept.store
         name = f"{store._name}:tokens"
         await store._redis.delete(name)
         await store._redis.hset(

@@ -17,18 +17,22 @@ import pytest
 
 from droid2api.demo import Demo
 from tests.credentials.service import FIRST_KEY, Service, read_json
-from tests.harness import BY_TYPE, PATHS, Scripted, demo_gateway, scripted_gateway, serving, settings_for
+from tests.harness import (
+    BY_TYPE,
+    PATHS,
+    Scripted,
+    body_of,
+    demo_gateway,
+    scripted_gateway,
+    serving,
+    settings_for,
+    until,
+)
 from tests.services import Server, free_port, program, running
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 STREAM = {"model": BY_TYPE["common"], "stream": True, "messages": [{"role": "user", "content": "one two three four"}]}
-
-
-async def until(condition, seconds=10):
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - of another process
-            await asyncio.sleep(0.02)
 
 
 # -- gunicorn -------------------------------------------------------------------------------------------------------
@@ -44,7 +48,7 @@ async def gunicorn(folder, upstream, workers=4, **config):
     environment["DROID2API_CONFIG"] = "config.json"  # so that its token_url counts
     port = free_port()
     options = f"-k aiohttp.GunicornWebWorker -w {workers} -b 127.0.0.1:{port} --graceful-timeout 40 --timeout 60"
-    command = [sys.executable, "-m", "gunicorn", "droid2api.server.app:create_app", *options.split()]
+    command = [sys.executable, "-m", "gunicorn", "droid2api.application:create_app", *options.split()]
     async with running(Server(command, port, folder, environment)) as server:
         await until(lambda: len(workers_of(server)) == workers)
         try:
@@ -143,7 +147,7 @@ async def leave(url, script, headers=None):
         await asyncio.wait_for(script.reached.wait(), 10)
         asking.cancel()
         await asyncio.wait([asking])
-        await asyncio.wait_for(script.left.wait(), 1)
+        await asyncio.wait_for(script.left.wait(), 10)
 
 
 async def test_a_worker_lets_the_upstream_go_with_its_client(tmp_path):
@@ -157,7 +161,7 @@ async def test_a_worker_lets_the_upstream_go_with_its_client(tmp_path):
 
 async def test_a_wrong_configuration_ends_it(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    command = [sys.executable, "-m", "gunicorn", "droid2api.server.app:create_app", "-k", "aiohttp.GunicornWebWorker"]
+    command = [sys.executable, "-m", "gunicorn", "droid2api.application:create_app", "-k", "aiohttp.GunicornWebWorker"]
     process = await asyncio.create_subprocess_exec(
         *(*command, "-b", f"127.0.0.1:{free_port()}"),
         cwd=tmp_path,
@@ -209,9 +213,7 @@ HEADERS = {"Authorization": "Bearer a-long-secret", "Host": "gateway.example"}
 
 async def check_paced(url, type):
     """The events of a stream come apart in time, as they are made."""
-    said = [{"role": "user", "content": "one two three four five six"}]
-    body = {"model": BY_TYPE[type], "stream": True, "max_tokens": 100}
-    body |= {"input": said} if type == "openai" else {"messages": said}
+    body = body_of(type, said="one two three four five six", stream=True)
     arrived, whole = [], b""
     async with (
         aiohttp.ClientSession() as client,
@@ -223,7 +225,6 @@ async def check_paced(url, type):
             whole += chunk
     pauses = [later - earlier for earlier, later in pairwise(arrived)]
     assert sum(pause > 0.1 for pause in pauses) >= 4, pauses
-    assert max(pauses) < 0.6
     assert b"six" in whole
 
 

@@ -12,13 +12,13 @@ import orjson
 import pytest
 from aiohttp import web
 
-from droid2api import __main__
+from droid2api import application
 from droid2api.credentials import refresher, rotating, schedule
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.rotating import RotatingCredential
 from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.credentials.tokens import Tokens
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests.credentials.service import (
     FIRST_KEY,
     HOUR,
@@ -34,9 +34,8 @@ from tests.credentials.service import (
     say,
     say_text,
     settled,
-    until,
 )
-from tests.harness import BY_TYPE, PATHS, gateway_for, serving, settings_for
+from tests.harness import BY_TYPE, PATHS, gateway_for, serving, settings_for, until
 
 # -- rotation -------------------------------------------------------------------------------------------------------
 
@@ -213,7 +212,7 @@ async def test_a_new_token_that_is_refused_too_is_not_renewed_for_each_request(s
         assert "refused the token of DROID_REFRESH_KEY and the one that replaced it" in state["problem"]
         assert caplog.text.count(state["problem"]) == 1
 
-        gateway.app[CURRENT].shared.refresher._refusal._pause_ends = 0  # after a while it is tried again
+        gateway.app[RUNTIME].shared.refresher._refusal._pause_ends = 0  # after a while it is tried again
         assert "problem" not in await credential_state(gateway)
         service.rejects = False
         service.access_token = "another"
@@ -229,7 +228,7 @@ async def test_a_renewal_for_another_reason_ends_the_pause(start):
         for _ in range(3):
             assert (await say(gateway))[0] == 401
         service.rejects = False
-        await gateway.app[CURRENT].shared.refresh_now()
+        await gateway.app[RUNTIME].shared.refresh_now()
         assert "problem" not in await credential_state(gateway)
         service.access_token = "another"
         assert (await say(gateway))[0] == 200
@@ -271,7 +270,7 @@ async def test_a_refresh_that_has_spent_nothing_is_not_waited_for(tmp_path, star
     """It waits for the lock of another process."""
     service, began = Service(), time.monotonic()
     async with FileStore(tmp_path / "data" / "auth.json").lock(), start(service) as gateway:
-        refresher = gateway.app[CURRENT].shared.refresher
+        refresher = gateway.app[RUNTIME].shared.refresher
         await until(lambda: refresher._running is not None)
     assert time.monotonic() - began < 3
     assert service.calls == []
@@ -372,7 +371,7 @@ async def test_refreshes_are_counted(tmp_path, start, quick):
         return shared.refresher.done, shared.refresher.failed
 
     async with start(service) as gateway:
-        shared = gateway.app[CURRENT].shared
+        shared = gateway.app[RUNTIME].shared
         await until(lambda: shared.refresher.failed >= 2)
         service.token_answer = None
         await until(lambda: shared.refresher.done)
@@ -408,7 +407,7 @@ async def test_the_renewal_survives_a_mistake(start, monkeypatch, quick, caplog)
             await until(lambda: "ZeroDivisionError" in caplog.text)
             assert "mistake of the gateway" in (await credential_state(gateway))["problem"]
             patched.undo()
-            await until(lambda: not gateway.app[CURRENT].shared.refresher.problem)
+            await until(lambda: not gateway.app[RUNTIME].shared.refresher.problem)
             assert "problem" not in await credential_state(gateway)
     assert "The renewal of the token failed by a mistake of the gateway. It is tried again." in caplog.text
 
@@ -463,9 +462,9 @@ async def test_no_secret_is_told(tmp_path, quick, caplog, chain, failing, monkey
                     told += [(await say_text(gateway, type, header, **more))[1] for type in ("common", "anthropic")]
                 told += [(await gateway.ask(path, b"{", header))[2] for path in PATHS.values()]
                 told += [(await gateway.get(path, header))[2] for path in ("/", "/health", "/v1/models", "/SECRE")]
-            monkeypatch.setattr(gateway.app[CURRENT].upstream, "_send", None)  # any mistake in the gateway
+            monkeypatch.setattr(gateway.app[RUNTIME].upstream, "_send", None)  # any mistake in the gateway
             told.append((await say_text(gateway, "common", {"x-api-key": "SECRET-client"}))[1])
-            told.append(__main__._banner(settings, gateway.app, 1, demo=False).encode())
+            told.append(application._banner(settings, gateway.app, 1, demo=False).encode())
     everything = caplog.text.encode() + b"".join(told) + repr(settings.auth).encode()
     assert len(told) > 40
     assert b"SECRET-" not in everything

@@ -1,13 +1,17 @@
 """Clients' bodies for the tables of the request tests: what is not under test stays out of them."""
 
-from droid2api.formats import FORMATS
-from droid2api.hub.history import repair
-from droid2api.hub.request import Request, Target
+from droid2api.formats import BY_NAME
+from droid2api.hub.encoded import Encoded
+from droid2api.hub.history import normalize
+from droid2api.hub.profiles import profile_of
+from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 
 PNG = "iVBORw0KGgo="
 PDF = "JVBERi0x"
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+CLOSED = SCHEMA | {"additionalProperties": False}
+"""As strict services want them."""
 
 
 def chat(*messages: Json, **fields) -> Json:
@@ -82,11 +86,14 @@ def input_text(text: str) -> Json:
     return {"type": "input_text", "text": text}
 
 
-def convert(client: str, body: Json, upstream: str, target: Target) -> tuple[Json, Request]:
-    """The upstream's body, as the translate lane makes it."""
-    request = FORMATS[client].decode_request(body)
-    repair(request)
-    return FORMATS[upstream].encode_request(request, target), request
+def target(format: str, id: str, host: str = "upstream.test", **fields) -> Target:
+    """A model as config.json makes it, with its profile."""
+    return Target(id, service=host, profile=profile_of(host, id, format), **fields)
+
+
+def convert(client: str, body: Json, upstream: str, target: Target) -> Encoded:
+    """What the upstream gets, as the translate lane makes it."""
+    return BY_NAME[upstream].encode_request(normalize(BY_NAME[client].decode_request(body)), target)
 
 
 def part_of(body: Json, expected: Json) -> Json:

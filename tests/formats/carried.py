@@ -5,9 +5,11 @@ no format can keep, of both sides: the ids that this gateway gives anew and the 
 
 | format    | changes                                                                                            |
 |-----------|----------------------------------------------------------------------------------------------------|
-| all       | state becomes the format's own (foreign state is packed in it); a call without arguments has `{}`;  |
-|           | a model without a name has the one that was asked for                                               |
-| chat      | empty blocks are nothing and blocks of one kind in a row are one; state is packed even when its own;|
+| all       | state becomes the format's own (foreign state is packed in it), and where a block has no place for  |
+|           | it, it rides in an empty reasoning block beside it; reasoning has its state at the end; a call      |
+|           | without arguments has `{}`; a model without a name has the one that was asked for                   |
+| chat      | empty blocks are nothing and blocks of one kind in a row are one; state of reasoning is packed even |
+|           | when its own; a call has its state in itself, whole at its start;                                   |
 |           | offsets of citations are always there; no namespaces, no stop sequence                              |
 | responses | empty text is nothing; offsets of citations are always there; no stop sequence                      |
 | anthropic | refusals are text and a finish reason; citations have no offsets; no custom tools, no namespaces    |
@@ -15,6 +17,7 @@ no format can keep, of both sides: the ids that this gateway gives anew and the 
 A whole chat answer (`whole`) has its blocks in a fixed order by kind, and anthropic's has arguments as an object.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import orjson
@@ -89,18 +92,43 @@ def carried(events: list[Event], format: str, *, whole: bool = False) -> Read:
     return _settle(read)
 
 
+def _place_states(read: Read, own: Callable[[BlockStart, State], State | None], carrier: Callable[[State], State]):
+    """`own` is the state that a block itself keeps, `carrier` that of a reasoning block beside it."""
+    pieces = []
+    for piece in read.pieces:
+        start, first, last = piece.start, piece.start.state, piece.end.state
+        if start.kind == "reasoning":
+            state = first or last
+            piece.start, piece.end = replace(start, state=None), replace(piece.end, state=state and own(start, state))
+            pieces.append(piece)
+            continue
+        kept = [state and own(start, state) for state in (first, last)]
+        piece.start, piece.end = replace(start, state=kept[0]), replace(piece.end, state=kept[1])
+        beside = [
+            [Piece(BlockStart("reasoning"), [], BlockEnd(carrier(state.for_block(start))))] if state and not own else []
+            for state, own in zip((first, last), kept, strict=True)
+        ]
+        pieces += [*beside[0], piece, *beside[1]]
+    read.pieces = pieces
+
+
 def _chat(read: Read, whole: bool) -> None:
+    for piece in read.pieces:
+        if piece.start.kind == "reasoning":
+            piece.end = BlockEnd(_details(piece))
+            piece.start = replace(piece.start, state=None)
+    _place_states(read, _chat_own, lambda state: _details(Piece(BlockStart("reasoning"), [], BlockEnd(state))))
     position, pieces = 0, []
     for piece in read.pieces:
-        if not piece.deltas and not piece.end.state and piece.start.kind != "tool_call":
+        has_details = piece.end.state and piece.end.state.data.get("details")
+        if not piece.deltas and not has_details and piece.start.kind != "tool_call":
             continue
         piece.start = replace(piece.start, namespace="")
         if piece.start.kind == "text":
             piece.end = BlockEnd(citations=_with_offsets(piece, position))
             position += len(piece.text)
-        elif piece.start.kind == "reasoning":
-            data = {"field": "reasoning_content"} | ({"details": [_detail(piece)]} if piece.end.state else {})
-            piece.end = BlockEnd(State("chat", TARGET.family, data))
+        if whole and piece.start.kind == "tool_call" and piece.end.state:
+            piece.start, piece.end = replace(piece.start, state=piece.end.state), BlockEnd()
         before = pieces[-1] if pieces else None
         if whole and piece.start.kind != "tool_call":
             before = next((other for other in pieces if other.start == piece.start), None)
@@ -118,12 +146,25 @@ def _chat(read: Read, whole: bool) -> None:
         read.last = replace(read.last, stop_sequence=None)
 
 
-def _detail(piece: Piece) -> dict:
-    state = piece.end.state
-    if not piece.text:
-        return {"type": "reasoning.encrypted", "data": state.pack(), "format": "droid2api"}
-    packed = replace(state, data=state.data | {"text": piece.text}).pack()
-    return {"type": "reasoning.text", "signature": packed, "format": "droid2api"}
+def _chat_own(start: BlockStart, state: State) -> State | None:
+    if start.kind == "reasoning":
+        return state
+    if start.kind != "tool_call":
+        return None
+    is_own = state.format == "chat" and "extra_content" in state.data
+    extra = state.data["extra_content"] if is_own else {"droid2api": state.pack()}
+    return State("chat", TARGET.family, {"extra_content": extra})
+
+
+def _details(piece: Piece) -> State:
+    """The state of a reasoning block as the format has it."""
+    state, data = piece.start.state or piece.end.state, {"field": "reasoning_content"}
+    if state and piece.text:
+        packed = replace(state, data=state.data | {"text": piece.text}).pack()
+        data["details"] = [{"type": "reasoning.text", "signature": packed, "format": "droid2api"}]
+    elif state:
+        data["details"] = [{"type": "reasoning.encrypted", "data": state.pack(), "format": "droid2api"}]
+    return State("chat", TARGET.family, data)
 
 
 def _merge(before: Piece, piece: Piece) -> None:
@@ -148,17 +189,27 @@ def _with_offsets(piece: Piece, position: int) -> list[Citation]:
 
 
 def _responses(read: Read, whole: bool) -> None:
+    _place_states(read, _responses_own, lambda state: _encrypted(state.pack()))
     read.pieces = [piece for piece in read.pieces if piece.deltas or piece.start.kind not in ("text", "refusal")]
     for piece in read.pieces:
-        state = piece.end.state
-        if state and state.format != "responses":
-            state = State("responses", TARGET.family, {"encrypted_content": state.pack()})
-        piece.end = BlockEnd(state, _with_offsets(piece, 0))
+        piece.end = BlockEnd(piece.end.state, _with_offsets(piece, 0))
     if type(read.last) is Finish:
         read.last = replace(read.last, stop_sequence=None)
 
 
+def _responses_own(start: BlockStart, state: State) -> State | None:
+    place = {"text": "phase", "reasoning": "encrypted_content"}.get(start.kind)
+    if state.format == "responses" and place in state.data:
+        return replace(state, service="")
+    return _encrypted(state.pack()) if start.kind == "reasoning" else None
+
+
+def _encrypted(content: str) -> State:
+    return State("responses", TARGET.family, {"encrypted_content": content})
+
+
 def _anthropic(read: Read, whole: bool) -> None:
+    _place_states(read, _anthropic_own, lambda state: _signed(state.pack()))
     for piece in read.pieces:
         piece.start = replace(piece.start, namespace="")
         if piece.start.kind == "refusal":
@@ -167,11 +218,18 @@ def _anthropic(read: Read, whole: bool) -> None:
                 read.last = replace(read.last, reason="content_filter")
         if whole and piece.start.kind == "tool_call":
             piece.deltas = [_as_object(piece.text)]
-        state = piece.end.state
-        if state and state.format != "anthropic":
-            state = State("anthropic", TARGET.family, {"signature": state.pack()})
         citations = [replace(citation, start=None, end=None) for citation in piece.end.citations]
-        piece.end = BlockEnd(state, citations)
+        piece.end = BlockEnd(piece.end.state, citations)
+
+
+def _anthropic_own(start: BlockStart, state: State) -> State | None:
+    if start.kind != "reasoning":
+        return None
+    return replace(state, service="") if state.format == "anthropic" else _signed(state.pack())
+
+
+def _signed(signature: str) -> State:
+    return State("anthropic", TARGET.family, {"signature": signature})
 
 
 def _as_object(arguments: str) -> str:

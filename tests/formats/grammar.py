@@ -22,12 +22,14 @@ def check_turn(events: list[Event]) -> None:
                     called = True
                     assert event.id
                     assert event.name
+                    assert event.id not in ids, "two calls of one id"
                     ids.append(event.id)
             case Delta():
                 assert inside is not None, "text outside of a block"
                 assert event.text, "an empty delta"
             case BlockEnd():
                 assert inside is not None, "an end without a start"
+                assert not (inside.state and event.state), "state at both ends of a block"
                 inside = None
             case _:
                 raise AssertionError(f"{event} inside a turn")
@@ -47,10 +49,11 @@ def _check_types(event: Event) -> None:
             assert event.kind in KINDS
             assert type(event.custom) is bool
             _check_strings(event.id, event.name, event.namespace)
+            _check_state(event.state)
         case Delta():
             _check_strings(event.text)
         case BlockEnd():
-            assert event.state is None or (type(event.state) is State and type(event.state.data) is dict)
+            _check_state(event.state)
             for citation in event.citations:
                 assert type(citation) is Citation
                 _check_strings(citation.url, citation.title)
@@ -67,6 +70,13 @@ def _check_types(event: Event) -> None:
             assert isinstance(event.error, GatewayError)
             assert event.error.message
             assert 400 <= event.error.status < 600
+
+
+def _check_state(state: State | None) -> None:
+    if state is not None:
+        assert type(state) is State
+        assert type(state.data) is dict
+        _check_strings(state.format, state.family, state.service, state.pack())
 
 
 def _check_strings(*values: object) -> None:

@@ -12,16 +12,16 @@ from typing import Any
 import orjson
 
 from droid2api.errors import RequestError
-from droid2api.formats import FORMATS, Format
-from droid2api.hub.history import repair
-from droid2api.hub.request import Target
+from droid2api.formats import BY_NAME, Format
+from droid2api.hub.history import normalize
+from tests.formats.bodies import target
 
 Json = dict[str, Any]
 
 TARGETS = {
-    "anthropic": Target("claude-opus-4-5", max_tokens=64000),
-    "responses": Target("gpt-5.6"),
-    "chat": Target("glm-4.6"),
+    "anthropic": target("anthropic", "claude-opus-4-5", max_tokens=64000),
+    "responses": target("responses", "gpt-5.6"),
+    "chat": target("chat", "glm-4.6"),
 }
 MARK = "MARKED"
 PICTURE = f"data:image/png;base64,{MARK}"
@@ -313,34 +313,35 @@ WORDS = {
     "zh": ("客户端格式 -> 模型类型", "保留", "适配", "省略并注明", "指名拒绝"),
 }
 SIGNS = {"carried": "✓", "adapted": "≈", "left out": "–", "refused": "✗", "absent": ""}
-PAIRS = [(client, target) for client in FORMATS.values() for target in FORMATS.values() if client is not target]
+PAIRS = [(client, other) for client in BY_NAME.values() for other in BY_NAME.values() if client is not other]
 
 
-def outcome(name: str, client: Format, target: Format, body: Json) -> str:
+def outcome(name: str, client: Format, upstream: Format, body: Json) -> str:
     """One cell, by doing it. A value that is lost without a word is an error of the gateway."""
     sent = orjson.loads(orjson.dumps(body))
     try:
-        request = client.decode_request(sent)
-        repair(request)
-        encoded = orjson.dumps(target.encode_request(request, TARGETS[target.name])).decode()
+        request = normalize(client.decode_request(sent))
+        encoded = upstream.encode_request(request, TARGETS[upstream.NAME])
     except RequestError as error:
         return "refused" if error.param else f"refused without a name: {error.message}"
-    if request.dropped:
-        return "left out"
-    if request.repaired or request.local_stop:
+    written = orjson.dumps(encoded.body).decode()
+    found = re.search(PROBES.get(name, f"{MARK}|4321"), written)
+    if found and not (encoded.dropped or encoded.repaired):
+        return "carried"
+    if found or encoded.local_stop:
         return "adapted"
-    assert re.search(PROBES.get(name, f"{MARK}|4321"), encoded), f"{name}: {client.name} -> {target.name} loses it"
-    return "carried"
+    assert encoded.dropped, f"{name}: {client.NAME} -> {upstream.NAME} loses it"
+    return "left out"
 
 
 def table(language: str) -> str:
     words = WORDS[language]
-    head = [f"{client.name} → {target.type}" for client, target in PAIRS]
+    head = [f"{client.NAME} → {other.TYPE}" for client, other in PAIRS]
     lines = [f"| {words[0]} | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for english, chinese, bodies in ROWS:
         cells = [
-            SIGNS[outcome(english, client, target, bodies[client.name]) if client.name in bodies else "absent"]
-            for client, target in PAIRS
+            SIGNS[outcome(english, client, other, bodies[client.NAME]) if client.NAME in bodies else "absent"]
+            for client, other in PAIRS
         ]
         lines.append(f"| {english if language == 'en' else chinese} | {' | '.join(cells)} |")
     legend = zip(SIGNS.values(), words[1:], strict=False)

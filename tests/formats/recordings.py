@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 
 OWN = Path(__file__).parents[1] / "recordings"
 
@@ -39,7 +39,7 @@ def _find(suffix):
     if more := os.environ.get("DROID2API_RECORDINGS"):
         folders.append(Path(more))
     for folder in folders:
-        for format in FORMATS:
+        for format in BY_NAME:
             for path in sorted((folder / format).glob(f"*{suffix}")):
                 meta = path.with_name(path.name.removesuffix(suffix) + ".meta.json")
                 status = orjson.loads(meta.read_bytes()).get("status") if meta.exists() else None
@@ -59,4 +59,4 @@ each_stream = pytest.mark.parametrize("recording", _params(STREAMS))
 each_answer = pytest.mark.parametrize("recording", _params(ANSWERS))
 each_error = pytest.mark.parametrize("recording", _params(ERRORS))
 each_request = pytest.mark.parametrize("recording", _params(REQUESTS))
-each_format = pytest.mark.parametrize("format", FORMATS)
+each_format = pytest.mark.parametrize("format", BY_NAME)

@@ -1,5 +1,6 @@
 """The official SDKs as judges: their own types, validated strictly."""
 
+import functools
 import typing
 from collections.abc import Iterator
 
@@ -44,7 +45,7 @@ _ANSWERS = {
     "anthropic": anthropic.types.Message,
 }
 _EXTENSIONS = {
-    "chat": {"reasoning_content", "reasoning_details", "annotations"},
+    "chat": {"reasoning_content", "reasoning_details", "annotations", "extra_content"},
     "responses": {"store", "status"},
     "anthropic": set(),
 }
@@ -163,7 +164,7 @@ def _wrong_fields(value: object, kind: type, where: str, extensions: set[str]) -
     if type(value) is not dict:
         yield f"{where}: not an object"
         return
-    hints = typing_extensions.get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     for name, hint in hints.items():
         # not __required_keys__: it does not see through annotations that are strings
         if typing_extensions.get_origin(hint) is typing_extensions.Required and name not in value:
@@ -173,6 +174,11 @@ def _wrong_fields(value: object, kind: type, where: str, extensions: set[str]) -
             yield from _wrong(item, hints[name], f"{where}.{name}", extensions)
         elif name not in extensions:
             yield f"{where}.{name}: no field of {kind.__name__}"
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, object]:
+    return typing_extensions.get_type_hints(kind, include_extras=True)
 
 
 def _is_other_kind(errors: list[str], where: str) -> bool:

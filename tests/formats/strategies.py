@@ -15,18 +15,39 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
+NAMES = (
+    "error type id index message delta content choices usage finish_reason status output object phase name arguments "
+    "input text call_id output_index content_index extra_content function_call response item content_block code".split()
+)
 json_objects = st.dictionaries(texts, json_values, max_size=3)
 states = st.one_of(
     st.builds(lambda text: State("anthropic", "claude", {"signature": "s" + text}), texts),
     st.builds(lambda text: State("responses", "claude", {"id": "rs_1", "encrypted_content": "e" + text}), texts),
     st.just(State("chat", "deepseek", {"field": "reasoning_content"})),
 )
+services = st.sampled_from(["", "api.example.org"])
+phases = st.builds(
+    lambda phase: State("responses", "claude", {"phase": phase}), st.sampled_from(["commentary", "final_answer"])
+)
+signatures = st.builds(
+    lambda text, service: State("chat", "gemini", {"extra_content": {"google": {"thought_signature": text}}}, service),
+    texts,
+    services,
+)
+foreign = st.builds(lambda text, service: State("gemini", "gemini", {"signature": text}, service), texts, services)
 redacted = st.builds(lambda text: State("anthropic", "claude", {"data": "d" + text}), texts)
 counts = st.integers(0, 10**6)
 usages = st.builds(
     lambda fresh, read, written, output, reasoning: Usage(fresh + read + written, output, read, written, reasoning),
     *[counts] * 5,
 )
+
+
+@st.composite
+def _places(draw, states):
+    """State for a block's start and end: at one of them, or at none."""
+    state, first = draw(st.none() | states), draw(st.booleans())
+    return (state, None) if first else (None, state)
 
 
 @st.composite
@@ -38,19 +59,23 @@ def _text_blocks(draw):
         start = draw(st.none() | st.integers(0, length))
         end = None if start is None else draw(st.integers(start, length))
         citations.append(Citation(f"https://example.org/{url}", draw(texts), start, end))
-    return [BlockStart("text"), *map(Delta, deltas), BlockEnd(citations=citations)]
+    start, end = draw(_places(foreign))
+    start = start or (None if end else draw(st.none() | phases))
+    return [BlockStart("text", state=start), *map(Delta, deltas), BlockEnd(end, citations)]
 
 
 @st.composite
 def _reasoning_blocks(draw):
     deltas = draw(st.lists(texts.filter(bool), max_size=3))
-    state = draw(st.none() | states if deltas else st.none() | states | redacted)
-    return [BlockStart("reasoning"), *map(Delta, deltas), BlockEnd(state)]
+    start, end = draw(_places(states if deltas else states | redacted))
+    return [BlockStart("reasoning", state=start), *map(Delta, deltas), BlockEnd(end)]
 
 
 @st.composite
 def _refusal_blocks(draw):
-    return [BlockStart("refusal"), *map(Delta, draw(st.lists(texts.filter(bool), min_size=1, max_size=2))), BlockEnd()]
+    start, end = draw(_places(foreign))
+    deltas = draw(st.lists(texts.filter(bool), min_size=1, max_size=2))
+    return [BlockStart("refusal", state=start), *map(Delta, deltas), BlockEnd(end)]
 
 
 @st.composite
@@ -58,8 +83,10 @@ def _call_blocks(draw, custom):
     text = draw(texts) if custom else orjson.dumps(draw(json_objects)).decode()
     middle = draw(st.integers(0, len(text)))
     deltas = [part for part in (text[:middle], text[middle:]) if part]
-    start = BlockStart("tool_call", name=draw(words), custom=custom, namespace=draw(st.sampled_from(["", "mcp"])))
-    return [start, *map(Delta, deltas), BlockEnd()]
+    first, last = draw(_places(signatures | foreign))
+    namespace = draw(st.sampled_from(["", "mcp"]))
+    start = BlockStart("tool_call", name=draw(words), custom=custom, namespace=namespace, state=first)
+    return [start, *map(Delta, deltas), BlockEnd(last)]
 
 
 @st.composite
@@ -86,23 +113,26 @@ def failed_turns(draw) -> list[Event]:
 
 @st.composite
 def mutated(draw, value: object) -> object:
-    """A JSON value with one or two of its inner values missing or replaced by others."""
+    """A JSON value with one or two of its inner values missing, replaced by others, or with one more beside them."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 2))):
-        places = list(_places(value))
+        places = list(_containers(value))
         if not places:
             return draw(json_values)
         container, key = draw(st.sampled_from(places))
-        if draw(st.booleans()) and type(container) is dict:
+        change = draw(st.sampled_from(["remove", "replace", "add"] if type(container) is dict else ["replace"]))
+        if change == "remove":
             del container[key]
+        elif change == "add":
+            container[draw(st.sampled_from(NAMES))] = draw(json_values)
         else:
             container[key] = draw(json_values)
     return value
 
 
-def _places(value: object):
+def _containers(value: object):
     """Every (container, key) in a JSON value."""
     if type(value) in (dict, list):
         for key, inner in value.items() if type(value) is dict else enumerate(value):
             yield value, key
-            yield from _places(inner)
+            yield from _containers(inner)

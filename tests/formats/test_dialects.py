@@ -345,8 +345,8 @@ ERRORS = {
         ({"error": "Overloaded"}, 502, None, "Overloaded"),
         ({"error": {"message": "Bad", "type": "invalid_request_error"}}, 400, "invalid_request_error", "Bad"),
         (chunk({}, error={"message": "Gone", "code": "server_error"}), 500, "server_error", "Gone"),
-        (b"{", 502, None, "The upstream sent an event that cannot be read (JSONDecodeError)."),
-        (b"[]", 502, None, "The upstream sent an event that cannot be read (AttributeError)."),
+        (b"{", 502, None, "The upstream sent an event that is not JSON."),
+        (b"[]", 502, None, "The upstream sent an event that is no JSON object."),
         (chunk(tool(index=0, function={})), 502, None, "The upstream sent a tool call without a name."),
     ],
     "responses": [
@@ -367,7 +367,7 @@ ERRORS = {
             {"type": "response.output_text.delta"},
             502,
             None,
-            "The upstream sent an event that cannot be read (KeyError).",
+            "The upstream sent an event whose delta is no text.",
         ),
     ],
     "anthropic": [
@@ -387,7 +387,7 @@ ERRORS = {
             {"type": "content_block_stop", "index": 4},
             502,
             None,
-            "The upstream sent an event that cannot be read (KeyError).",
+            "The upstream sent the end of a block that is not open.",
         ),
     ],
 }

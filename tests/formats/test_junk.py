@@ -5,18 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from droid2api.errors import RequestError, StreamError, UpstreamError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.formats.upstream_error import read_error
-from droid2api.hub.history import repair
-from droid2api.hub.request import Target
+from droid2api.hub.history import normalize
 from droid2api.wire import sse
 
 from . import sdk
+from .bodies import target
 from .carried import is_failed, is_for
 from .grammar import check_turn
 from .recordings import ANSWERS, REQUESTS, STREAMS, each_format
 from .strategies import json_values, mutated
-from .test_requests import TARGETS, check_refusal
+from .test_requests import MODELS, check_refusal
 from .test_streams import check_failure
 from .wire import read_answer, read_stream, write_answer, write_stream
 
@@ -29,7 +29,7 @@ bodies = st.sampled_from(REQUESTS).flatmap(
 def check_readable(events):
     """Whatever was read obeys the grammar, and can be written for every client."""
     check_turn(events)
-    for format in FORMATS:
+    for format in BY_NAME:
         if is_failed(events):
             check_failure(format, events)
         elif is_for(events, format):
@@ -74,7 +74,7 @@ def test_errors(body):
     error = read_error(body)
     assert type(error) is UpstreamError
     assert error.message
-    for format in FORMATS.values():
+    for format in BY_NAME.values():
         orjson.dumps(format.encode_error(error))
 
 
@@ -91,12 +91,11 @@ def test_sse(chunks):
 
 @each_format
 @junk
-@given(body=bodies, target=st.sampled_from(TARGETS))
-def test_requests_with_junk_in_them(format, body, target):
+@given(body=bodies, model=st.sampled_from(MODELS))
+def test_requests_with_junk_in_them(format, body, model):
     try:
-        request = FORMATS[body[0]].decode_request(body[1])
-        repair(request)
-        orjson.dumps(FORMATS[format].encode_request(request, target))
+        request = normalize(BY_NAME[body[0]].decode_request(body[1]))
+        orjson.dumps(BY_NAME[format].encode_request(request, target(format, model)).body)
     except RequestError as error:
         check_refusal(error)
 
@@ -105,10 +104,10 @@ def test_requests_with_junk_in_them(format, body, target):
 @given(
     body=bodies,
     reasoning=st.sampled_from(["auto", "off", "low", "high"]),
-    thinking=st.sampled_from(["budget", "adaptive"]),
+    model=st.sampled_from(MODELS),
 )
-def test_adapted_requests_with_junk_in_them(body, reasoning, thinking):
+def test_settings_of_requests_with_junk_in_them(body, reasoning, model):
     """What a client gets wrong is for the upstream to say: the relay lane passes it on."""
-    target = Target("claude-sonnet-4-5", reasoning, thinking, fast=True, max_tokens=64000)
-    FORMATS[body[0]].adapt(body[1], {}, target, "Be kind.")
+    model = target(body[0], model, reasoning=reasoning, fast=True, max_tokens=64000)
+    BY_NAME[body[0]].apply_model_settings(body[1], {}, model, "Be kind.")
     orjson.dumps(body[1])

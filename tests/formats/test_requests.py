@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 
 from droid2api.errors import RequestError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import State
-from droid2api.hub.history import repair
+from droid2api.hub.history import normalize
+from droid2api.hub.profile_table import OPENAI_EXTRAS
+from droid2api.hub.profiles import profile_of
 from droid2api.hub.request import (
     Media,
     Reasoning,
@@ -24,26 +27,20 @@ from droid2api.hub.tools import safe_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import parse_arguments
 
 from . import sdk
+from .bodies import target
 from .recordings import each_format, each_request
 
-TARGETS = [
-    Target("gpt-4.1"),
-    Target("gpt-5-mini"),
-    Target("claude-sonnet-4-5", max_tokens=64000),
-    Target("claude-opus-5", thinking="adaptive"),
-    Target("deepseek-chat"),
-]
+MODELS = ["gpt-4.1", "gpt-5-mini", "claude-sonnet-4-5", "claude-opus-5", "deepseek-chat"]
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.id)
+@pytest.mark.parametrize("model", MODELS)
 @each_format
 @each_request
-def test_request(recording, format, target):
+def test_request(recording, format, model):
     """It is what the SDK of the format would send, or refused by the name of a field."""
     try:
-        request = FORMATS[recording.format].decode_request(recording.json)
-        repair(request)
-        body = FORMATS[format].encode_request(request, target)
+        request = normalize(BY_NAME[recording.format].decode_request(recording.json))
+        body = BY_NAME[format].encode_request(request, target(format, model, max_tokens=64000)).body
     except RequestError as error:
         check_refusal(error)
         return
@@ -60,8 +57,11 @@ def check_refusal(error: RequestError):
 
 # -- what outlives the way through a format -------------------------------------------------------------------------
 
-READER = Target("", max_tokens=1 << 20)
-"""State in a client's body is known by its format only, so that no model's family counts."""
+
+def reader(format: str) -> Target:
+    """Takes all that the format has. State in a client's body is known by its format only: no model's family counts."""
+    profile = replace(profile_of("", "", format), system_messages="anywhere", extras=OPENAI_EXTRAS)
+    return Target("", max_tokens=1 << 20, profile=profile)
 
 
 @each_format
@@ -69,24 +69,22 @@ READER = Target("", max_tokens=1 << 20)
 def test_nothing_is_lost(recording, format):
     """Texts, files, calls, results, tools and settings are still there when the written body is read again."""
     try:
-        request = FORMATS[recording.format].decode_request(recording.json)
-        repair(request)
-        body = FORMATS[format].encode_request(request, READER)
+        request = normalize(BY_NAME[recording.format].decode_request(recording.json))
+        encoded = BY_NAME[format].encode_request(request, reader(format))
     except RequestError as error:
         check_refusal(error)
         return
-    again = FORMATS[format].decode_request(body)
-    repair(again)
+    again = normalize(BY_NAME[format].decode_request(encoded.body))
     assert content_of(again, format) == content_of(request, format)
     assert results_of(again).keys() == results_of(request).keys()
     for id, text in results_of(request).items():
         assert text in results_of(again)[id]
     choice = request.tool_choice
     if choice and choice.allowed is not None and format != "responses":
-        request.tools = [tool for tool in request.tools if tool.name in choice.allowed]
-        request.tool_choice = ToolChoice(choice.mode)
+        tools = [tool for tool in request.tools if tool.name in choice.allowed]
+        request = replace(request, tools=tools, tool_choice=ToolChoice(choice.mode))
     assert tools_of(again, format) == tools_of(request, format)
-    check_settings(again, request, format, body)
+    check_settings(again, request, format, encoded)
 
 
 def content_of(request: Request, format: str):
@@ -98,7 +96,7 @@ def content_of(request: Request, format: str):
             match part:
                 case Text() | Refusal():
                     empty = format == "anthropic" and not part.text.strip()
-                    if not empty and not part.text.startswith("Files from the tool result"):
+                    if not empty and not part.text.startswith(("Files from the tool result", "Call the tool ")):
                         content[role].append(part.text)
                 case ToolCall():
                     content["calls"].append((safe_name(part.id), wire_name(part), arguments_of(part, format)))
@@ -145,11 +143,13 @@ def tools_of(request: Request, format: str):
         if format != "responses":
             tool = wrapped_tool(tool)
         grammar = {name: value for name, value in (tool.grammar or {}).items() if name != "type"}
-        tools.append((wire_name(tool), tool.kind, tool.description, empty | (tool.parameters or {}), grammar))
+        parameters = {name: value for name, value in (tool.parameters or {}).items() if name != "$schema"}
+        tools.append((wire_name(tool), tool.kind, tool.description, empty | parameters, grammar))
     return tools
 
 
-def check_settings(again: Request, request: Request, format: str, body: dict):
+def check_settings(again: Request, request: Request, format: str, encoded: Encoded):
+    body = encoded.body
     assert bool(again.stream) == bool(request.stream)
     assert again.user == (safe_name(request.user) if request.user and format != "anthropic" else request.user)
     if again.tools:
@@ -161,7 +161,7 @@ def check_settings(again: Request, request: Request, format: str, body: dict):
         assert again.max_tokens == max(request.max_tokens, 16 if format == "responses" else 0)
     if request.output and request.output.schema:
         assert again.output.schema == request.output.schema
-    assert again.stop == ([] if request.local_stop else request.stop)
+    assert again.stop == ([] if encoded.local_stop else request.stop)
     if format != "anthropic" or ("thinking" in body and request.effort in ("low", "medium", "high")):
         assert again.effort == request.effort
     for name in ("temperature", "top_p"):

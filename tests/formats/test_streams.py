@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from droid2api.errors import GatewayError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.formats.upstream_error import read_error
 from droid2api.hub.events import Failed, Finish
 
@@ -18,7 +18,7 @@ from .wire import read_recording, read_stream, write_answer, write_stream
 
 
 def test_there_are_recordings_of_each_format():
-    assert {recording.format for recording in STREAMS} == set(FORMATS)
+    assert {recording.format for recording in STREAMS} == set(BY_NAME)
 
 
 @each_stream
@@ -39,11 +39,11 @@ def test_split_at_random_and_with_other_line_ends(recording):
 
 
 def split(stream, largest):
-    chunks = []
-    while stream:
+    chunks, position = [], 0
+    while position < len(stream):
         size = random.randint(1, largest)
-        chunks.append(stream[:size])
-        stream = stream[size:]
+        chunks.append(stream[position : position + size])
+        position += size
     return chunks
 
 
@@ -165,7 +165,7 @@ def test_error_answers(recording):
     error = read_error(recording.json, recording.status)
     assert error.status == recording.status
     assert error.message in recording.bytes.decode()
-    for format in FORMATS.values():
+    for format in BY_NAME.values():
         encoded = orjson.loads(orjson.dumps(format.encode_error(error)))
         assert encoded["error"]["message"]
         assert encoded["error"]["type"]

@@ -1,4 +1,4 @@
-"""Requests for a Chat upstream: translated from each client, and adapted in the relay lane."""
+"""Requests for a Chat upstream: translated from each client, and with the model's settings in the relay lane."""
 
 import pytest
 
@@ -9,9 +9,9 @@ from droid2api.hub.request import Target
 from droid2api.hub.tools import safe_name
 
 from .bodies import (
+    CLOSED,
     PDF,
     PNG,
-    SCHEMA,
     anthropic,
     anthropic_call,
     anthropic_result,
@@ -30,12 +30,13 @@ from .bodies import (
     responses_result,
     responses_tool,
     system,
+    target,
     text,
     user,
 )
 
-TARGET = Target("qwen3-max")
-OPENAI = Target("gpt-5-mini", max_tokens=4000)
+TARGET = target("chat", "qwen3-max")
+OPENAI = target("chat", "gpt-5-mini", max_tokens=4000)
 
 DATA_URL = f"data:image/png;base64,{PNG}"
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
@@ -63,8 +64,14 @@ CASES = {
     "settings of responses": (
         "responses",
         responses(max_output_tokens=500, text={"verbosity": "low"}, reasoning={"effort": "high"}, service_tier="flex"),
-        TARGET,
-        {"max_tokens": 500, "verbosity": "low", "reasoning_effort": "high", "service_tier": "flex", "stream": None},
+        OPENAI,
+        {
+            "max_completion_tokens": 500,
+            "verbosity": "low",
+            "reasoning_effort": "high",
+            "service_tier": "flex",
+            "stream": None,
+        },
     ),
     "no sampling for a reasoning model, and its limit by the new name": (
         "anthropic",
@@ -84,13 +91,13 @@ CASES = {
             user("hi"), system("Be brief."), system=[text("x-anthropic-billing-header: 1"), text("A"), text("B")]
         ),
         TARGET,
-        {"messages": [system("A\n\nB"), user("hi"), system("Be brief.")]},
+        {"messages": [system("A\n\nB"), user([text("hi"), text("Be brief.")])]},
     ),
     "instructions and developer of responses": (
         "responses",
         responses(developer("B"), user([input_text("hi")]), instructions="A"),
         TARGET,
-        {"messages": [system("A"), system("B"), user("hi")]},
+        {"messages": [system("A\n\nB"), user("hi")]},
     ),
     "parts": (
         "responses",
@@ -138,7 +145,7 @@ CASES = {
         "responses",
         responses(
             tools=[
-                responses_tool(strict=True),
+                responses_tool(parameters=CLOSED, strict=True),
                 {"type": "web_search"},
                 {"type": "custom", "name": "patch", "description": "d"},
                 {"type": "namespace", "name": "mcp", "tools": [responses_tool("f")]},
@@ -148,7 +155,7 @@ CASES = {
         TARGET,
         {
             "tools": [
-                chat_tool(description="", strict=True),
+                chat_tool(description="", parameters=CLOSED, strict=True),
                 {
                     "type": "function",
                     "function": {
@@ -247,23 +254,23 @@ CASES = {
     ),
     "structured output of responses": (
         "responses",
-        responses(text={"format": {"type": "json_schema", "name": "n", "schema": SCHEMA, "strict": True}}),
+        responses(text={"format": {"type": "json_schema", "name": "n", "schema": CLOSED, "strict": True}}),
         TARGET,
         {
             "response_format": {
                 "type": "json_schema",
-                "json_schema": {"name": "n", "schema": SCHEMA, "strict": True},
+                "json_schema": {"name": "n", "schema": CLOSED, "strict": True},
             }
         },
     ),
     "structured output of anthropic": (
         "anthropic",
-        anthropic(output_config={"format": {"type": "json_schema", "schema": SCHEMA}}),
+        anthropic(output_config={"format": {"type": "json_schema", "schema": CLOSED}}),
         TARGET,
         {
             "response_format": {
                 "type": "json_schema",
-                "json_schema": {"name": "output", "schema": SCHEMA, "strict": True},
+                "json_schema": {"name": "output", "schema": CLOSED, "strict": True},
             }
         },
     ),
@@ -324,19 +331,19 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_encode_request(name):
     client, body, target, expected = CASES[name]
-    assert part_of(convert(client, body, "chat", target)[0], expected) == expected
+    assert part_of(convert(client, body, "chat", target).body, expected) == expected
 
 
 def test_stop_sequences_are_applied_here_when_the_upstream_does_not():
-    _, request = convert("anthropic", anthropic(stop_sequences=list("ABCDE")), "chat", TARGET)
-    assert request.local_stop == list("ABCDE")
+    encoded = convert("anthropic", anthropic(stop_sequences=list("ABCDE")), "chat", TARGET)
+    assert encoded.local_stop == list("ABCDE")
 
 
 def test_what_is_dropped_is_named():
     body = anthropic(top_k=4, service_tier="auto", speed="fast", thinking={"type": "disabled"})
-    _, request = convert("anthropic", body, "chat", TARGET)
-    assert request.dropped == ["speed"]
-    assert request.effort == "none"
+    encoded = convert("anthropic", body, "chat", TARGET)
+    assert encoded.dropped == ["speed", "service_tier"]
+    assert encoded.body["reasoning_effort"] == "none"
 
 
 REFUSED = {
@@ -405,7 +412,7 @@ def test_wrong_bodies(body, param):
 # -- the relay lane -------------------------------------------------------------------------------------------------
 
 # reasoning level, system prompt, fast; client's body; upstream's fields
-ADAPTED = {
+SETTINGS = {
     "nothing to do": ("auto", "", False, chat(reasoning_effort="low", x=1), chat(reasoning_effort="low", x=1)),
     "off": (
         "off",
@@ -444,8 +451,8 @@ ADAPTED = {
 }
 
 
-@pytest.mark.parametrize("name", ADAPTED)
-def test_adapt(name):
-    reasoning, prompt, fast, body, expected = ADAPTED[name]
-    chat_format.adapt(body, {}, Target("up", reasoning, fast=fast), prompt)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings(name):
+    reasoning, prompt, fast, body, expected = SETTINGS[name]
+    chat_format.apply_model_settings(body, {}, Target("up", reasoning, fast=fast), prompt)
     assert body == expected | {"model": "up"}

@@ -1,4 +1,4 @@
-"""Requests for a Responses upstream: translated from each client, and adapted in the relay lane."""
+"""Requests for a Responses upstream: translated from each client, and with the model's settings in the relay lane."""
 
 import pytest
 
@@ -8,6 +8,7 @@ from droid2api.hub.events import State
 from droid2api.hub.request import Target
 
 from .bodies import (
+    CLOSED,
     PDF,
     PNG,
     SCHEMA,
@@ -29,12 +30,13 @@ from .bodies import (
     responses_result,
     responses_tool,
     system,
+    target,
     text,
     user,
 )
 
-TARGET = Target("gpt-5.2", max_tokens=4000)
-PLAIN = Target("gpt-4.1")
+TARGET = target("responses", "gpt-5.2", max_tokens=4000)
+PLAIN = target("responses", "gpt-4.1")
 DATA_URL = f"data:image/png;base64,{PNG}"
 
 
@@ -66,7 +68,7 @@ CASES = {
             "store": False,
             "include": ["reasoning.encrypted_content"],
             "max_output_tokens": 4000,
-            "temperature": None,
+            "temperature": 0.5,
             "safety_identifier": "u",
             "seed": None,
             "stop": None,
@@ -163,7 +165,7 @@ CASES = {
         chat(
             tools=[
                 chat_tool(description="d"),
-                chat_tool("g", strict=True),
+                chat_tool("g", parameters=CLOSED, strict=True),
                 {
                     "type": "custom",
                     "custom": {
@@ -179,7 +181,7 @@ CASES = {
         {
             "tools": [
                 responses_tool(description="d", strict=False),
-                responses_tool("g", description="", strict=True),
+                responses_tool("g", description="", parameters=CLOSED, strict=True),
                 {
                     "type": "custom",
                     "name": "p",
@@ -371,14 +373,14 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_encode_request(name):
     client, body, target, expected = CASES[name]
-    assert part_of(convert(client, body, "responses", target)[0], expected) == expected
+    assert part_of(convert(client, body, "responses", target).body, expected) == expected
 
 
 def test_stop_sequences_are_applied_here():
-    body, request = convert("chat", chat(stop=["A", "B"], seed=1, temperature=0), "responses", TARGET)
-    assert "stop" not in body
-    assert request.local_stop == ["A", "B"]
-    assert request.dropped == ["seed", "temperature"]
+    encoded = convert("chat", chat(stop=["A", "B"], seed=1, top_k=4), "responses", TARGET)
+    assert "stop" not in encoded.body
+    assert encoded.local_stop == ["A", "B"]
+    assert sorted(encoded.dropped) == ["seed", "top_k"]
 
 
 WRONG = [
@@ -413,7 +415,7 @@ FOREIGN = {"type": "reasoning", "summary": [], "encrypted_content": State("anthr
 OWN = {"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}
 
 # reasoning level, system prompt, fast; client's body; upstream's fields
-ADAPTED = {
+SETTINGS = {
     "nothing to do": (
         "auto",
         "",
@@ -445,8 +447,8 @@ ADAPTED = {
 }
 
 
-@pytest.mark.parametrize("name", ADAPTED)
-def test_adapt(name):
-    reasoning, prompt, fast, body, expected = ADAPTED[name]
-    responses_format.adapt(body, {}, Target("up", reasoning, fast=fast), prompt)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings(name):
+    reasoning, prompt, fast, body, expected = SETTINGS[name]
+    responses_format.apply_model_settings(body, {}, Target("up", reasoning, fast=fast), prompt)
     assert body == expected | {"model": "up"}

@@ -2,7 +2,7 @@
 
 import itertools
 
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.hub.events import Event
 from droid2api.hub.request import Request, Target
 from droid2api.wire import sse
@@ -17,7 +17,7 @@ REQUEST = Request("model", [], include_usage=True)
 
 def read_stream(format: str, chunks: list[bytes]) -> list[Event]:
     """The events of a stream that comes in `chunks` and then ends."""
-    cutter, decoder = sse.Decoder(), FORMATS[format].stream_decoder(TARGET)
+    cutter, decoder = sse.Decoder(), BY_NAME[format].StreamDecoder(TARGET)
     events = []
     for chunk in chunks:
         events += decoder.feed(cutter.feed(chunk))
@@ -25,7 +25,7 @@ def read_stream(format: str, chunks: list[bytes]) -> list[Event]:
 
 
 def read_answer(format: str, body: Json) -> list[Event]:
-    return FORMATS[format].decode_response(body, TARGET)
+    return BY_NAME[format].decode_response(body, TARGET)
 
 
 def read_recording(recording: Recording) -> list[Event]:
@@ -35,7 +35,7 @@ def read_recording(recording: Recording) -> list[Event]:
 
 
 def new_encoder(format: str):
-    return FORMATS[format].stream_encoder(REQUEST, _clock, _new_id())
+    return BY_NAME[format].StreamEncoder(REQUEST, _clock, _new_id())
 
 
 def write_stream(format: str, events: list[Event]) -> bytes:
@@ -43,7 +43,7 @@ def write_stream(format: str, events: list[Event]) -> bytes:
 
 
 def write_answer(format: str, events: list[Event]) -> Json:
-    return FORMATS[format].encode_response(events, REQUEST, _clock, _new_id())
+    return BY_NAME[format].encode_response(events, REQUEST, _clock, _new_id())
 
 
 def _clock() -> float:

@@ -15,25 +15,18 @@ from dataclasses import dataclass
 import aiohttp
 import orjson
 
-from droid2api.formats import BY_TYPE as FORMAT_OF
-from droid2api.server.app import RUNNING
+from droid2api.server.keys import RUNNING
 from tests.formats.recordings import OWN
 from tests.formats.sdk import wire_events
-from tests.harness import BY_TYPE, PATHS, Gateway, gateway_for, settings_for
+from tests.harness import FORMAT_OF, PATHS, Gateway, body_of, gateway_for, settings_for, until
 
 TIMEOUTS = {"connect": 1, "first_byte": 0.4, "idle": 0.4, "keepalive": 0.15}
-PATIENCE = 8
+PATIENCE = 30
 """Seconds after which a request counts as hanging."""
 
 
 def recorded(type: str, name: str) -> bytes:
-    return (OWN / FORMAT_OF[type].name / name).read_bytes()
-
-
-def body_of(client: str, upstream: str, **more):
-    said = {"input": "hi"} if client == "openai" else {"messages": [{"role": "user", "content": "hi"}]}
-    needed = {"max_tokens": 50} if client == "anthropic" else {}
-    return {"model": BY_TYPE[upstream]} | said | needed | more
+    return (OWN / FORMAT_OF[type].NAME / name).read_bytes()
 
 
 # -- the upstream ---------------------------------------------------------------------------------------------------
@@ -186,13 +179,11 @@ def _end(client: str, value: dict) -> str:
 
 @asynccontextmanager
 async def nothing_left(gateway: Gateway) -> AsyncIterator[None]:
-    """Tasks and open files, sockets too, are as many in the end as they were, within a second."""
+    """Tasks and open files, sockets too, are as many in the end as they were, once all that was begun has ended."""
     before = _footprint()
     yield
-    for _ in range(75):
-        if _is_within(before):
-            break
-        await asyncio.sleep(0.02)
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: _is_within(before))
     assert _is_within(before), (before, _footprint(), [str(task.get_coro()) for task in asyncio.all_tasks()])
     assert not gateway.app[RUNNING]
 

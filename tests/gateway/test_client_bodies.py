@@ -296,7 +296,7 @@ async def test_codex_on_an_anthropic_model(tmp_path):
     assert [result["tool_use_id"] for result in results] == ["call_1", "call_2", "call_3"]
     assert results[0]["content"][0]["source"]["media_type"] == "image/png"
     names = [tool["name"] for tool in sent["tools"]]
-    assert names == ["wait", "shell", "apply_patch", "multi_agent_v1__spawn", "web_search"]
+    assert names == ["wait", "shell", "apply_patch", "multi_agent_v1__spawn", "tool_search", "web_search"]
     assert "lark" in sent["tools"][2]["description"]
     assert sent["max_tokens"] > 0
 
@@ -316,7 +316,7 @@ async def test_what_is_left_out_and_mended_is_said(tmp_path):
     async with demo_gateway(tmp_path) as gateway:
         _, headers, _ = await gateway.ask("/v1/chat/completions", body)
     assert headers["x-droid2api-dropped"] == "seed, logit_bias"
-    assert headers["x-droid2api-repaired"] == "empty text=1, merged turns=1, temperature=1"
+    assert headers["x-droid2api-repaired"] == "messages.empty_text=1, messages.merged=1, temperature=1"
 
 
 ORPHAN_CALL: Json = {"id": "c9", "type": "function", "function": {"name": "f", "arguments": "{}"}}

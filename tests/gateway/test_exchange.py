@@ -9,16 +9,25 @@ import orjson
 import pytest
 
 from droid2api.gateway import exchange
-from droid2api.gateway.exchange import Exchange, Teller, client_name
+from droid2api.gateway.exchange import Exchange, Notifier, client_name
 from droid2api.hub.events import Usage
 from droid2api.server import app
-from droid2api.server.app import OBSERVERS, TELLER
-from tests.formats.recordings import OWN
-from tests.harness import BY_TYPE, PATHS, Scripted, gateway_for, scripted_gateway, settings_for
+from droid2api.server.keys import NOTIFIER, OBSERVERS, RUNNING
+from tests.gateway.faults import recorded
+from tests.harness import (
+    BODIES,
+    BY_TYPE,
+    FORMAT_OF,
+    PAIRS,
+    PATHS,
+    Scripted,
+    body_of,
+    gateway_for,
+    scripted_gateway,
+    settings_for,
+    until,
+)
 
-NAMES = {"anthropic": "anthropic", "openai": "responses", "common": "chat"}
-"""Of formats, by their type in config.json."""
-PAIRS = [(client, upstream) for client in PATHS for upstream in PATHS]
 each_pair = pytest.mark.parametrize(("client", "upstream"), PAIRS)
 JSON = {"Content-Type": "application/json"}
 ID = re.compile(r"[0-9a-f]{16}")
@@ -52,16 +61,6 @@ async def watched(folder, script, **config):
         yield gateway, watcher
 
 
-def body_of(client, upstream, **more):
-    said = {"input": "hi"} if client == "openai" else {"messages": [{"role": "user", "content": "hi"}]}
-    needed = {"max_tokens": 50} if client == "anthropic" else {}
-    return {"model": BY_TYPE[upstream]} | said | needed | more
-
-
-def recorded(type, suffix):
-    return (OWN / NAMES[type] / f"text{suffix}").read_bytes()
-
-
 # -- what is known --------------------------------------------------------------------------------------------------
 
 STREAMED = Usage(33, 12, cache_read=7, cache_write=5)
@@ -74,14 +73,14 @@ WHOLE = Usage(100, 33, cache_read=90)
 async def test_usage_and_end(tmp_path, client, upstream, stream, streams):
     """Whatever the client wants and the upstream gives, a stream or an answer in one piece."""
     suffix, headers = (".sse", {"Content-Type": "text/event-stream"}) if streams else (".response.json", JSON)
-    content = recorded(upstream, suffix)
+    content = recorded(upstream, f"text{suffix}")
     script = Scripted(headers=headers, chunks=[content[:500], content[500:]])
     async with watched(tmp_path, script) as (gateway, watcher):
         status, headers, _ = await gateway.ask(PATHS[client], body_of(client, upstream, stream=stream))
     seen = watcher.only
     assert (seen.status, seen.end, seen.error) == (status, "finish", "")
     assert (seen.asked, seen.model) == (BY_TYPE[upstream], BY_TYPE[upstream])
-    assert (seen.format, seen.upstream) == (NAMES[client], NAMES[upstream])
+    assert (seen.format, seen.upstream) == (FORMAT_OF[client].NAME, FORMAT_OF[upstream].NAME)
     assert seen.lane == ("relay" if client == upstream else "translate")
     assert seen.stream == headers["Content-Type"].startswith("text/event-stream")
     assert 0 < seen.first_byte <= seen.duration
@@ -90,7 +89,7 @@ async def test_usage_and_end(tmp_path, client, upstream, stream, streams):
 
 @pytest.mark.parametrize("client", ["common", "anthropic"])
 async def test_times_of_a_stream(tmp_path, client):
-    events = recorded("common", ".sse").partition(b"\n\n")
+    events = recorded("common", "text.sse").partition(b"\n\n")
     script = Scripted(chunks=[events[0] + b"\n\n", events[2][:300], events[2][300:]], pause=0.15, silence=0.05)
     async with watched(tmp_path, script, timeouts={"keepalive": 0.1}) as (gateway, watcher):
         await gateway.ask(PATHS[client], body_of(client, "common", stream=True))
@@ -147,12 +146,12 @@ async def test_the_client_is_known(tmp_path):
 async def test_what_was_left_out_or_mended_is_known(tmp_path):
     said = [{"role": "user", "content": "hi"}] * 2
     body = body_of("common", "anthropic", seed=1, logit_bias={"1": 2}, messages=said)
-    async with watched(tmp_path, Scripted(chunks=[recorded("anthropic", ".sse")])) as (gateway, watcher):
+    async with watched(tmp_path, Scripted(chunks=[recorded("anthropic", "text.sse")])) as (gateway, watcher):
         status, headers, _ = await gateway.ask(PATHS["common"], body)
     assert status == 200
     assert watcher.only.dropped == headers["x-droid2api-dropped"].split(", ") == ["seed", "logit_bias"]
-    assert watcher.only.repaired == {"merged turns": 1}
-    assert headers["x-droid2api-repaired"] == "merged turns=1"
+    assert watcher.only.repaired == {"messages.merged": 1}
+    assert headers["x-droid2api-repaired"] == "messages.merged=1"
 
 
 def test_all_that_is_known_is_json():
@@ -174,18 +173,17 @@ def test_what_counts_as_failed(end, failed):
 
 # -- who is told of it ----------------------------------------------------------------------------------------------
 
-GOOD = {PATHS[type]: body_of(type, type) for type in PATHS}
 COUNT = "/v1/messages/count_tokens"
 WATCHED = [
-    *((path, body, {}, 200) for path, body in GOOD.items()),
-    *((path.removeprefix("/v1"), body, {}, 200) for path, body in GOOD.items()),
+    *((path, body, {}, 200) for path, body in BODIES.items()),
+    *((path.removeprefix("/v1"), body, {}, 200) for path, body in BODIES.items()),
     (COUNT, body_of("anthropic", "anthropic"), {}, 200),
     (COUNT, body_of("anthropic", "openai"), {}, 200),  # estimated
     (COUNT, {"model": "nobody"}, {}, 404),
-    *((path, b"{", {}, 400) for path in (*GOOD, COUNT)),
-    *((path, body | {"model": "nobody"}, {}, 404) for path, body in GOOD.items()),
-    *((path, body | {"padding": "x" * 1000}, {}, 413) for path, body in GOOD.items()),
-    *((path, body, {"x-api-key": "wrong"}, 401) for path, body in GOOD.items()),
+    *((path, b"{", {}, 400) for path in (*BODIES, COUNT)),
+    *((path, body | {"model": "nobody"}, {}, 404) for path, body in BODIES.items()),
+    *((path, body | {"padding": "x" * 1000}, {}, 413) for path, body in BODIES.items()),
+    *((path, body, {"x-api-key": "wrong"}, 401) for path, body in BODIES.items()),
     (COUNT, {}, {"x-api-key": "wrong"}, 401),
     ("/v1/messages", {}, {"Content-Type": "text/plain"}, 415),
     ("/v1/responses", {}, {"Host": "evil.example"}, 403),
@@ -204,7 +202,9 @@ async def test_each_exchange_begins_and_ends_once(tmp_path, monkeypatch, path, b
     assert (seen.status, seen.id) == (status, answer["x-request-id"])
     assert seen.end == {200: "finish", 401: "credential error"}.get(status, "request error")
     assert bool(seen.error) == (status != 200)
-    assert seen.format == ("anthropic" if "messages" in path else "chat" if status in (401, 403) else seen.format)
+    assert seen.format == next(
+        FORMAT_OF[type].NAME for type, place in PATHS.items() if place.removeprefix("/v1") in path
+    )
     assert seen.duration >= 0
 
 
@@ -213,9 +213,9 @@ async def test_a_client_that_leaves_before_its_body_is_whole_is_an_exchange(tmp_
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
         writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
         writer.write(b"Content-Length: 100\r\n\r\n{")
-        await asyncio.sleep(0.05)
+        await until(lambda: gateway.app[RUNNING])
         writer.transport.abort()
-        await asyncio.sleep(0.05)
+        await until(lambda: len(watcher.seen) == 2)
     assert (watcher.only.end, watcher.only.status, watcher.only.model) == ("client left", 0, "")
 
 
@@ -250,7 +250,7 @@ async def test_observers_that_raise_harm_nobody(tmp_path, caplog):
     async with watched(tmp_path, Scripted(headers=JSON, chunks=[b"{}"])) as (gateway, watcher):
         gateway.app[OBSERVERS].insert(0, Broken())
         for _ in range(2):
-            status, _, content = await gateway.ask("/v1/messages", GOOD["/v1/messages"])
+            status, _, content = await gateway.ask("/v1/messages", BODIES["/v1/messages"])
             assert (status, content) == (200, b"{}")
     assert [what for what, _ in watcher.seen] == ["began", "ended"] * 2
     failures = [record for record in caplog.records if record.getMessage() == "Broken failed"]
@@ -258,27 +258,27 @@ async def test_observers_that_raise_harm_nobody(tmp_path, caplog):
 
 
 async def test_observers_are_told_a_moment_later_together_and_in_order(monkeypatch):
-    monkeypatch.setattr(exchange, "TELL_AFTER", 0.05)
+    monkeypatch.setattr(exchange, "NOTIFY_AFTER", 0.05)
     watcher, (one, other) = Watcher(), (Exchange(id, "client") for id in "12")
-    teller = Teller([watcher])
+    notifier = Notifier([watcher])
     news = [("began", one), ("began", other), ("ended", other), ("ended", one)]
     for what, which in news:
-        teller.tell(what, which)
+        notifier.notify(what, which)
     assert watcher.seen == []
-    await asyncio.sleep(0.1)
+    await until(lambda: watcher.seen)
     assert watcher.seen == news
-    teller.tell("began", one)
-    teller.flush()
+    notifier.notify("began", one)
+    notifier.flush()
     assert watcher.seen[4:] == [("began", one)]
     await asyncio.sleep(0.1)
     assert len(watcher.seen) == 5
 
 
 async def test_what_was_not_told_is_told_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange, "TELL_AFTER", 60)
+    monkeypatch.setattr(exchange, "NOTIFY_AFTER", 60)
     async with watched(tmp_path, Scripted(headers=JSON, chunks=[b"{}"])) as (gateway, watcher):
-        await gateway.ask("/v1/messages", GOOD["/v1/messages"])
-        assert gateway.app[TELLER]
+        await gateway.ask("/v1/messages", BODIES["/v1/messages"])
+        assert gateway.app[NOTIFIER]
         assert watcher.seen == []
     assert watcher.only.end == "finish"
 
@@ -326,7 +326,7 @@ async def test_every_answer_has_an_id(tmp_path, method, path, headers, status):
 @pytest.mark.parametrize("status", [200, 429])
 @pytest.mark.parametrize("header", ["request-id", "x-request-id"])
 async def test_the_upstreams_id_is_beside_it(tmp_path, client, upstream, status, header):
-    headers, content = {"Content-Type": "text/event-stream"}, recorded(upstream, ".sse")
+    headers, content = {"Content-Type": "text/event-stream"}, recorded(upstream, "text.sse")
     if status != 200:
         headers, content = JSON, b'{"error":{"message":"no"}}'
     script = Scripted(status=status, headers=headers | {header: "req_1"}, chunks=[content])
@@ -351,5 +351,5 @@ async def test_an_upstreams_id_that_is_no_text(tmp_path):
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with gateway_for(settings_for(tmp_path, url)) as gateway:
             gateway.app[OBSERVERS].append(watcher)
-            assert (await gateway.ask("/v1/messages", GOOD["/v1/messages"]))[0] == 200
+            assert (await gateway.ask("/v1/messages", BODIES["/v1/messages"]))[0] == 200
     assert watcher.only.upstream_id == "a??b"

@@ -13,17 +13,16 @@ import aiohttp
 import orjson
 import pytest
 
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME
 from droid2api.gateway import upstream
 from droid2api.observe.usage import WRITE_EVERY
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import RUNNING, RUNTIME
 from tests.formats.recordings import OWN, STREAMS
 from tests.gateway.faults import (
     PATIENCE,
     TIMEOUTS,
     Line,
     ask,
-    body_of,
     check_envelope,
     faulty_gateway,
     nothing_left,
@@ -31,10 +30,9 @@ from tests.gateway.faults import (
     playing,
     recorded,
 )
-from tests.harness import PATHS, gateway_for, settings_for
+from tests.harness import PAIRS, PATHS, body_of, gateway_for, settings_for, until
 
 CHUNKED = "Transfer-Encoding: chunked"
-PAIRS = list(itertools.product(PATHS, PATHS))
 FEW = [("anthropic", "anthropic"), ("openai", "common"), ("common", "openai")]
 """The pairs for faults of many megabytes."""
 FAULTS = []
@@ -210,7 +208,7 @@ async def ends_early_in_a_stream_that_counts_as_it_goes(line: Line):
 SAYS_END = rb"data: [DONE] data: [DONE]\n\ndata: [DONE]\n\n\"type\":\"message_stop\" \"finish_reason\":\"stop\""
 
 
-@fault("error", relayed="unread")
+@fault("error")
 async def ends_early_after_a_text_about_ends(line: Line):
     await line.head(CHUNKED)
     await line.chunk(b'data: {"type":"x","id":"c","choices":[],"text":"%b"}\n\n' % SAYS_END, b"")
@@ -406,7 +404,7 @@ def cuts(stream: bytes):
 @pytest.mark.parametrize("recording", RECORDED, ids=str)
 @pytest.mark.parametrize("how", ["closes", "resets"])
 async def test_cuts(tmp_path, recording, how):
-    upstream, stream = FORMATS[recording.format].type, recording.bytes
+    upstream, stream = BY_NAME[recording.format].TYPE, recording.bytes
     either = {"regular", "error"}
     end = len(stream)
     if upstream == "common":  # a Chat stream without [DONE] may be whole
@@ -475,7 +473,7 @@ async def test_connecting_is_tried_three_times(tmp_path, failures, monkeypatch):
     delays = tuple(600 * delay for delay in upstream.CONNECT_DELAYS)
     monkeypatch.setattr(upstream, "CONNECT_DELAYS", delays)
     async with faulty_gateway(tmp_path, read_and(play)) as gateway:
-        connector, tried = gateway.app[CURRENT].upstream._session.connector, []
+        connector, tried = gateway.app[RUNTIME].upstream._session.connector, []
         monkeypatch.setattr(connector, "_create_connection", functools.partial(connect, connector))
         monkeypatch.setattr(upstream.asyncio, "sleep", sleep)
         answer = await ask(gateway, "common", "anthropic", True)
@@ -601,7 +599,7 @@ async def test_a_client_that_does_not_read_stops_the_upstream(tmp_path, client, 
         while taken < 64_000_000:
             line.writer.write(event)
             try:
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(0.2):
                     await line.writer.drain()
             except TimeoutError:
                 stopped.set()
@@ -704,5 +702,5 @@ async def test_a_body_that_stays_unfinished_holds_nothing_when_its_client_leaves
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
         writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
         writer.write(b"Content-Length: 100\r\n\r\n{")
-        await asyncio.sleep(0.1)
+        await until(lambda: gateway.app[RUNNING])
         writer.transport.abort()

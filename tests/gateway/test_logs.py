@@ -18,21 +18,18 @@ from droid2api.errors import ConfigError
 from droid2api.gateway import logs
 from droid2api.gateway.exchange import Exchange, client_name
 from droid2api.gateway.logs import BODY_SHOWN, JsonFormatter, TextFormatter, log_body, request_line, start_logging
+from droid2api.gateway.pump import OWN_FAULT
 from droid2api.hub.events import Usage
 from droid2api.server import app
-from droid2api.server.app import CURRENT, drain
+from droid2api.server.app import drain
+from droid2api.server.keys import RUNTIME
 from tests.conftest import SECRETS
-from tests.harness import BY_TYPE, Scripted, gateway_for, serving, settings_for
+from tests.harness import BODIES, BY_TYPE, CHUNK, Scripted, gateway_for, serving, settings_for
 
-BODIES = {
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
-    "/v1/messages": {"max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
-}
 LANES = {"/v1/chat/completions": "chat>chat relay", "/v1/messages": "anthropic>chat translate"}
-each_path = pytest.mark.parametrize("path", BODIES)
+each_path = pytest.mark.parametrize("path", LANES)
 each_format = pytest.mark.parametrize("log_format", ["text", "json"])
 
-CHUNK = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"one "}}]}\n\n'
 USAGE = b'{"prompt_tokens":20,"completion_tokens":10,"prompt_tokens_details":{"cached_tokens":5}}'
 DONE = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":%b}\n\ndata: [DONE]\n\n' % USAGE
 ERROR = b'data: {"error":{"message":"Overloaded","code":503}}\n\n'
@@ -66,7 +63,7 @@ async def logged(folder, script, environment=None, **config):
 
 
 async def ask(gateway, path, headers=None, **more):
-    body = {"model": BY_TYPE["common"], "stream": True} | BODIES[path] | more
+    body = BODIES[path] | {"model": BY_TYPE["common"], "stream": True} | more
     return await gateway.ask(path, body, {"User-Agent": "claude-cli/2.1 (external)"} | (headers or {}))
 
 
@@ -150,7 +147,7 @@ async def unknown_model(gateway, path, script):
 
 async def client_left(gateway, path, script):
     async with aiohttp.ClientSession() as session:
-        body = {"model": BY_TYPE["common"], "stream": True} | BODIES[path]
+        body = BODIES[path] | {"model": BY_TYPE["common"], "stream": True}
         async with session.post(gateway.url + path, json=body) as response:
             await response.content.readany()
             response.close()
@@ -158,7 +155,7 @@ async def client_left(gateway, path, script):
 
 
 async def stopped(gateway, path, script):
-    body = {"model": BY_TYPE["common"], "stream": True} | BODIES[path]
+    body = BODIES[path] | {"model": BY_TYPE["common"], "stream": True}
     async with gateway.client.post(gateway.url + path, json=body) as response:
         await response.content.readany()
         await drain(gateway.app)
@@ -169,7 +166,7 @@ async def mistake(gateway, path, script):
     async def fail(*_):
         raise KeyError("inner detail")
 
-    gateway.app[CURRENT].upstream._send = fail
+    gateway.app[RUNTIME].upstream._send = fail
     await ask(gateway, path)
 
 
@@ -180,7 +177,7 @@ async def late_mistake(gateway, path, script):
         raise KeyError("inner detail")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("droid2api.gateway.pump.Out.finished", fail)
+        patched.setattr("droid2api.gateway.pump.ClientStream.finish", fail)
         with contextlib.suppress(aiohttp.ClientError):
             await ask(gateway, path)
 
@@ -199,8 +196,8 @@ ENDS = [
     ("upstream error", "before its end", 200, just_ask, {"chunks": [CHUNK]}),
     ("upstream error", "nothing for 0.2 seconds", 504, just_ask, {"silence": 20}),
     ("stopped", "", 200, stopped, LONG),
-    ("gateway error", "", 500, mistake, {}),
-    ("gateway error", "", 200, late_mistake, {"chunks": [CHUNK, DONE]}),
+    ("gateway error", OWN_FAULT, 500, mistake, {}),
+    ("gateway error", OWN_FAULT, 200, late_mistake, {"chunks": [CHUNK, DONE]}),
 ]
 
 
@@ -303,7 +300,7 @@ def printable(lines):
 @each_format
 async def test_a_client_cannot_forge_a_line(tmp_path, monkeypatch, log_format):
     """By a model, a path or the name of a field."""
-    monkeypatch.setattr(app, "_describe", lambda *_: 1 / 0)
+    monkeypatch.setattr(app, "model_card", lambda *_: 1 / 0)
     monkeypatch.setattr(logging.Formatter, "formatException", lambda *_: "a traceback")
     async with logged(tmp_path, Scripted(chunks=[CHUNK, DONE]), log_format=log_format) as (gateway, lines):
         await ask(gateway, "/v1/messages", model=FORGED)
@@ -338,7 +335,7 @@ async def test_an_upstream_cannot_forge_a_line(tmp_path):
     error = orjson.dumps({"error": {"message": FORGED}})
     script = Scripted(status=503, headers={"Content-Type": "text/plain"}, chunks=[error, FORGED.encode()])
     async with logged(tmp_path, script, dev_mode=True) as (gateway, lines):
-        for path in BODIES:
+        for path in LANES:
             await ask(gateway, path)
     assert printable(lines)
     assert sum("answered: " in line for line in lines) == 1  # the relayed one
@@ -409,7 +406,7 @@ async def test_no_key_is_in_a_line(tmp_path, path, log_format, script):
     upstream = Scripted(headers=kind, chunks=[said] if script else [CHUNK, b"data: %b\n\n" % said], **script)
     async with logged(tmp_path, upstream, log_format=log_format, dev_mode=True) as (gateway, lines):
         headers = {"Authorization": "Bearer client-key-1", "x-api-key": "client-key-2"}
-        body = {"model": BY_TYPE["common"], "stream": True} | BODIES[path]
+        body = BODIES[path] | {"model": BY_TYPE["common"], "stream": True}
         body["messages"] = [{"role": "user", "content": "test-key client-key-1 client-key-2"}]
         await gateway.ask(f"{path}?key=client-key-3", body, headers)
         await gateway.ask(f"{path}?key=client-key-3", body | {"model": "nobody"}, headers)

@@ -3,9 +3,8 @@
 import pytest
 
 from droid2api.hub.reasoning import BUDGETS, INTERLEAVED_THINKING
-from tests.harness import Scripted, scripted_gateway
+from tests.harness import PATHS, Scripted, scripted_gateway
 
-PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
 MODELS = {
     "budget": {"id": "claude-haiku-4-5-20251001", "type": "anthropic"},
     "adaptive": {"id": "claude-opus-5-5", "type": "anthropic", "thinking": "adaptive"},
@@ -52,10 +51,12 @@ def reasoning_of(body):
     return {name: body[name] for name in FIELDS if name in body}
 
 
-def expected(kind, level):
+def expected(kind, level, client="anthropic", asks=False):
+    """Chat clients see the reasoning where there is some to see, Responses clients where they ask for a summary."""
+    shown = {"display": "summarized"} if client == "common" or (client == "openai" and asks) else {}
     return {
         "budget": {"thinking": {"type": "enabled", "budget_tokens": BUDGETS[level]}},
-        "adaptive": {"thinking": {"type": "adaptive"}, "output_config": {"effort": level}},
+        "adaptive": {"thinking": {"type": "adaptive"} | shown, "output_config": {"effort": level}},
         "openai": {"reasoning": {"effort": level, "summary": "auto"}},
         "common": {"reasoning_effort": level},
     }[kind]
@@ -70,7 +71,8 @@ def expected(kind, level):
 @pytest.mark.parametrize("level", ["off", "low", "medium", "high"])
 async def test_a_level_overrides_the_client(received, client, kind, level, asks):
     _, body = await received(client, kind, PLAIN[client] | (ASKS[client] if asks else {}), reasoning=level)
-    assert reasoning_of(body) == ({} if level == "off" else expected(kind, level))
+    told = {"reasoning": {"effort": "none"}} if kind == "openai" else {}  # it would reason all the same
+    assert reasoning_of(body) == (told if level == "off" else expected(kind, level, client, asks))
 
 
 @each_model
@@ -80,7 +82,7 @@ async def test_auto_leaves_it_to_the_client(received, client, kind):
     assert reasoning_of(body) == {}
     _, body = await received(client, kind, PLAIN[client] | ASKS[client])
     relayed = client == MODELS[kind]["type"]
-    assert reasoning_of(body) == (ASKS[client] if relayed else expected(kind, "medium"))
+    assert reasoning_of(body) == (ASKS[client] if relayed else expected(kind, "medium", client, asks=True))
 
 
 EVERYTHING = {
@@ -129,7 +131,7 @@ async def test_off_removes_every_field(received):
     _, body = await received("common", "common", EVERYTHING["common"], reasoning="off")
     assert not {"reasoning_effort", "reasoning", "thinking"} & set(body)
     _, body = await received("openai", "openai", EVERYTHING["openai"], reasoning="off")
-    assert "reasoning" not in body
+    assert body["reasoning"] == {"effort": "none"}
     _, body = await received("anthropic", "adaptive", EVERYTHING["anthropic"], reasoning="off")
     assert not {"thinking", "context_management"} & set(body)
     assert body["output_config"] == {"task_budget": {"total": 1}}

@@ -9,25 +9,27 @@ import orjson
 import pytest
 
 from droid2api import __version__
-from droid2api.formats import BY_TYPE as FORMAT_OF
-from droid2api.formats import FORMATS
-from tests.formats.recordings import OWN, each_answer, each_error, each_stream
-from tests.harness import BY_TYPE, Scripted, gateway_for, scripted_gateway, serving, settings_for
+from droid2api.formats import BY_NAME
+from tests.formats.recordings import each_answer, each_error, each_stream
+from tests.gateway.faults import recorded
+from tests.harness import (
+    BY_TYPE,
+    PAIRS,
+    PATHS,
+    TRANSLATED,
+    Scripted,
+    body_of,
+    gateway_for,
+    scripted_gateway,
+    serving,
+    settings_for,
+)
 
-PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
-PAIRS = [(client, upstream) for client in PATHS for upstream in PATHS]
-TRANSLATED = [(client, upstream) for client, upstream in PAIRS if client != upstream]
 JSON = {"Content-Type": "application/json"}
 
 each_type = pytest.mark.parametrize("type", PATHS)
 each_pair = pytest.mark.parametrize(("client", "upstream"), PAIRS)
 each_translated = pytest.mark.parametrize(("client", "upstream"), TRANSLATED)
-
-
-def body_of(client, upstream=None, **more):
-    said = {"input": "hi"} if client == "openai" else {"messages": [{"role": "user", "content": "hi"}]}
-    needed = {"max_tokens": 50} if client == "anthropic" else {}
-    return {"model": BY_TYPE[upstream or client]} | said | needed | more
 
 
 async def ask(gateway, client, upstream=None, headers=None, **more):
@@ -174,7 +176,7 @@ ADVICE = {
     "anthropic-ratelimit-requests-reset": "2026-01-01T00:00:00Z",
     "request-id": "req_1",
 }
-STATUSES = [400, 401, 403, 404, 413, 429, 500, 503, 529]
+STATUSES = [400, 401, 429, 529]
 SPACED = b'{ "error": {"type": "odd_error",  "message": "it \\u00e9choue", "code": "odd"} , "type":"error" }\n'
 
 
@@ -194,7 +196,7 @@ async def test_errors_are_relayed_as_they_are(tmp_path, type, status, stream):
 async def test_recorded_errors_are_relayed(tmp_path, recording):
     script = Scripted(status=recording.status, headers=JSON, chunks=[recording.bytes])
     async with scripted_gateway(tmp_path, script) as gateway:
-        status, _, content = await ask(gateway, FORMATS[recording.format].type)
+        status, _, content = await ask(gateway, BY_NAME[recording.format].TYPE)
     assert (status, content) == (recording.status, recording.bytes)
 
 
@@ -215,8 +217,8 @@ async def test_errors_are_translated(tmp_path, client, upstream, status):
     ("body", "message"),
     [
         (b"<html>Bad Gateway</html>", "<html>Bad Gateway</html>"),
-        (b"", "The upstream answered with an error."),
-        (b"[]", "The upstream answered with an error."),
+        (b"", "The upstream answered with an error (no message)."),
+        (b"[]", "The upstream answered with an error (no message)."),
         (b'{"error": "quota"}', "quota"),
         (b'{"detail": "no"}', "no"),
         (b'{"error": {"type": "overloaded_error"}}', "The upstream answered with an error (overloaded_error)."),
@@ -245,13 +247,14 @@ async def test_unreachable(tmp_path, client, upstream):
 
 
 @each_pair
-async def test_silent(tmp_path, client, upstream):
+@pytest.mark.parametrize("stream", [True, False])
+async def test_silent(tmp_path, client, upstream, stream):
     script = Scripted(silence=60)
     async with scripted_gateway(tmp_path, script, timeouts={"first_byte": 0.1}) as gateway:
-        status, _, content = await ask(gateway, client, upstream)
+        status, _, content = await ask(gateway, client, upstream, stream=stream)
         assert status == 504
         assert "said nothing for 0.1 seconds" in message_of(client, content)
-        await asyncio.wait_for(script.left.wait(), 2)
+        await asyncio.wait_for(script.left.wait(), 10)
 
 
 @pytest.mark.parametrize("upstream", PATHS)
@@ -303,7 +306,7 @@ def pieces(content, sizes=(1, 7, 100, 3, 2000)):
 async def test_recorded_streams_are_relayed_byte_for_byte(tmp_path, recording):
     script = Scripted(chunks=pieces(recording.bytes))
     async with scripted_gateway(tmp_path, script) as gateway:
-        status, _, content = await ask(gateway, FORMATS[recording.format].type, stream=True)
+        status, _, content = await ask(gateway, BY_NAME[recording.format].TYPE, stream=True)
     assert (status, content) == (200, recording.bytes)
 
 
@@ -311,19 +314,19 @@ async def test_recorded_streams_are_relayed_byte_for_byte(tmp_path, recording):
 async def test_recorded_answers_are_relayed_byte_for_byte(tmp_path, recording):
     script = Scripted(headers=JSON | {"request-id": "req_1"}, chunks=pieces(recording.bytes))
     async with scripted_gateway(tmp_path, script) as gateway:
-        status, headers, content = await ask(gateway, FORMATS[recording.format].type)
+        status, headers, content = await ask(gateway, BY_NAME[recording.format].TYPE)
     assert (status, content, headers["request-id"]) == (200, recording.bytes, "req_1")
 
 
 @each_type
 async def test_a_stream_arrives_while_it_is_made(tmp_path, type):
-    """The first event is there long before the last."""
-    events = recorded(type).split(b"\n\n")
-    script = Scripted(chunks=[events[0] + b"\n\n", b"\n\n".join(events[1:])], pause=0.5)
+    """The first event is there, and the others do not come at all."""
+    events = recorded(type, "text.sse").split(b"\n\n")
+    script = Scripted(chunks=[events[0] + b"\n\n", b"\n\n".join(events[1:])], pause=60)
     async with scripted_gateway(tmp_path, script) as gateway:
         body = body_of(type, stream=True)
         async with gateway.client.post(gateway.url + PATHS[type], json=body) as response:
-            async with asyncio.timeout(0.4):
+            async with asyncio.timeout(10):
                 assert await response.content.readany() == events[0] + b"\n\n"
 
 
@@ -331,7 +334,7 @@ async def test_a_stream_arrives_while_it_is_made(tmp_path, type):
 @pytest.mark.parametrize("streams", [False, True])
 async def test_without_stream_the_upstream_decides(tmp_path, client, upstream, streams):
     suffix, headers = (".sse", {"Content-Type": "text/event-stream"}) if streams else (".response.json", JSON)
-    script = Scripted(headers=headers, chunks=[recorded(upstream, suffix)])
+    script = Scripted(headers=headers, chunks=[recorded(upstream, f"text{suffix}")])
     async with scripted_gateway(tmp_path, script) as gateway:
         status, headers, content = await ask(gateway, client, upstream)
     assert "stream" not in script.last
@@ -340,10 +343,6 @@ async def test_without_stream_the_upstream_decides(tmp_path, client, upstream, s
 
 
 # -- streams that break ---------------------------------------------------------------------------------------------
-
-
-def recorded(type, suffix=".sse"):
-    return (OWN / FORMAT_OF[type].name / f"text{suffix}").read_bytes()
 
 
 def read_events(content):
@@ -372,7 +371,7 @@ LAST_EVENT = {
 @pytest.mark.parametrize("part", [0.4, 0.7, 1])
 async def test_a_stream_that_breaks(tmp_path, client, upstream, cut, part):
     """Whole events as far as they came, then one error in the client's format and no regular end."""
-    whole = recorded(upstream)
+    whole = recorded(upstream, "text.sse")
     inside = whole.index(LAST_EVENT[upstream]) + len(LAST_EVENT[upstream])
     sent = whole[: inside if part == 1 else int(len(whole) * part)]
     script = Scripted(chunks=pieces(sent), cut=cut)
@@ -388,16 +387,6 @@ async def test_a_stream_that_breaks(tmp_path, client, upstream, cut, part):
         assert len(events) == len(read_events(came)) + 1
     elif part > 0.5:
         assert "你好" in content.decode()
-
-
-@each_type
-async def test_a_stream_that_falls_silent(tmp_path, type):
-    script = Scripted(chunks=[recorded(type)[:-400], b"x"], pause=60)
-    async with scripted_gateway(tmp_path, script, timeouts={"idle": 0.1}) as gateway:
-        status, _, content = await ask(gateway, type, stream=True)
-        assert status == 200
-        assert is_error(read_events(content)[-1])
-        assert b"said nothing for 0.1 seconds" in content
 
 
 OVERLOADED = {
@@ -424,7 +413,7 @@ async def test_an_error_as_the_first_event_has_a_status(tmp_path, client, upstre
 
 @each_pair
 async def test_an_error_in_the_middle(tmp_path, client, upstream):
-    begun = recorded(upstream)
+    begun = recorded(upstream, "text.sse")
     begun = begun[: begun.index("👋".encode())]
     begun = begun[: begun.rindex(b"\n\n") + 2]
     event = b"event: error\ndata: " + orjson.dumps(OVERLOADED[upstream]) + b"\n\n"

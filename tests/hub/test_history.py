@@ -1,9 +1,13 @@
 """The order of a conversation that every provider takes."""
 
+import copy
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 
 from droid2api.errors import RequestError
-from droid2api.hub.history import repair
+from droid2api.hub.history import normalize
 from droid2api.hub.request import Message, Refusal, Request, Text, ToolCall, ToolResult
 
 
@@ -36,7 +40,7 @@ CASES = {
     "turns of one role": (
         [user("a"), user("b"), assistant("c"), assistant("d"), user("e")],
         [user("a", "b"), assistant("c", "d"), user("e")],
-        {"merged turns": 2},
+        {"messages.merged": 2},
     ),
     "system messages stay apart": (
         [system("a"), system("b"), user("c"), system("d"), user("e")],
@@ -46,7 +50,7 @@ CASES = {
     "empty text": (
         [user(""), assistant("", call("a")), user(result("a", ""), "x", "")],
         [assistant(call("a")), user(result("a"), "x")],
-        {"empty text": 4},
+        {"messages.empty_text": 4},
     ),
     "results apart from each other are one turn": (
         [assistant(call("a")), assistant(call("b")), user(result("a")), user(result("b"))],
@@ -56,16 +60,21 @@ CASES = {
     "results keep their order and come first": (
         [assistant(call("a"), call("b")), user("x", result("b")), user("y", result("a"))],
         [assistant(call("a"), call("b")), user(result("b"), result("a"), "x", "y")],
-        {"tool result order": 2, "merged turns": 1},
+        {"messages.result_order": 2, "messages.merged": 1},
     ),
     "a system message before the result": (
         [assistant(call("a")), system("s"), user(result("a"), "x")],
         [assistant(call("a")), user(result("a")), system("s"), user("x")],
-        {"tool result order": 1},
+        {"messages.result_order": 1},
     ),
     "an id that is used again later": (
         [assistant(call("a")), user(result("a", "1")), assistant(call("a")), user(result("a", "2"))],
         [assistant(call("a")), user(result("a", "1")), assistant(call("a")), user(result("a", "2"))],
+        {},
+    ),
+    "one id twice in one answer": (
+        [assistant(call("a"), call("a", custom=True)), user(result("a", "1"), result("a", "2"))],
+        [assistant(call("a"), call("a", custom=True)), user(result("a", "1"), result("a", "2", custom=True))],
         {},
     ),
     "a result of a custom tool": (
@@ -78,15 +87,16 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_repair(name):
+def test_normalize(name):
     messages, expected, repaired = CASES[name]
-    request = Request("m", [Message(message.role, list(message.parts)) for message in messages])
-    repair(request)
-    assert request.messages == expected
-    assert dict(request.repaired) == repaired
-    request.repaired.clear()
-    repair(request)
-    assert request.messages == expected, "repaired twice"
+    request = Request("m", messages)
+    before = copy.deepcopy(request)
+    normalized = normalize(request)
+    assert normalized.messages == expected
+    assert dict(normalized.repaired) == repaired
+    assert request == before, "the request that was given is written to"
+    again = normalize(replace(normalized, repaired=Counter()))
+    assert again.messages == expected, "normalized twice"
 
 
 REFUSED = {
@@ -101,6 +111,7 @@ REFUSED = {
         "call b",
         "'b' has no tool result",
     ),
+    "one of two results of one id": ([assistant(call("a"), call("a")), user(result("a"))], "call a", "'a' has no tool"),
     "no call": ([user("x"), user(result("a"))], "result a", "'a' has no tool call"),
     "two results": ([assistant(call("a")), user(result("a"), result("a"))], "result a", "'a' has no tool call"),
     "a result before its call": (
@@ -116,6 +127,6 @@ REFUSED = {
 def test_refused(name):
     messages, param, words = REFUSED[name]
     with pytest.raises(RequestError) as raised:
-        repair(Request("m", messages))
+        normalize(Request("m", messages))
     assert raised.value.param == param
     assert words in raised.value.message

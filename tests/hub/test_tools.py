@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droid2api.errors import RequestError
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Finish, Start
-from droid2api.hub.request import Request, Tool, ToolCall
+from droid2api.hub.request import Tool, ToolCall
 from droid2api.hub.tools import (
+    CallIds,
     ToolRestorer,
-    register_tools,
+    name_tools,
     safe_name,
     unwrapped_input,
     wrapped_arguments,
@@ -37,25 +39,26 @@ def test_safe_name_says_where_it_comes_from():
     assert len(safe_name("x" * 100)) == 64
 
 
-def request_with(*tools):
-    return Request("m", [], tools=list(tools))
+def named(*tools):
+    encoded = Encoded({})
+    return encoded, name_tools(encoded, list(tools))
 
 
-def test_register_tools():
+def test_names_of_tools():
     f, dotted, custom, spaced = Tool("f"), Tool("a.b"), Tool("p", kind="custom"), Tool("f", namespace="mcp")
-    request = request_with(f, dotted, custom, spaced)
-    names = [name for name, _ in register_tools(request)]
+    encoded, pairs = named(f, dotted, custom, spaced)
+    names = [name for name, _ in pairs]
     assert names == ["f", safe_name("a.b"), "p", "mcp__f"]
-    assert request.wire_tools == dict(zip(names, [f, dotted, custom, spaced], strict=True))
-    assert dict(request.repaired) == {"tool name": 1}
+    assert encoded.tool_names == dict(zip(names, [f, dotted, custom, spaced], strict=True))
+    assert dict(encoded.repaired) == {"tools.name": 1}
 
 
 def test_one_name_for_two_tools():
-    register_tools(request_with(Tool("f"), Tool("f")))
+    assert named(Tool("f"), Tool("f"))[1] == [("f", Tool("f"))], "the same tool goes out once"
     with pytest.raises(RequestError, match="'f' is given twice"):
-        register_tools(request_with(Tool("f"), Tool("f", "other")))
+        named(Tool("f"), Tool("f", "other"))
     with pytest.raises(RequestError, match="given twice"):
-        register_tools(request_with(Tool("mcp__f"), Tool("f", namespace="mcp")))
+        named(Tool("mcp__f"), Tool("f", namespace="mcp"))
 
 
 def test_wrapped_tool():
@@ -85,9 +88,7 @@ def test_arguments_of_functions_stay():
 
 
 def restored(events, *tools, at_once):
-    request = request_with(*tools)
-    register_tools(request)
-    restorer = ToolRestorer(request)
+    restorer = ToolRestorer(named(*tools)[0].tool_names)
     if at_once:
         return restorer.feed(events)
     return [restored for event in events for restored in restorer.feed([event])]
@@ -122,3 +123,40 @@ def test_restorer(name, at_once):
     text = [BlockStart("text"), Delta("ok"), BlockEnd()]
     head, tail = [Start("i", "m"), *text], [*text, Finish("tool_calls")]
     assert restored([*head, *answer, *tail], *tools, at_once=at_once) == [*head, *expected, *tail]
+
+
+def ids_of(style, ids):
+    """What goes out for calls that are answered one by one."""
+    given, sent = CallIds(style), []
+    for id in ids:
+        sent.append(given.of_call(id))
+        assert given.of_result(id) == sent[-1]
+    return sent
+
+
+@pytest.mark.parametrize("style", ["kept", "safe", "nine"])
+@given(ids=st.lists(st.text(max_size=12), max_size=12))
+def test_ids_of_calls(style, ids):
+    """Each result follows its call, and has its id; who needs ids of their own gets them."""
+    sent, again = ids_of(style, ids), ids_of(style, ids)
+    assert sent == again, "the same in every turn"
+    if style == "kept":
+        assert all(wire == id for id, wire in zip(ids, sent, strict=True) if id)
+    else:
+        assert len(set(sent)) == len(ids)
+        pattern = r"[a-zA-Z0-9_-]{1,64}" if style == "safe" else r"[a-zA-Z0-9]{9}"
+        assert all(re.fullmatch(pattern, id) for id in sent)
+
+
+@pytest.mark.parametrize("style", ["kept", "safe", "nine"])
+def test_one_id_twice_in_one_answer(style):
+    ids = CallIds(style)
+    sent = [ids.of_call("a"), ids.of_call("a")]
+    assert sent[0] != sent[1]
+    assert [ids.of_result("a"), ids.of_result("a")] == sent
+
+
+def test_ids_that_are_fine_stay():
+    assert CallIds("safe").of_call("call_1") == "call_1"
+    assert CallIds("nine").of_call("D681PevKs") == "D681PevKs"
+    assert CallIds("kept").of_call("functions.x:0") == "functions.x:0"

@@ -15,7 +15,7 @@ from droid2api.gateway.exchange import Exchange
 from droid2api.hub.events import Usage
 from droid2api.observe.page import Feed
 from droid2api.observe.usage import write
-from droid2api.server.app import OBSERVERS
+from droid2api.server.keys import OBSERVERS
 from tests.credentials.service import FIRST_KEY, settled
 from tests.harness import MODELS, Gateway, gateway_for, serving, settings_for
 

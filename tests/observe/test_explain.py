@@ -4,9 +4,9 @@ import orjson
 import pytest
 
 from droid2api.errors import RequestError
-from droid2api.formats import FORMATS
+from droid2api.formats import BY_NAME, FORMATS
 from droid2api.observe.explain import explain, guess_format, to_text
-from tests.harness import BY_TYPE, Scripted, scripted_gateway, settings_for
+from tests.harness import BY_TYPE, PATHS, Scripted, scripted_gateway, settings_for
 
 USER = [{"role": "user", "content": "hello"}]
 BODIES = {
@@ -53,10 +53,10 @@ async def test_it_is_what_the_gateway_sends(tmp_path, name, type_):
     body = BODIES[name] | {"model": BY_TYPE[type_]}
     settings = {"system_prompt": "You are Droid.\n", "user_agent": "me/1"}
     async with scripted_gateway(tmp_path, script, **settings) as gateway:
-        await gateway.ask(FORMATS[name].path, body)
+        await gateway.ask(PATHS[BY_NAME[name].TYPE], body)
     ((path, headers, sent),) = script.requests
     before = orjson.dumps(body)
-    explained = explain(settings_for(tmp_path, "http://127.0.0.1:9", **settings), body, FORMATS[name])
+    explained = explain(settings_for(tmp_path, "http://127.0.0.1:9", **settings), body, BY_NAME[name])
     assert orjson.dumps(body) == before
     assert orjson.dumps(explained.body) == orjson.dumps(sent)
     assert (explained.method, explained.url) == ("POST", f"http://127.0.0.1:9{path}")
@@ -68,7 +68,7 @@ async def test_it_is_what_the_gateway_sends(tmp_path, name, type_):
     assert explained.headers.pop("authorization") == "Bearer ***"
     for header in explained.headers.keys() - ids:
         assert explained.headers[header] == headers[header]
-    same = FORMATS[name].type == type_
+    same = type_ == BY_NAME[name].TYPE
     assert explained.lane == ("relay" if same else "translate")
 
 
@@ -149,6 +149,6 @@ def test_what_the_gateway_refuses(tmp_path, body):
     ],
 )
 def test_a_guess_of_the_format(body, name):
-    format, why = guess_format(body)
-    assert format.name == name
+    format, why = guess_format(FORMATS, body)
+    assert name == format.NAME
     assert why

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import re
 import socket
-import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,11 +19,12 @@ import orjson
 import pytest
 from aiohttp import web
 
+from droid2api.application import create_app
 from droid2api.gateway.exchange import End
 from droid2api.hub.events import Usage
 from droid2api.observe import page
 from droid2api.observe.page import KEPT, KEPT_ERRORS, SHOWN
-from droid2api.server.app import CURRENT, create_app
+from droid2api.server.keys import RUNTIME
 from tests.conftest import SECRETS
 from tests.credentials.service import FIRST_KEY, Service, settled
 from tests.harness import (
@@ -313,13 +313,14 @@ async def test_usage(tmp_path):
     assert all(row["input"] == 21_400 * row["requests"] for row in usage["days"])
 
 
-async def test_an_answer_is_counted_in_usage(tmp_path):
+async def test_an_answer_is_counted_in_usage(tmp_path, monkeypatch):
+    monkeypatch.setattr("droid2api.observe.usage.WRITE_EVERY", 0.02)
     async with demo_gateway(tmp_path) as server:
         body = {"model": BY_TYPE["common"], "messages": [{"role": "user", "content": "hi"}]}
         assert (await server.ask("/v1/chat/completions", body))[0] == 200
         async with asyncio.timeout(10):
             while not (days := (await state_of(server))["usage"]["days"]):  # noqa: ASYNC110 - of a thread
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.02)
         [row] = days
         assert (row["model"], row["requests"], row["errors"]) == (BY_TYPE["common"], 1, 0)
         assert row["input"] > 0
@@ -332,7 +333,7 @@ async def test_usage_that_cannot_be_read_is_a_problem_of_its_own(tmp_path, monke
     async with gateway(tmp_path) as server:
         usage = (await state_of(server))["usage"]
         assert (usage["days"], "not a database" in usage["problem"]) == ([], True)
-        monkeypatch.setitem(sys.modules, "sqlite3", None)
+        monkeypatch.setattr("droid2api.observe.usage.sqlite3", None)
         assert "built without SQLite" in (await state_of(server))["usage"]["problem"]
 
 
@@ -554,7 +555,7 @@ async def test_what_is_not_renewed(tmp_path, environment):
 async def test_settings_that_were_read_again(tmp_path):
     async with gateway(tmp_path, {"DROID_REFRESH_KEY": FIRST_KEY}) as server, events_of(server) as events:
         models = [{"id": "new", "type": "openai"}]
-        await server.app[CURRENT].apply(settings_for(tmp_path, NOWHERE, models=models, **LOCKED))
+        await server.app[RUNTIME].apply(settings_for(tmp_path, NOWHERE, models=models, **LOCKED))
         told = await state_of(server, KEY)
         assert (told["needs_key"], told["credential"]["source"]) == (True, "FACTORY_API_KEY")
         assert [model["id"] for model in told["models"]] == ["new"]

@@ -10,11 +10,12 @@ import orjson
 import pytest
 from aiohttp import web
 
+from droid2api.application import build_app
 from droid2api.demo import Demo
 from droid2api.observe import page as page_module
-from droid2api.server.app import CURRENT, build_app
-from tests.credentials.service import FIRST_KEY, Service, settled, until
-from tests.harness import BY_TYPE, Gateway, demo_gateway, gateway_for, serving, settings_for
+from droid2api.server.keys import RUNTIME
+from tests.credentials.service import FIRST_KEY, Service, settled
+from tests.harness import BY_TYPE, Gateway, demo_gateway, gateway_for, serving, settings_for, until
 from tests.observe.browser import browser_page, ended, exchange, feed_of, gateway_at_work, tell
 from tests.observe.picture import WIDTH, take
 
@@ -263,7 +264,7 @@ async def test_a_model_of_choice(tmp_path):
         await page.select_option("#setup-model", "gpt-5.5")
         await shows(page, "#setup-parts pre", "export ANTHROPIC_MODEL=gpt-5.5")
         left = [{"id": "claude-opus-5-5", "type": "anthropic"}]
-        await gateway.app[CURRENT].apply(settings_for(tmp_path, NOWHERE, models=left))  # the chosen one is gone
+        await gateway.app[RUNTIME].apply(settings_for(tmp_path, NOWHERE, models=left))  # the chosen one is gone
         tell(gateway, ended())
         await shows(page, "#setup-parts pre", "export ANTHROPIC_MODEL=claude-opus-5-5")
         assert await page.input_value("#setup-model") == ""
@@ -316,7 +317,7 @@ async def test_the_key(tmp_path, monkeypatch):
         await page.wait_for_selector("#live.on")
         assert KEY not in await page.content()
         changed = settings_for(tmp_path, NOWHERE, api_keys=["planted-changed"])
-        await gateway.app[CURRENT].apply(changed)
+        await gateway.app[RUNTIME].apply(changed)
         await page.wait_for_selector("#gate-problem")
         await page.fill("#key", "planted-changed")
         await page.press("#key", "Enter")

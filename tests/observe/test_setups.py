@@ -7,6 +7,8 @@ the same is held by test_docs.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 import os
 import shlex
@@ -23,7 +25,7 @@ from droid2api.demo import Demo
 from droid2api.errors import ConfigError
 from droid2api.observe import commands
 from droid2api.observe.setups import local_url, setups
-from droid2api.server.app import CURRENT
+from droid2api.server.keys import RUNTIME
 from tests import test_agents
 from tests.harness import demo_gateway, settings_for
 from tests.test_agents import CLAUDE, CLIENTS, CODEX, installed
@@ -146,7 +148,7 @@ def write_files(setup, folder: Path) -> None:
 
 
 def setup_for(gateway, tool, model=None):
-    return setups(gateway.url, KEY, gateway.app[CURRENT].settings, model)[tool]
+    return setups(gateway.url, KEY, gateway.app[RUNTIME].settings, model)[tool]
 
 
 def models_asked(demo: Demo) -> set[str]:
@@ -162,10 +164,9 @@ async def test_openai_sdk(tmp_path):
     demo, starting = gateway_and_demo(tmp_path)
     async with starting as gateway:
         code = text_of(setup_for(gateway, "openai", "gpt-5.5"))
-        result = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={}
-        )
-    assert (result.stdout, result.returncode) == ("Hello\n", 0), result.stderr
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            await asyncio.to_thread(exec, code, {})
+    assert output.getvalue() == "Hello\n"
     assert models_asked(demo) == {"gpt-5.5"}
 
 

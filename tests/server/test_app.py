@@ -15,20 +15,13 @@ import pytest
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.formats import BY_TYPE as FORMAT_OF
-from droid2api.server import app
-from droid2api.server.app import CURRENT, ROUTES
-from tests.harness import BY_TYPE, MODELS, Scripted, demo_gateway, scripted_gateway
+from droid2api.formats import FORMATS
+from droid2api.server import app, edge
+from droid2api.server.edge import served_routes
+from droid2api.server.keys import RUNTIME
+from tests.harness import BODIES, BY_TYPE, FORMAT_OF, MODELS, PATHS, Scripted, demo_gateway, scripted_gateway
 
-PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
 each_path = pytest.mark.parametrize("path", PATHS.values())
-
-MESSAGES = [{"role": "user", "content": "hi"}]
-GOOD = {
-    "/v1/messages": {"model": BY_TYPE["anthropic"], "max_tokens": 50, "messages": MESSAGES},
-    "/v1/responses": {"model": BY_TYPE["openai"], "input": "hi"},
-    "/v1/chat/completions": {"model": BY_TYPE["common"], "messages": MESSAGES},
-}
 
 
 def error_of(path, content):
@@ -104,7 +97,7 @@ async def test_no_models(tmp_path):
     async with demo_gateway(tmp_path, models=[]) as gateway:
         listed = orjson.loads((await gateway.get("/v1/models"))[2])
         assert (listed["data"], listed["first_id"], listed["has_more"]) == ([], None, False)
-        status, _, content = await gateway.ask("/v1/messages", GOOD["/v1/messages"])
+        status, _, content = await gateway.ask("/v1/messages", BODIES["/v1/messages"])
         assert (status, "Configured models: none." in content.decode()) == (404, True)
 
 
@@ -115,7 +108,7 @@ async def test_no_models(tmp_path):
 @each_path
 async def test_prefixes(tmp_path, prefix, path):
     async with demo_gateway(tmp_path) as gateway:
-        status, _, _ = await gateway.ask(prefix + path.removeprefix("/v1") + "?beta=true", GOOD[path])
+        status, _, _ = await gateway.ask(prefix + path.removeprefix("/v1") + "?beta=true", BODIES[path])
         assert status == 200
         assert (await gateway.get(prefix + "/models"))[0] == 200
         assert (await gateway.get(prefix + "/models/gpt-5.5"))[0] == 200
@@ -126,7 +119,7 @@ async def test_unknown_paths_list_the_routes(tmp_path, path):
     async with demo_gateway(tmp_path) as gateway:
         status, _, content = await gateway.ask(path, {})
         assert status == 404
-        for route in ROUTES:
+        for route in served_routes(FORMATS):
             assert route in orjson.loads(content)["error"]["message"]
 
 
@@ -235,7 +228,7 @@ WRONG = [
 @pytest.mark.parametrize(("path", "wrong", "field"), WRONG, ids=[f"{path} {wrong}"[:70] for path, wrong, _ in WRONG])
 async def test_wrong_types_name_the_field(tmp_path, path, wrong, field):
     async with demo_gateway(tmp_path) as gateway:
-        status, _, content = await gateway.ask(path, GOOD[path] | {"model": TRANSLATED[path]} | wrong)
+        status, _, content = await gateway.ask(path, BODIES[path] | {"model": TRANSLATED[path]} | wrong)
         error = error_of(path, content)
         assert status == 400, content
         assert field in error["message"]
@@ -274,7 +267,7 @@ async def test_no_value_makes_the_gateway_fail(tmp_path, path, reasoning):
     async with scripted_gateway(tmp_path, script, models=models) as gateway:
         for type in FORMAT_OF:
             for field, junk in itertools.product(fields, JUNK):
-                body = GOOD[path] | {"model": type, field: junk}
+                body = BODIES[path] | {"model": type, field: junk}
                 status, _, content = await gateway.ask(path, body)
                 if status not in (200, 400, 502):
                     wrong.append((type, field, junk, content))
@@ -283,16 +276,17 @@ async def test_no_value_makes_the_gateway_fail(tmp_path, path, reasoning):
 
 @each_path
 async def test_a_body_that_is_too_large(tmp_path, path, monkeypatch):
-    monkeypatch.setattr(app, "BODY_LIMIT", 1000)
+    for module in (app, edge):
+        monkeypatch.setattr(module, "BODY_LIMIT", 1000)
     async with demo_gateway(tmp_path) as gateway:
-        status, _, content = await gateway.ask(path, GOOD[path] | {"padding": "x" * 1000})
+        status, _, content = await gateway.ask(path, BODIES[path] | {"padding": "x" * 1000})
         assert (status, "1000 bytes" in error_of(path, content)["message"]) == (413, True)
 
 
 async def test_large_bodies_pass(tmp_path):
     """aiohttp's own limit is 1 MiB; images are larger."""
     async with demo_gateway(tmp_path) as gateway:
-        body = orjson.dumps(GOOD["/v1/messages"] | {"padding": "x" * 20_000_000})
+        body = orjson.dumps(BODIES["/v1/messages"] | {"padding": "x" * 20_000_000})
         sent = {"data": io.BytesIO(body), "headers": {"Content-Type": "application/json"}}
         async with gateway.client.post(gateway.url + "/v1/messages", **sent) as response:
             assert response.status == 200
@@ -305,7 +299,7 @@ async def test_large_bodies_pass(tmp_path):
 @pytest.mark.parametrize("type", BY_TYPE)
 async def test_headers_of_a_stream(tmp_path, path, type):
     async with demo_gateway(tmp_path) as gateway:
-        body = GOOD[path] | {"model": BY_TYPE[type], "stream": True}
+        body = BODIES[path] | {"model": BY_TYPE[type], "stream": True}
         status, headers, _ = await gateway.ask(path, body, {"Accept-Encoding": "gzip, deflate, br, zstd"})
         assert (status, headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
         assert (headers["X-Accel-Buffering"], "Content-Encoding" in headers) == ("no", False)
@@ -317,7 +311,7 @@ async def test_count_tokens(tmp_path):
     script = Scripted(headers={"Content-Type": "application/json"}, chunks=[b'{"input_tokens": 3}'])
     models = [{"id": "claude", "type": "anthropic", "reasoning": "high", "fast": True}]
     async with scripted_gateway(tmp_path, script, models=models, system_prompt="Be Droid. ") as gateway:
-        asked = {"model": "claude", "messages": MESSAGES, "system": "Be kind.", "tools": []}
+        asked = {"model": "claude", "messages": [{"role": "user", "content": "hi"}], "system": "Be kind.", "tools": []}
         beta = {"anthropic-beta": "token-counting-2024-11-01"}
         status, _, content = await gateway.ask("/v1/messages/count_tokens?beta=true", asked, beta)
         assert (status, content) == (200, b'{"input_tokens": 3}')
@@ -336,8 +330,8 @@ async def test_a_mistake_in_the_gateway(tmp_path, path, monkeypatch, caplog):
         raise KeyError("inner detail")
 
     async with demo_gateway(tmp_path) as gateway:
-        monkeypatch.setattr(gateway.app[CURRENT].upstream, "_send", fail)
-        status, _, content = await gateway.ask(path, GOOD[path])
+        monkeypatch.setattr(gateway.app[RUNTIME].upstream, "_send", fail)
+        status, _, content = await gateway.ask(path, BODIES[path])
         error_of(path, content)
         assert (status, b"detail" in content, "inner detail" in caplog.text) == (500, False, True)
 

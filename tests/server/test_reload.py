@@ -12,24 +12,19 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from droid2api.application import build_app, file_source
 from droid2api.config import Settings
 from droid2api.credentials import chain
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.fixed import FixedKey
 from droid2api.errors import ConfigError
 from droid2api.server import reload
-from droid2api.server.app import CURRENT, RELOADER, build_app, file_source
+from droid2api.server.keys import RELOADER, RUNTIME
 from droid2api.server.reload import Reloader, Runtime, Source
-from tests.credentials.service import FIRST_KEY, Service, until
-from tests.harness import Gateway, Scripted, serving, settings_for
+from tests.credentials.service import FIRST_KEY, Service
+from tests.harness import BODIES, CHUNK, DONE, Gateway, Scripted, serving, settings_for, until
 from tests.test_start import environment, get, started, write_config  # noqa: F401 - a fixture
 
-BODIES = {
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
-    "/v1/messages": {"max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
-}
-CHUNK = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"one "}}]}\n\n'
-DONE = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 ONE = [{"id": "one", "type": "common"}]
 TWO = [{"id": "two", "type": "common"}]
 
@@ -52,13 +47,13 @@ class Live(Gateway):
 
     @property
     def current(self) -> Runtime:
-        return self.app[CURRENT]
+        return self.app[RUNTIME]
 
     def write(self, **config) -> None:
         write(self.upstream, **config)
 
     async def say(self, model: str, key: str = "", path: str = "/v1/chat/completions") -> int:
-        body = {"model": model, "stream": True} | BODIES[path]
+        body = BODIES[path] | {"model": model, "stream": True}
         return (await self.ask(path, body, {"x-api-key": key} if key else {}))[0]
 
     async def applied(self, action) -> Settings:
@@ -193,14 +188,19 @@ async def test_a_wrong_file_changes_nothing(here, caplog, name, content, error):
 
 
 async def test_a_file_is_not_read_while_it_is_written(here, caplog, monkeypatch):
-    """Editors write in parts; half a file would be an error in the log."""
-    monkeypatch.setattr(reload, "LOOK_EVERY", 0.06)
+    """Editors write in parts; half a file would be an error in the log. Each look finds one part more."""
+    look, file = Source.marks, here / "config.json"
+
+    def write_and_look(source):
+        if parts:
+            file.write_bytes(whole[: parts.pop(0)])
+        return look(source)
+
     async with live() as gateway:
         gateway.write(models=TWO)
-        whole = (here / "config.json").read_bytes()
-        for part in (10, 50, 100, len(whole)):
-            (here / "config.json").write_bytes(whole[:part])
-            await asyncio.sleep(0.04)
+        whole = file.read_bytes()
+        parts = [10, 50, 100, len(whole)]
+        monkeypatch.setattr(Source, "marks", write_and_look)
         await until(lambda: "two" in gateway.current.settings.models)
     assert said(caplog) == []
 
@@ -225,12 +225,12 @@ async def test_settings_that_cannot_be_used_change_nothing(caplog, monkeypatch):
 # -- what goes on meanwhile -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 async def test_a_stream_goes_on_with_what_it_began_with(path):
     script = Scripted(chunks=[CHUNK] * 10 + [DONE], pause=0.04)
     async with live(script) as gateway:
         session = gateway.current._session
-        asking = asyncio.create_task(gateway.ask(path, {"model": "one", "stream": True} | BODIES[path]))
+        asking = asyncio.create_task(gateway.ask(path, BODIES[path] | {"model": "one", "stream": True}))
         await script.reached.wait()
         await gateway.applied(lambda: (gateway.write(models=TWO), write_env(FACTORY_API_KEY="test-key-2")))
         await until(lambda: gateway.current.settings.environment["FACTORY_API_KEY"] == "test-key-2")
@@ -299,8 +299,7 @@ async def test_a_refresh_under_way_is_not_lost(here):
         current = Runtime(settings_for(here, upstream, KEY | data), session)
         await until(lambda: service.calls)
         applying = asyncio.create_task(current.apply(settings_for(here, upstream, data | {"FACTORY_API_KEY": "k"})))
-        await asyncio.sleep(0.05)
-        assert current.shared.source == "FACTORY_API_KEY"  # requests need not wait for it
+        await until(lambda: current.shared.source == "FACTORY_API_KEY")  # requests need not wait for it
         assert not applying.done()
         service.gate.set()
         await applying
@@ -344,7 +343,7 @@ async def test_a_stop_in_the_middle_of_a_reload_is_not_swallowed(here, monkeypat
         await until(lambda: current.settings is other)
         await asyncio.sleep(0.02)
         running.cancel()
-        await asyncio.wait([running], timeout=2)
+        await asyncio.wait([running], timeout=10)
         assert running.cancelled()
         await current.close()
 
@@ -376,12 +375,12 @@ async def test_sighup(here, environment):  # noqa: F811
             while (await get(f"{running.url}/v1/models"))["first_id"] != "two":  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
         async with aiohttp.ClientSession() as client:
-            body = {"model": "two"} | BODIES["/v1/chat/completions"]
+            body = BODIES["/v1/chat/completions"] | {"model": "two"}
             async with client.post(f"{running.url}/v1/chat/completions", json=body) as response:
                 assert response.status == 200  # of the demo still
         (here / "config.json").write_text("{")
         running.process.send_signal(signal.SIGHUP)
-        await asyncio.sleep(0.3)
+        await until(lambda: any("line 1, column 2" in line for line in running.errors))
         assert await running.end() == 0
     lines = [json.loads(line) for line in running.errors]
     read, wrong = (line for line in lines if line["logger"] == "droid2api.reload")

@@ -72,10 +72,10 @@ def test_many_small_events_have_none():
 
 def test_a_long_line_in_small_reads_takes_linear_time():
     line = b"data: " + b"x" * 4_000_000 + b"\n\n"
-    start = time.perf_counter()
+    start = time.process_time()
     [event] = read(line[position : position + 4096] for position in range(0, len(line), 4096))
     assert len(event.data) == 4_000_000
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 # -- the relay lane's cutter ----------------------------------------------------------------------------------------

@@ -1,16 +1,13 @@
-"""Requests of the Anthropic Messages format."""
+"""What a client's Messages body means."""
 
 from __future__ import annotations
 
-import orjson
-
 from droid2api.errors import RequestError
-from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, display, is_attribution, mend_thinking
-from droid2api.hub.capabilities import takes_system_messages
-from droid2api.hub.events import (
-    State,
-)
-from droid2api.hub.reasoning import budget_of, effort_of
+from droid2api.formats.anthropic.native import native_tool
+from droid2api.formats.anthropic.settings import is_attribution
+from droid2api.hub.events import State
+from droid2api.hub.history import attach_states
+from droid2api.hub.reasoning import effort_of
 from droid2api.hub.request import (
     Document,
     Foreign,
@@ -19,53 +16,72 @@ from droid2api.hub.request import (
     OutputFormat,
     Part,
     Reasoning,
-    Refusal,
     Request,
-    Target,
     Text,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
-    unsupported,
+    WebSearch,
 )
-from droid2api.hub.tools import register_tools, safe_name, wire_name, wrapped_arguments, wrapped_tool
-from droid2api.wire.fields import Json, objects, optional, parse_arguments, required, strings
+from droid2api.hub.stops import check_stops
+from droid2api.wire.fields import Json, dump, objects, optional, required, strings
 
 NAME = "anthropic"
-
+MOST_STOPS = 8191
+"""The API's own page names no limit; Amazon's page of the same format does."""
 
 _HANDLED = frozenset(
     "model messages system stream tools tool_choice max_tokens stop_sequences thinking output_config output_format "
     "metadata".split()
 )
-_OPTIONS = frozenset(["temperature", "top_p", "top_k"])
-_SERVICE_TIERS = {"auto": "auto", "default": "standard_only"}
+_SERVED = frozenset("server_tool_use mcp_tool_use fallback".split())
+_SERVED_TOOLS = ("code_execution_", "web_fetch_", "tool_search_tool_", "advisor_")
+_BLOCKS = {
+    "text": frozenset("type text cache_control".split()),
+    "image": frozenset("type source cache_control".split()),
+    "document": frozenset("type source title cache_control".split()),
+    "thinking": frozenset("type thinking signature".split()),
+    "redacted_thinking": frozenset("type data".split()),
+    "tool_use": frozenset("type id name input".split()),
+    "tool_result": frozenset("type tool_use_id content is_error cache_control".split()),
+    "tool_reference": frozenset("type tool_name".split()),
+    "search_result": frozenset("type title source content".split()),
+    "compaction": frozenset("type content tool_changes".split()),
+}
+"""The fields of each block that are read here."""
+_TOOL = frozenset("type name description input_schema strict cache_control defer_loading".split())
+_SEARCH = frozenset(
+    "type name max_uses allowed_domains blocked_domains user_location cache_control defer_loading".split()
+)
 
 
 def decode_request(body: Json) -> Request:
     """A client's body as a Request. Raises RequestError that names the wrong field."""
+    thinking = optional(body, "thinking", dict) or {}
+    metadata = optional(body, "metadata", dict) or {}
     request = Request(
         model=required(body, "model", str),
-        messages=_decode_system(body.get("system")),
+        messages=[],
         stream=optional(body, "stream", bool),
         max_tokens=optional(body, "max_tokens", int),
-        stop=strings(body, "stop_sequences"),
-        effort=_decode_effort(body),
-        output=_decode_output(body),
-        user=optional(optional(body, "metadata", dict) or {}, "user_id", str, "metadata."),
+        stop=check_stops(strings(body, "stop_sequences"), "stop_sequences", MOST_STOPS),
+        effort=_decode_effort(body, thinking),
+        show_reasoning=thinking.get("display") == "summarized",
+        user=optional(metadata, "user_id", str, "metadata."),
         options={name: value for name, value in body.items() if name not in _HANDLED and value is not None},
         body=body,
     )
+    known = frozenset(["type", "budget_tokens", *(["display"] if request.show_reasoning else [])])
+    request.drop_rest("thinking", thinking, known)  # that it is not to be shown is said to Claude only
+    request.drop_rest("metadata", metadata, frozenset(["user_id"]))
+    request.output = _decode_output(request, body)
     for name in ("temperature", "top_p"):
         optional(body, name, float)
-    for where, message in objects(body.get("messages"), "messages"):
-        request.messages.append(_decode_message(request, where, message))
-    if not body.get("messages"):
-        raise RequestError("messages: is required and must not be empty.", param="messages")
-    loaded = _loaded_tools(body["messages"])
-    for where, tool in objects(body.get("tools"), "tools"):
-        _decode_tool(request, where, tool, loaded)
+    reader = _MessageReader(request)
+    messages = reader.read(body)
+    request.messages = [*_decode_system(request, body.get("system")), *attach_states(messages)]
+    request.tools = reader.offered(body)
     if choice := optional(body, "tool_choice", dict):
         request.tool_choice = _decode_tool_choice(choice)
         if optional(choice, "disable_parallel_tool_use", bool, "tool_choice.") is not None:
@@ -75,18 +91,17 @@ def decode_request(body: Json) -> Request:
     return request
 
 
-def _decode_system(system: object) -> list[Message]:
+def _decode_system(request: Request, system: object) -> list[Message]:
     if system is None or system == "" or system == []:
         return []
     if type(system) is str:
         return [Message("system", [Text(system)])]
     blocks = objects(system, "system")
-    parts: list[Part] = [_decode_text(where, block) for where, block in blocks if not is_attribution(block)]
+    parts: list[Part] = [_decode_text(request, where, block) for where, block in blocks if not is_attribution(block)]
     return [Message("system", parts)] if parts else []
 
 
-def _decode_effort(body: Json) -> str | None:
-    thinking = optional(body, "thinking", dict) or {}
+def _decode_effort(body: Json, thinking: Json) -> str | None:
     effort = optional(optional(body, "output_config", dict) or {}, "effort", str, "output_config.")
     match thinking.get("type"):
         case "disabled":
@@ -98,72 +113,132 @@ def _decode_effort(body: Json) -> str | None:
     return effort
 
 
-def _decode_output(body: Json) -> OutputFormat | None:
+def _decode_output(request: Request, body: Json) -> OutputFormat | None:
     config = optional(body, "output_config", dict) or {}
+    request.drop_rest("output_config", config, frozenset(["effort", "format"]))
     format = optional(config, "format", dict, "output_config.") or optional(body, "output_format", dict)
     if not format:
         return None
+    request.drop_rest("response_format", format, frozenset(["type", "schema"]))
     return OutputFormat(required(format, "schema", dict, "output_config.format."), strict=True)
 
 
-def _decode_message(request: Request, where: str, message: Json) -> Message:
-    role = required(message, "role", str, f"{where}.")
-    if role not in ("user", "assistant", "system"):
-        raise RequestError(f"{where}.role: {role[:40]!r} is no role of a message.", param=f"{where}.role")
-    content = message.get("content")
-    if type(content) is str:
-        parts: list[Part] = [Text(content, where=f"{where}.content")]
-    else:
-        blocks = objects(content, f"{where}.content")
-        parts = [part for path, block in blocks if (part := _decode_block(request, path, block))]
-    return Message("user" if role == "user" else "assistant" if role == "assistant" else "system", parts)
+# -- messages -------------------------------------------------------------------------------------------------------
 
 
-def _decode_text(where: str, block: Json) -> Text:
-    return Text(required(block, "text", str, f"{where}."), _decode_cache(block), where)
+class _MessageReader:
+    """Reads the messages; in some of them tools are found, added or withdrawn."""
 
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._changes: dict[str, bool] = {}
+        self._defined: list[tuple[str, Json]] = []
 
-def _decode_cache(block: Json) -> str | None:
-    mark = block.get("cache_control")
-    return str(mark.get("ttl") or "") if type(mark) is dict else None
+    def read(self, body: Json) -> list[Message]:
+        messages = [self._decode_message(*each) for each in objects(body.get("messages"), "messages")]
+        if not messages:
+            raise RequestError("messages: is required and must not be empty.", param="messages")
+        return messages
 
+    def offered(self, body: Json) -> list[Tool]:
+        """The tools that the model may call, after what the messages say of them.
 
-def _decode_block(request: Request, where: str, block: Json) -> Part | None:
-    kind = required(block, "type", str, f"{where}.")
-    match kind:
-        case "text":
-            return _decode_text(where, block)
-        case "image" | "document":
-            return _decode_media(kind, where, block)
-        case "thinking":
-            return Reasoning(optional(block, "thinking", str, f"{where}.") or "", _decode_state(block, "signature"))
-        case "redacted_thinking":
-            return Reasoning("", _decode_state(block, "data"))
-        case "tool_use":
-            arguments = orjson.dumps(optional(block, "input", dict, f"{where}.") or {}).decode()
-            id, name = required(block, "id", str, f"{where}."), required(block, "name", str, f"{where}.")
-            return ToolCall(id, name, arguments, where=where)
-        case "tool_result":
-            content = block.get("content")
-            if type(content) is str:
-                parts: list[Part] = [Text(content, where=f"{where}.content")]
-            else:
-                blocks = objects(content, f"{where}.content")
-                parts = [part for path, item in blocks if (part := _decode_block(request, path, item))]
-            id, is_error = required(block, "tool_use_id", str, f"{where}."), bool(block.get("is_error"))
-            return ToolResult(id, parts, is_error, cache=_decode_cache(block), where=where)
-        case "tool_reference":
-            return Text(f"The tool {block.get('tool_name')} can be called now.", where=where)
-        case "search_result":
-            texts = [str(item.get("text") or "") for _, item in objects(block.get("content"), f"{where}.content")]
-            return Text("\n".join([str(block.get("title") or ""), str(block.get("source") or ""), *texts]), where=where)
-        case "server_tool_use" | "mcp_tool_use" | "fallback" | "compaction":
-            request.drop(kind)
+        A deferred one waits until a search of the client's has found it. Where the service would have searched, all are
+        offered, since nobody else will.
+        """
+        tools = [*objects(body.get("tools"), "tools"), *self._defined]
+        served = any(str(tool.get("type")).startswith("tool_search_tool_") for _, tool in tools)
+        offered = []
+        for where, tool in tools:
+            decoded = _decode_tool(self._request, where, tool)
+            waits = tool.get("defer_loading") is True and not served
+            if decoded and self._changes.get(decoded.name, not waits):
+                offered.append(decoded)
+        return offered
+
+    def _decode_message(self, where: str, message: Json) -> Message:
+        role = required(message, "role", str, f"{where}.")
+        if role not in ("user", "assistant", "system"):
+            raise RequestError(f"{where}.role: {role[:40]!r} is no role of a message.", param=f"{where}.role")
+        self._request.drop_rest("messages", message, frozenset(["role", "content"]))
+        parts = self._decode_content(message.get("content"), f"{where}.content")
+        return Message("user" if role == "user" else "assistant" if role == "assistant" else "system", parts)
+
+    def _decode_content(self, content: object, where: str) -> list[Part]:
+        if type(content) is str:
+            return [Text(content, where=where)]
+        return [part for path, block in objects(content, where) if (part := self._decode_block(path, block))]
+
+    def _decode_block(self, where: str, block: Json) -> Part | None:
+        kind, path = required(block, "type", str, f"{where}."), f"{where}."
+        if kind in _BLOCKS:
+            self._request.drop_rest(f"messages.{kind}", block, _BLOCKS[kind])
+        match kind:
+            case "text":
+                return _decode_text(self._request, where, block)
+            case "image" | "document":
+                return _decode_media(self._request, kind, where, block)
+            case "thinking":
+                return Reasoning(optional(block, "thinking", str, path) or "", _decode_state(block, "signature"))
+            case "redacted_thinking":
+                return Reasoning("", _decode_state(block, "data"))
+            case "tool_use":
+                arguments = dump(optional(block, "input", dict, path) or {}).decode()
+                id, name = required(block, "id", str, path), required(block, "name", str, path)
+                return ToolCall(id, name, arguments, where=where)
+            case "tool_result":
+                content = self._decode_content(block.get("content"), f"{path}content")
+                id, is_error = required(block, "tool_use_id", str, path), bool(block.get("is_error"))
+                return ToolResult(id, content, is_error, cache=_decode_cache(self._request, block), where=where)
+            case "tool_reference":
+                self._changes[str(block.get("tool_name"))] = True
+                return Text(f"The tool {block.get('tool_name')} can be called now.", where=where)
+            case "tool_addition" | "tool_removal":
+                self._change_tool(where, block)
+                return None
+            case "search_result":
+                return _decode_search_result(where, block)
+            case "compaction":
+                return self._decode_compaction(where, block)
+        if kind in _SERVED or kind.endswith("_tool_result"):
+            self._request.drop(f"messages.{kind}")
             return None
-    if kind.endswith("_tool_result"):
-        request.drop(kind)
+        return Foreign(kind, where)
+
+    def _change_tool(self, where: str, block: Json) -> None:
+        """A tool is offered from here on, or withdrawn. Raises RequestError for a reference to what is not here."""
+        tool = required(block, "tool", dict, f"{where}.")
+        self._request.drop_rest("messages.tool_change", block, frozenset("type tool cache_control".split()))
+        match tool.get("type"):
+            case "tool_reference":
+                name = required(tool, "name", str, f"{where}.tool.")
+            case "tool_definition":
+                definition = required(tool, "definition", dict, f"{where}.tool.")
+                self._defined.append((f"{where}.tool.definition", definition))
+                name = str(definition.get("name"))
+            case other:  # of tools that Anthropic's service has from an MCP server
+                self._request.drop(f"messages.{str(other)[:40]}")
+                return
+        self._changes[name] = block["type"] == "tool_addition"
+
+    def _decode_compaction(self, where: str, block: Json) -> Part | None:
+        """The summary that stands for the conversation before it. None where the compaction failed."""
+        for path, change in objects(block.get("tool_changes"), f"{where}.tool_changes"):
+            self._change_tool(path, change)
+        content = optional(block, "content", str, f"{where}.")
+        return Text(content, where=where) if content else None
+
+
+def _decode_text(request: Request, where: str, block: Json) -> Text:
+    return Text(required(block, "text", str, f"{where}."), _decode_cache(request, block), where)
+
+
+def _decode_cache(request: Request, block: Json) -> str | None:
+    mark = block.get("cache_control")
+    if type(mark) is not dict:
         return None
-    return Foreign(kind, where)
+    request.drop_rest("cache_breakpoints", mark, frozenset(["type", "ttl"]))
+    return str(mark.get("ttl") or "")
 
 
 def _decode_state(block: Json, field: str) -> State | None:
@@ -172,9 +247,16 @@ def _decode_state(block: Json, field: str) -> State | None:
     return (State.unpack(text) or State(NAME, "", {field: text})) if text else None
 
 
-def _decode_media(kind: str, where: str, block: Json) -> Part:
+def _decode_search_result(where: str, block: Json) -> Text:
+    texts = [str(item.get("text") or "") for _, item in objects(block.get("content"), f"{where}.content")]
+    return Text("\n".join([str(block.get("title") or ""), str(block.get("source") or ""), *texts]), where=where)
+
+
+def _decode_media(request: Request, kind: str, where: str, block: Json) -> Part:
     source, path = required(block, "source", dict, f"{where}."), f"{where}.source."
-    cache = _decode_cache(block)
+    request.drop_rest(f"messages.{kind}.source", source, frozenset("type media_type data url content file_id".split()))
+    cache = _decode_cache(request, block)
+    title = optional(block, "title", str, f"{where}.") or ""
     match source.get("type"):
         case "base64":
             media_type, data = required(source, "media_type", str, path), required(source, "data", str, path)
@@ -182,36 +264,47 @@ def _decode_media(kind: str, where: str, block: Json) -> Part:
         case "url":
             media_type, data, url = "", "", required(source, "url", str, path)
         case "text" if kind == "document":
-            return Text(required(source, "data", str, path), cache, where)
+            text = required(source, "data", str, path)
+            return Text(f"{title}\n\n{text}" if title else text, cache, where)
         case other:
             return Foreign(f"{kind} {other}", where)
     if kind == "image":
         return Image(media_type, data, url, cache, where)
-    return Document(media_type, data, url, cache, where, optional(block, "title", str, f"{where}.") or "")
+    return Document(media_type, data, url, cache, where, title)
 
 
-def _loaded_tools(messages: list[Json]) -> set[str]:
-    """The deferred tools that a tool search has found, as Claude Code says it in tool results."""
-    contents = [message["content"] for message in messages if type(message.get("content")) is list]
-    results = [block.get("content") for blocks in contents for block in blocks if block["type"] == "tool_result"]
-    items = [item for result in results if type(result) is list for item in result]
-    return {str(item.get("tool_name")) for item in items if item["type"] == "tool_reference"}
+# -- tools ----------------------------------------------------------------------------------------------------------
 
 
-def _decode_tool(request: Request, where: str, tool: Json, loaded: set[str]) -> None:
+def _decode_tool(request: Request, where: str, tool: Json) -> Tool | None:
+    """None for a tool that only Anthropic can run."""
     kind = optional(tool, "type", str, f"{where}.") or "custom"
     if kind == "custom":
         name, schema = required(tool, "name", str, f"{where}."), optional(tool, "input_schema", dict, f"{where}.") or {}
-        if tool.get("defer_loading") and name not in loaded:
-            return  # the client's own tool search has not found it yet
+        request.drop_rest("tools", tool, _TOOL)
         description, strict = optional(tool, "description", str, f"{where}.") or "", tool.get("strict")
-        parameters = {key: value for key, value in schema.items() if key != "$schema"}
         strict = strict if type(strict) is bool else None
-        request.tools.append(Tool(name, description, parameters, strict, cache=_decode_cache(tool)))
-    elif kind.startswith("web_search_"):
-        request.tools.append(Tool("web_search", kind="web_search"))
-    else:
+        return Tool(name, description, schema, strict, cache=_decode_cache(request, tool))
+    if kind.startswith("web_search_"):
+        request.drop_rest("tools.web_search", tool, _SEARCH)
+        return Tool("web_search", kind="web_search", cache=_decode_cache(request, tool), search=_decode_search(tool))
+    if kind.startswith(_SERVED_TOOLS) or kind == "mcp_toolset":
         request.drop(f"tools.{kind}")
+        return None
+    if native := native_tool(kind, tool, where):
+        request.drop_rest(f"tools.{native.name}", tool, _TOOL)
+        return native
+    raise RequestError(f"{where}.type: {kind[:40]!r} tools cannot be offered to this model.", param=f"{where}.type")
+
+
+def _decode_search(tool: Json) -> WebSearch:
+    where = "tools.web_search."
+    return WebSearch(
+        optional(tool, "allowed_domains", list, where),
+        optional(tool, "blocked_domains", list, where),
+        optional(tool, "user_location", dict, where),
+        optional(tool, "max_uses", int, where),
+    )
 
 
 def _decode_tool_choice(choice: Json) -> ToolChoice:
@@ -223,162 +316,3 @@ def _decode_tool_choice(choice: Json) -> ToolChoice:
         case "tool":
             return ToolChoice("required", required(choice, "name", str, "tool_choice."))
     raise RequestError("tool_choice.type: must be auto, any, none or tool.", param="tool_choice.type")
-
-
-def encode_request(request: Request, target: Target) -> Json:
-    """The body for an Anthropic upstream. Raises RequestError for content that it cannot express."""
-    adaptive = target.thinking == "adaptive"
-    limit = target.max_tokens or DEFAULT_MAX_TOKENS
-    body: Json = {"model": target.id, "max_tokens": min(request.max_tokens or limit, target.max_tokens or 1 << 30)}
-    system: list[Json] = []
-    waiting: list[Json] = []
-    messages: list[Json] = []
-    for message in request.messages:
-        if message.role in ("user", "assistant"):
-            blocks = [block for part in message.parts for block in _encode_part(request, part, target)]
-            _append(messages, message.role, blocks)
-        else:
-            waiting += [_encode_text(part) for part in message.parts]
-        if waiting and messages and messages[-1]["role"] == "user" and takes_system_messages(target.id):
-            messages.append({"role": "system", "content": waiting})  # only after a user turn, says the API
-            waiting = []
-        elif waiting and not messages:
-            system, waiting = system + waiting, []
-    if waiting:
-        request.repaired["system message moved"] += len(waiting)
-        system += waiting
-    if not messages:
-        raise RequestError("messages: an anthropic model needs a user message.", param="messages")
-    body["messages"] = messages
-    if request.output and request.output.schema is None:
-        system.append({"type": "text", "text": "Answer with one JSON object and nothing else."})
-    elif request.output:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": request.output.schema}}
-    _encode_tools(request, body, system, adaptive)
-    if system:
-        body["system"] = system
-    if request.stop:
-        body["stop_sequences"] = request.stop
-    if request.user:
-        body["metadata"] = {"user_id": request.user[:256]}
-    if request.stream:
-        body["stream"] = True
-    _encode_options(request, body, adaptive)
-    if request.effort and target.reasoning == "auto":  # else `adapt` sets the level, and mends for that one
-        _encode_effort(body, request.effort, target)
-        for name in mend_thinking(body, target):
-            request.repaired[name] += 1
-    return body
-
-
-def _encode_options(request: Request, body: Json, adaptive: bool) -> None:
-    for name, value in request.options.items():
-        if name in _OPTIONS and not adaptive:
-            body[name] = value
-        elif name == "service_tier" and str(value) in _SERVICE_TIERS:
-            body[name] = _SERVICE_TIERS[str(value)]
-        else:
-            request.drop(name)
-    if body.get("temperature", 0) > 1:
-        body["temperature"] = 1
-        request.repaired["temperature"] += 1
-    if "temperature" in body and "top_p" in body:  # models since Claude 4.1 take only one of the two
-        del body["top_p"]
-        request.drop("top_p")
-
-
-def _append(messages: list[Json], role: str, blocks: list[Json]) -> None:
-    """Leaving out foreign reasoning can empty a turn or put two turns of one role side by side."""
-    if messages and messages[-1]["role"] == role:
-        messages[-1]["content"] += blocks
-    elif blocks:
-        messages.append({"role": role, "content": blocks})
-
-
-def _encode_tools(request: Request, body: Json, system: list[Json], adaptive: bool) -> None:
-    choice = request.tool_choice
-    tools = []
-    for name, tool in register_tools(request):
-        if choice and choice.allowed is not None and tool.name not in choice.allowed:
-            continue
-        if tool.kind == "web_search":
-            tools.append({"type": "web_search_20250305", "name": "web_search"})
-            continue
-        tool = wrapped_tool(tool)
-        schema = {"type": "object", "properties": {}} | (tool.parameters or {})
-        encoded = {"name": name, "description": tool.description, "input_schema": schema}
-        tools.append(_with_cache(encoded, tool.cache))
-    if not tools:
-        return
-    body["tools"] = tools
-    encoded_choice: Json = {"type": "auto"}
-    if choice and choice.mode == "required":
-        name = wire_name(request, choice.name) if choice.name else ""
-        if adaptive:  # the newest of these models refuse to be forced, thinking or not
-            request.repaired["tool_choice"] += 1
-            system.append({"type": "text", "text": f"Call {f'the tool {name}' if name else 'one of the tools'} now."})
-        else:
-            encoded_choice = {"type": "tool", "name": name} if name else {"type": "any"}
-    elif choice and choice.mode == "none":
-        encoded_choice = {"type": "none"}
-    if request.parallel_tool_calls is False and encoded_choice["type"] != "none":
-        encoded_choice["disable_parallel_tool_use"] = True
-    if choice or len(encoded_choice) > 1:
-        body["tool_choice"] = encoded_choice
-
-
-def _encode_text(part: Part) -> Json:
-    if not isinstance(part, Text | Refusal):
-        raise unsupported(part, NAME)
-    return _with_cache({"type": "text", "text": part.text}, part.cache if isinstance(part, Text) else None)
-
-
-def _with_cache(block: Json, cache: str | None) -> Json:
-    """Other providers' times to live are half an hour and longer: the long one here."""
-    if cache is not None:
-        block["cache_control"] = {"type": "ephemeral"} | ({"ttl": "5m" if cache == "5m" else "1h"} if cache else {})
-    return block
-
-
-def _encode_part(request: Request, part: Part, target: Target) -> list[Json]:
-    """The blocks of one part; reasoning of another provider has none."""
-    match part:
-        case Text() | Refusal():
-            return [_encode_text(part)] if part.text.strip() else []  # text of white space only is refused
-        case Image() | Document():
-            source = {"type": "base64", "media_type": part.media_type, "data": part.data}
-            if part.url:
-                source = {"type": "url", "url": part.url}
-            block: Json = {"type": "image" if isinstance(part, Image) else "document", "source": source}
-            if isinstance(part, Document) and part.media_type.startswith("text/"):
-                raise unsupported(part, NAME)
-            if isinstance(part, Document) and part.name:
-                block["title"] = part.name
-            return [_with_cache(block, part.cache)]
-        case Reasoning():
-            data = part.data_for(NAME, target)
-            if not data:
-                return []
-            if "data" in data:
-                return [{"type": "redacted_thinking", "data": data["data"]}]
-            return [{"type": "thinking", "thinking": part.text, "signature": data["signature"]}]
-        case ToolCall():
-            arguments = parse_arguments(wrapped_arguments(part), part.where)
-            name = wire_name(request, part.name, part.namespace)
-            return [{"type": "tool_use", "id": safe_name(part.id), "name": name, "input": arguments}]
-        case ToolResult():
-            content = [block for item in part.content for block in _encode_part(request, item, target)]
-            result: Json = {"type": "tool_result", "tool_use_id": safe_name(part.call_id), "content": content}
-            return [_with_cache(result | ({"is_error": True} if part.is_error else {}), part.cache)]
-        case _:
-            raise unsupported(part, NAME)
-
-
-def _encode_effort(body: Json, effort: str, target: Target) -> None:
-    if target.thinking == "adaptive":
-        if effort != "none":
-            body["thinking"] = {"type": "adaptive"} | display(body)
-            effort = "low" if effort == "minimal" else effort
-            body["output_config"] = (body.get("output_config") or {}) | {"effort": effort}
-    elif budget := budget_of(effort):
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget} | display(body)

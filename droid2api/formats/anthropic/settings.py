@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import PACKED_STATE
-from droid2api.hub.reasoning import BUDGETS, INTERLEAVED_THINKING, SMALLEST_BUDGET
+from droid2api.hub.fitting import level_of
+from droid2api.hub.profiles import Profile
+from droid2api.hub.reasoning import INTERLEAVED_THINKING, SMALLEST_BUDGET, budget_of
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 
@@ -16,21 +19,23 @@ DEFAULT_MAX_TOKENS = 32000
 """Anthropic requires max_tokens; all models since Claude 4 take this many."""
 
 
-def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
-    """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
+def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+    """Put the model, the system prompt and the reasoning level into a body for the upstream.
 
-    Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature.
+    Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature where the service
+    wants one. Writes to `body` itself, and to nothing inside.
     """
     body["model"] = target.id
     if system_prompt:
         body["system"] = _prepend_system(body.get("system"), system_prompt)
     if type(messages := body.get("messages")) is list:
-        body["messages"] = [_without_foreign_reasoning(message) for message in messages]
-        if body["messages"] != messages and not _may_think(body["messages"]):
+        body["messages"] = [_without_foreign_reasoning(message, target.profile) for message in messages]
+        if body["messages"] != messages and not may_think(body["messages"]):
             body.pop("thinking", None)
     if target.reasoning == "off":
         _remove_reasoning(body)
         _set_beta(headers, INTERLEAVED_THINKING, False)
+        body |= thinking_for(body, level_of(target), target.profile)
     elif target.reasoning != "auto":
         _set_level(body, headers, target)
     if target.fast and "speed" not in body and "fast-mode" not in headers.get("anthropic-beta", ""):
@@ -39,61 +44,97 @@ def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_
 
 
 def _set_level(body: Json, headers: MutableMapping[str, str], target: Target) -> None:
-    config = body.get("output_config")
+    shown = _display(body)
+    config = body.pop("output_config", None)
     config = {name: value for name, value in config.items() if name != "effort"} if type(config) is dict else {}
-    if target.thinking == "adaptive":
-        body["thinking"] = {"type": "adaptive"} | display(body)
-        config["effort"] = target.reasoning
-    else:
-        body["thinking"] = {"type": "enabled", "budget_tokens": BUDGETS[target.reasoning]} | display(body)
-        _set_beta(headers, INTERLEAVED_THINKING, True)
-    body.pop("output_config", None)
     if config:
         body["output_config"] = config
-    mend_thinking(body, target)
+    body.pop("thinking", None)
+    body |= thinking_for(body, target.profile.effort(target.reasoning), target.profile, shown)
+    if target.profile.thinking == "budget":
+        _set_beta(headers, INTERLEAVED_THINKING, True)
+    fit_to_thinking(Encoded(body), target)
+
+
+def thinking_for(body: Json, effort: str | None, profile: Profile, shown: Json | None = None) -> Json:
+    """The fields that ask for thinking with an effort, or for none; `shown` says how its text is to be shown."""
+    if effort is None:
+        return {}
+    if effort == "none":
+        return {"thinking": {"type": profile.off}} if profile.off in ("disabled", "between_tools") else {}
+    if profile.thinking == "adaptive":
+        config = (body.get("output_config") or {}) | {"effort": effort}
+        return {"thinking": {"type": "adaptive"} | (shown or {}), "output_config": config}
+    return {"thinking": {"type": "enabled", "budget_tokens": budget_of(effort)} | (shown or {})}
+
+
+def _display(body: Json) -> Json:
+    thinking = body.get("thinking")
+    return {"display": thinking["display"]} if type(thinking) is dict and "display" in thinking else {}
 
 
 def _remove_reasoning(body: Json) -> None:
     body.pop("thinking", None)
     config = body.get("output_config")
-    if type(config) is dict and config.pop("effort", None) and not config:
-        del body["output_config"]
+    if type(config) is dict and config.get("effort"):
+        _set_or_remove(body, "output_config", {name: value for name, value in config.items() if name != "effort"})
     management = body.get("context_management")
     edits = management.get("edits") if type(management) is dict else None
     if type(management) is dict and type(edits) is list:  # clear_thinking is refused where nothing thinks
-        edits = [edit for edit in edits if not str(edit.get("type")).startswith("clear_thinking")]
-        body["context_management"] = management | {"edits": edits}
-        if not edits:
-            del body["context_management"]
+        edits = [edit for edit in edits if not _clears_thinking(edit)]
+        _set_or_remove(body, "context_management", management | {"edits": edits} if edits else {})
 
 
-def mend_thinking(body: Json, target: Target) -> list[str]:
-    """Take out or raise what is refused together with thinking; the names of the fields that were changed."""
+def _clears_thinking(edit: object) -> bool:
+    return type(edit) is dict and str(edit.get("type")).startswith("clear_thinking")
+
+
+def _set_or_remove(body: Json, name: str, value: Json) -> None:
+    if value:
+        body[name] = value
+    else:
+        del body[name]
+
+
+def fit_to_thinking(encoded: Encoded, target: Target) -> None:
+    """Take out or change what is refused together with thinking, or the thinking itself where it cannot be."""
+    body = encoded.body
     thinking = body.get("thinking")
     if not thinking:
-        return []
-    mended = [name for name in ("temperature", "top_p", "top_k") if body.pop(name, None) is not None]
+        return
+    if thinking["type"] == "enabled" and not may_think(body.get("messages")):
+        del body["thinking"]
+        encoded.repair("thinking")
+        return
+    for name in ("temperature", "top_p", "top_k"):
+        if body.pop(name, None) is not None:
+            encoded.drop(name)
     choice = body.get("tool_choice")
     if type(choice) is dict and choice.get("type") in ("any", "tool"):
         parallel = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
         body["tool_choice"] = {"type": "auto"} | parallel
-        mended.append("tool_choice")
-    if thinking["type"] != "enabled":
-        return mended
-    if not _may_think(body.get("messages")):
-        del body["thinking"]
-        return ["thinking"]
-    wanted, budget = body.get("max_tokens"), thinking["budget_tokens"]
-    if type(wanted) is not int or wanted <= budget:
-        room = wanted if type(wanted) is int else DEFAULT_MAX_TOKENS
-        body["max_tokens"] = min(budget + room, target.max_tokens or 1 << 30)
-        if body["max_tokens"] <= budget:
-            thinking["budget_tokens"] = max(SMALLEST_BUDGET, body["max_tokens"] - SMALLEST_BUDGET)
-        mended.append("max_tokens")
-    return mended
+        encoded.repair("tool_choice")
+    make_room(encoded, target)
 
 
-def _may_think(messages: object) -> bool:
+def make_room(encoded: Encoded, target: Target) -> None:
+    """max_tokens includes the budget: it is raised above it, or the budget lowered where the model gives no more."""
+    body = encoded.body
+    thinking, wanted = body.get("thinking"), body.get("max_tokens")
+    if not thinking or thinking["type"] != "enabled":
+        return
+    budget = thinking["budget_tokens"]
+    if type(wanted) is int and wanted > budget:
+        return
+    room = wanted if type(wanted) is int else DEFAULT_MAX_TOKENS
+    body["max_tokens"] = min(budget + room, target.max_tokens or target.profile.max_output_tokens or 1 << 30)
+    if body["max_tokens"] <= budget:
+        smaller = max(SMALLEST_BUDGET, body["max_tokens"] - SMALLEST_BUDGET)
+        body["thinking"] = body["thinking"] | {"budget_tokens": smaller}
+    encoded.repair("max_tokens")
+
+
+def may_think(messages: object) -> bool:
     """With a budget, a tool loop must go on from the thinking that began it, and a prefilled answer cannot begin so.
 
     https://docs.claude.com/en/docs/build-with-claude/extended-thinking#preserving-thinking-blocks
@@ -108,11 +149,6 @@ def _may_think(messages: object) -> bool:
         return False
     blocks = [block.get("type") for block in content if type(block) is dict] if type(content) is list else []
     return "tool_use" not in blocks or blocks[0] in ("thinking", "redacted_thinking")
-
-
-def display(body: Json) -> Json:
-    thinking = body.get("thinking")
-    return {"display": thinking["display"]} if type(thinking) is dict and "display" in thinking else {}
 
 
 def _prepend_system(system: object, prompt: str) -> object:
@@ -131,22 +167,33 @@ def is_attribution(block: object) -> bool:
     return type(block) is dict and str(block.get("text")).startswith(ATTRIBUTION)
 
 
-def _without_foreign_reasoning(message: object) -> object:
+def _without_foreign_reasoning(message: object, profile: Profile) -> object:
     if type(message) is not dict:
         return message
     content = message.get("content")
-    if type(content) is not list or not any(_is_foreign(block) for block in content):
+    if type(content) is not list or not any(_is_foreign(block, profile) for block in content):
         return message
-    return {**message, "content": [block for block in content if not _is_foreign(block)]}
+    calls = any(type(block) is dict and block.get("type") == "tool_use" for block in content)
+    kept = [_unsigned(block, profile, calls) if _is_foreign(block, profile) else block for block in content]
+    return {**message, "content": [block for block in kept if block is not None]}
 
 
-def _is_foreign(block: object) -> bool:
+def _is_foreign(block: object, profile: Profile) -> bool:
     if type(block) is not dict:
         return False
     if block.get("type") == "redacted_thinking":
         return str(block.get("data")).startswith(PACKED_STATE)
     signature = block.get("signature")
-    return block.get("type") == "thinking" and (not signature or str(signature).startswith(PACKED_STATE))
+    if block.get("type") != "thinking":
+        return False
+    return str(signature).startswith(PACKED_STATE) if signature else not profile.unsigned_thinking
+
+
+def _unsigned(block: Json, profile: Profile, calls: bool) -> Json | None:
+    """Another provider's thinking, for a service that wants some with every turn that called tools."""
+    if profile.replay == "always" and calls and block.get("thinking"):
+        return {**block, "signature": ""}
+    return None
 
 
 def _set_beta(headers: MutableMapping[str, str], beta: str, wanted: bool) -> None:

@@ -5,28 +5,57 @@ as reasoning_content, reasoning, reasoning_details or a thinking part, tool inde
 one chunk, usage on any chunk, no [DONE].
 """
 
-from droid2api.formats.chat.answer import (
-    StreamDecoder,
-    StreamEncoder,
-    decode_response,
-    decode_usage,
-    encode_response,
-    encode_stream_error,
-)
-from droid2api.formats.chat.request import NAME, decode_request, encode_request
-from droid2api.formats.chat.settings import adapt
-from droid2api.formats.openai_shared import encode_error
+from __future__ import annotations
 
-__all__ = [
-    "NAME",
-    "StreamDecoder",
-    "StreamEncoder",
-    "adapt",
-    "decode_request",
-    "decode_response",
-    "decode_usage",
-    "encode_error",
-    "encode_request",
-    "encode_response",
-    "encode_stream_error",
-]
+from collections.abc import Mapping
+
+from droid2api.formats.chat.decoder import StreamDecoder as StreamDecoder
+from droid2api.formats.chat.decoder import decode_response as decode_response
+from droid2api.formats.chat.decoder import decode_usage as decode_usage
+from droid2api.formats.chat.decoder import ending as ending
+from droid2api.formats.chat.encoder import StreamEncoder as StreamEncoder
+from droid2api.formats.chat.encoder import encode_response as encode_response
+from droid2api.formats.chat.encoder import encode_stream_error as encode_stream_error
+from droid2api.formats.chat.models import encode_model, encode_models
+from droid2api.formats.chat.request import NAME as NAME
+from droid2api.formats.chat.request import decode_request as decode_request
+from droid2api.formats.chat.request_encoder import encode_request as encode_request
+from droid2api.formats.chat.settings import apply_model_settings as apply_model_settings
+from droid2api.formats.openai_shared import ANSWER_HEADERS as ANSWER_HEADERS
+from droid2api.formats.openai_shared import encode_error as encode_error
+from droid2api.formats.openai_shared import upstream_headers as upstream_headers
+from droid2api.formats.openai_shared import upstream_url as upstream_url
+from droid2api.formats.routes import Answer, ListModels, Route, ShowModel, inner_objects, own_field
+from droid2api.formats.routes import read_model as read_model
+from droid2api.formats.routes import wants_stream as wants_stream
+from droid2api.formats.upstream_error import read_error as read_error
+from droid2api.wire.fields import Json
+
+TYPE = "common"
+SHIPPED_URL = "https://api.factory.ai/api/llm/o/v1/chat/completions"
+PREFIXES: tuple[str, ...] = ("/v1", "", "/v1/v1")
+ROUTES: tuple[Route, ...] = (
+    ListModels("/models", encode_models),
+    ShowModel("/models/{id:.+}", encode_model),
+    Answer("/chat/completions"),
+)
+KEY_HEADERS: tuple[str, ...] = ()
+KEY_HEADER = "authorization"
+KEEPALIVE = b": keepalive\n\n"
+
+
+_OWN_FIELDS = "max_completion_tokens stop n response_format stream_options reasoning_effort seed"
+_OWN_ROLES = ("system", "developer", "tool", "function")
+
+
+def speaks(path: str, headers: Mapping[str, str]) -> bool:
+    return "/chat/" in path
+
+
+def recognize(body: Json) -> str:
+    if found := own_field(body, _OWN_FIELDS):
+        return found
+    for item in inner_objects(body, "tools", "messages"):
+        if "function" in item or "tool_calls" in item or item.get("role") in _OWN_ROLES:
+            return "its tools or roles are of this format"
+    return ""

@@ -4,28 +4,50 @@ The stream is named events with a sequence number, response.created to response.
 are told apart by their output_index: one upstream changes item_id on every event.
 """
 
-from droid2api.formats.openai_shared import encode_error
-from droid2api.formats.responses.answer import (
-    StreamDecoder,
-    StreamEncoder,
-    decode_response,
-    decode_usage,
-    encode_response,
-    encode_stream_error,
-)
-from droid2api.formats.responses.request import NAME, decode_request, encode_request
-from droid2api.formats.responses.settings import adapt
+from __future__ import annotations
 
-__all__ = [
-    "NAME",
-    "StreamDecoder",
-    "StreamEncoder",
-    "adapt",
-    "decode_request",
-    "decode_response",
-    "decode_usage",
-    "encode_error",
-    "encode_request",
-    "encode_response",
-    "encode_stream_error",
-]
+from collections.abc import Mapping
+
+from droid2api.errors import RequestError
+from droid2api.formats.openai_shared import ANSWER_HEADERS as ANSWER_HEADERS
+from droid2api.formats.openai_shared import encode_error as encode_error
+from droid2api.formats.openai_shared import upstream_headers as upstream_headers
+from droid2api.formats.openai_shared import upstream_url as upstream_url
+from droid2api.formats.responses.decoder import StreamDecoder as StreamDecoder
+from droid2api.formats.responses.decoder import decode_response as decode_response
+from droid2api.formats.responses.decoder import decode_usage as decode_usage
+from droid2api.formats.responses.decoder import ending as ending
+from droid2api.formats.responses.encoder import StreamEncoder as StreamEncoder
+from droid2api.formats.responses.encoder import encode_response as encode_response
+from droid2api.formats.responses.encoder import encode_stream_error as encode_stream_error
+from droid2api.formats.responses.request import NAME as NAME
+from droid2api.formats.responses.request import decode_request as decode_request
+from droid2api.formats.responses.request_encoder import encode_request as encode_request
+from droid2api.formats.responses.settings import apply_model_settings as apply_model_settings
+from droid2api.formats.routes import Answer, Refuse, Route, own_field
+from droid2api.formats.routes import read_model as read_model
+from droid2api.formats.routes import wants_stream as wants_stream
+from droid2api.formats.upstream_error import read_error as read_error
+from droid2api.wire.fields import Json
+
+
+def _no_websocket() -> RequestError:
+    """Codex asks for a WebSocket first; 426 sends it to POST at once (any other answer costs retries or the turn)."""
+    return RequestError("WebSocket is not served here: use POST.", status=426, headers={"Upgrade": "http/1.1"})
+
+
+TYPE = "openai"
+SHIPPED_URL = "https://api.factory.ai/api/llm/o/v1/responses"
+PREFIXES: tuple[str, ...] = ("/v1", "", "/v1/v1")
+ROUTES: tuple[Route, ...] = (Answer("/responses"), Refuse("/responses", _no_websocket))
+KEY_HEADERS: tuple[str, ...] = ()
+KEY_HEADER = "authorization"
+KEEPALIVE = b": keepalive\n\n"
+
+
+def speaks(path: str, headers: Mapping[str, str]) -> bool:
+    return "/responses" in path
+
+
+def recognize(body: Json) -> str:
+    return own_field(body, "input instructions previous_response_id max_output_tokens")

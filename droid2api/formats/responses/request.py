@@ -1,11 +1,12 @@
-"""Requests of the Responses format."""
+"""What a client's Responses body means."""
 
 from __future__ import annotations
 
 from droid2api.errors import RequestError
-from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
-from droid2api.hub.capabilities import never_reasons, openai_effort, refuses_sampling
+from droid2api.formats.responses.native import NATIVES, call_arguments, native_tool, output_of
 from droid2api.hub.events import State
+from droid2api.hub.history import attach_states
+from droid2api.hub.media import file_media_type
 from droid2api.hub.request import (
     Document,
     Foreign,
@@ -17,28 +18,23 @@ from droid2api.hub.request import (
     Refusal,
     Request,
     Role,
-    Target,
     Text,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
+    WebSearch,
     split_data_url,
-    unsupported,
 )
-from droid2api.hub.tools import register_tools, safe_name, wire_name
 from droid2api.wire.fields import Json, objects, optional, required, wrong
 
 NAME = "responses"
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
-SMALLEST_LIMIT = 16
-"""OpenAI refuses a smaller max_output_tokens."""
 
 _HANDLED = frozenset(
     "model input instructions stream stream_options tools tool_choice parallel_tool_calls max_output_tokens reasoning "
     "text user safety_identifier include previous_response_id conversation prompt background".split()
 )
-_OPTIONS = frozenset("temperature top_p service_tier store metadata prompt_cache_key".split())
 _ROLES: dict[str, Role] = {
     "user": "user",
     "assistant": "assistant",
@@ -46,6 +42,19 @@ _ROLES: dict[str, Role] = {
     "developer": "developer",
 }
 _STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
+_SERVED = frozenset(
+    "web_search_call file_search_call code_interpreter_call image_generation_call mcp_call mcp_list_tools "
+    "mcp_approval_request mcp_approval_response program program_output configuration_update".split()
+)
+"""Items of tools that OpenAI runs itself: what came of them is in the messages around them."""
+_SERVED_TOOLS = frozenset("file_search code_interpreter image_generation mcp programmatic_tool_calling".split())
+_MESSAGE = frozenset("type role content phase".split())
+_PART = frozenset(
+    "type text refusal image_url file_url file_data file_id filename detail prompt_cache_breakpoint".split()
+)
+_CALL = frozenset("type call_id name arguments input namespace output".split())
+_TOOL = frozenset("type name description parameters strict format defer_loading".split())
+_SEARCH = frozenset("type filters user_location search_context_size external_web_access".split())
 
 
 def decode_request(body: Json) -> Request:
@@ -56,6 +65,7 @@ def decode_request(body: Json) -> Request:
                 f"{name}: needs an upstream that keeps state; send the whole conversation as input.", param=name
             )
     text = optional(body, "text", dict) or {}
+    reasoning = optional(body, "reasoning", dict) or {}
     instructions = optional(body, "instructions", str)
     request = Request(
         model=required(body, "model", str),
@@ -63,66 +73,183 @@ def decode_request(body: Json) -> Request:
         stream=optional(body, "stream", bool),
         parallel_tool_calls=optional(body, "parallel_tool_calls", bool),
         max_tokens=optional(body, "max_output_tokens", int),
-        effort=optional(optional(body, "reasoning", dict) or {}, "effort", str, "reasoning."),
-        output=_decode_output(optional(text, "format", dict, "text.")),
+        effort=optional(reasoning, "effort", str, "reasoning."),
+        show_reasoning=bool(reasoning.get("summary")),
         user=optional(body, "safety_identifier", str) or optional(body, "user", str),
         options={name: value for name, value in body.items() if name not in _HANDLED and value is not None},
         body=body,
     )
+    request.drop_rest("reasoning", reasoning, frozenset(["effort", "summary"]))
+    request.drop_rest("text", text, frozenset(["format", "verbosity"]))
+    request.drop_rest("stream_options", optional(body, "stream_options", dict) or {}, frozenset())
+    request.output = _decode_output(request, optional(text, "format", dict, "text."))
     for name in ("temperature", "top_p"):
         optional(body, name, float)
     if verbosity := text.get("verbosity"):
         request.options["verbosity"] = verbosity
     for name in optional(body, "include", list) or ():
         if name != ENCRYPTED_REASONING:  # that one every answer has
-            request.drop(f"include {name}")
-    items = body.get("input")
-    if not items:
-        raise RequestError("input: is required and must not be empty.", param="input")
-    if type(items) is str:
-        request.messages.append(Message("user", [Text(items, where="input")]))
-    else:
-        for where, item in objects(items, "input"):
-            _decode_item(request, where, item)
-    _decode_tools(request, "tools", body.get("tools"))
+            request.drop(f"include.{name}")
+    reader = _InputReader(request)
+    reader.read_input(body.get("input"))
+    reader.read_tools("tools", body.get("tools"))
+    request.tools = reader.offered()
     request.tool_choice = _decode_tool_choice(request, body.get("tool_choice"))
     return request
 
 
-def _decode_item(request: Request, where: str, item: Json) -> None:
-    kind = item.get("type") or "message"
-    path = f"{where}."
-    match kind:
-        case "message":
-            role = _ROLES.get(required(item, "role", str, path))
-            if role is None:
-                raise RequestError(f"{path}role: must be user, assistant, system or developer.", param=f"{path}role")
-            request.messages.append(Message(role, _decode_content(item.get("content"), f"{path}content")))
-        case "function_call" | "custom_tool_call":
-            custom = kind == "custom_tool_call"
-            arguments = optional(item, "input" if custom else "arguments", str, path) or ""
-            id, name = required(item, "call_id", str, path), required(item, "name", str, path)
-            call = ToolCall(id, name, arguments, custom, optional(item, "namespace", str, path) or "", where)
-            request.messages.append(Message("assistant", [call]))
-        case "function_call_output" | "custom_tool_call_output":
-            content = _decode_content(item.get("output"), f"{path}output")
-            id, custom = required(item, "call_id", str, path), kind == "custom_tool_call_output"
-            request.messages.append(Message("user", [ToolResult(id, content, custom=custom, where=where)]))
-        case "reasoning":
-            request.messages.append(Message("assistant", [_decode_reasoning(item, where)]))
-        case "additional_tools":
-            _decode_tools(request, f"{path}tools", item.get("tools"))
-        case "item_reference" | "compaction" | "compaction_trigger":
-            raise RequestError(
-                f"{where}: {kind} items need an upstream of the openai type; for Codex, configure this gateway as a "
-                "custom model provider.",
-                param=where,
-            )
-        case _:  # calls of tools that OpenAI runs itself: their outcome is in the messages around them
-            request.drop(f"input {kind}")
+class _InputReader:
+    """Reads the items of `input`, and the tools, which may stand among them."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._found: dict[tuple[str, str], Tool] = {}
+        self._tools: list[Tool] = []
+        self._deferred: list[Tool] = []
+        self._served: set[str] = set()
+        self._call_ids: dict[str, str] = {}
+
+    def offered(self) -> list[Tool]:
+        """The tools that the model may call. Deferred ones wait for a search of the client's; if there is none, the
+        service would have searched, and nobody else will.
+        """
+        searches = any(tool.native == "tool_search" for tool in self._tools)
+        known = {(tool.namespace, tool.name) for tool in self._tools}
+        found = [tool for key, tool in self._found.items() if key not in known]
+        deferred = (
+            [] if searches else [tool for tool in self._deferred if (tool.namespace, tool.name) not in self._found]
+        )
+        return [*found, *self._tools, *deferred]
+
+    def read_input(self, items: object) -> None:
+        if not items:
+            raise RequestError("input: is required and must not be empty.", param="input")
+        if type(items) is str:
+            self._request.messages.append(Message("user", [Text(items, where="input")]))
+            return
+        for where, item in objects(items, "input"):
+            self._read_item(where, item)
+        self._request.messages = attach_states(self._request.messages)
+
+    def _read_item(self, where: str, item: Json) -> None:
+        kind, path = optional(item, "type", str, f"{where}.") or "message", f"{where}."
+        match kind:
+            case "message":
+                self._read_message(where, item)
+            case "function_call" | "custom_tool_call":
+                custom = kind == "custom_tool_call"
+                arguments = optional(item, "input" if custom else "arguments", str, path) or ""
+                id, name = required(item, "call_id", str, path), required(item, "name", str, path)
+                self._request.drop_rest("messages.tool_call", item, _CALL)
+                call = ToolCall(id, name, arguments, custom, optional(item, "namespace", str, path) or "", where)
+                self._request.messages.append(Message("assistant", [call]))
+            case "function_call_output" | "custom_tool_call_output":
+                self._request.drop_rest("messages.tool_result", item, _CALL)
+                content = _decode_content(self._request, item.get("output"), f"{path}output")
+                self._add_result(item, where, content, custom=kind == "custom_tool_call_output")
+            case "reasoning":
+                self._request.messages.append(Message("assistant", [_decode_reasoning(self._request, item, where)]))
+            case "additional_tools":
+                self._read_found(f"{path}tools", item.get("tools"))
+            case "item_reference" | "compaction" | "compaction_trigger":
+                raise RequestError(
+                    f"{where}: {kind} items need an upstream of the openai type; for Codex, configure this gateway as "
+                    "a custom model provider.",
+                    param=where,
+                )
+            case _ if kind in _SERVED:
+                self._request.drop(f"input.{kind}")
+            case _:
+                self._read_native(where, item, kind)
+
+    def _read_message(self, where: str, item: Json) -> None:
+        role = _ROLES.get(required(item, "role", str, f"{where}."))
+        if role is None:
+            raise RequestError(f"{where}.role: must be user, assistant, system or developer.", param=f"{where}.role")
+        self._request.drop_rest("messages", item, _MESSAGE)
+        parts = _decode_content(self._request, item.get("content"), f"{where}.content")
+        if phase := optional(item, "phase", str, f"{where}."):
+            _set_phase(parts, phase)
+        self._request.messages.append(Message(role, parts))
+
+    def _read_native(self, where: str, item: Json, kind: str) -> None:
+        """A call of a tool that the client runs, or what came of it. Raises RequestError for any other item."""
+        name = kind.removesuffix("_output").removesuffix("_call")
+        if name not in NATIVES or kind not in (f"{name}_call", f"{name}_call_output", "tool_search_output"):
+            raise RequestError(f"{where}: {kind[:40]} items cannot be sent to this model.", param=where)
+        id = optional(item, "call_id", str, f"{where}.") or ""
+        if _is_served(item) or id in self._served:
+            self._served.add(id)
+            self._request.drop(f"input.{kind}")
+            return
+        self._request.drop_rest("messages.tool_call", item, _CALL | {NATIVES[name].field, "execution", "tools"})
+        if kind.endswith("_output"):
+            if name == "tool_search":
+                self._read_found(f"{where}.tools", item.get("tools"))
+            content, is_error = output_of(name, item, where)
+            self._add_result(item, where, content, is_error=is_error)
+        else:
+            id = required(item, "call_id", str, f"{where}.")
+            self._call_ids[str(item.get("id"))] = id
+            call = ToolCall(id, name, call_arguments(name, item, where), where=where)
+            self._request.messages.append(Message("assistant", [call]))
+
+    def _add_result(
+        self, item: Json, where: str, content: list[Part], custom: bool = False, is_error: bool = False
+    ) -> None:
+        id = optional(item, "call_id", str, f"{where}.") or self._call_ids.get(str(item.get("id")))
+        id = id or required(item, "call_id", str, f"{where}.")
+        self._request.messages.append(Message("user", [ToolResult(id, content, is_error, custom, where=where)]))
+
+    def _read_found(self, where: str, tools: object) -> None:
+        """Tools that came in the course of the conversation: the last word on each counts."""
+        reader = _InputReader(self._request)
+        reader.read_tools(where, tools)
+        for tool in [*reader._tools, *reader._deferred]:
+            self._found[tool.namespace, tool.name] = tool
+
+    def read_tools(self, where: str, tools: object, namespace: str = "") -> None:
+        for path, tool in objects(tools, where):
+            kind = required(tool, "type", str, f"{path}.")
+            if kind == "namespace":
+                name = required(tool, "name", str, f"{path}.")
+                self._request.drop_rest("tools.namespace", tool, frozenset(["type", "name", "tools"]))
+                self.read_tools(f"{path}.tools", tool.get("tools"), name)
+            elif kind in ("function", "custom"):
+                decoded = _decode_tool(self._request, path, tool, namespace)
+                (self._deferred if tool.get("defer_loading") is True else self._tools).append(decoded)
+            elif kind.startswith("web_search"):
+                self._tools.append(Tool("web_search", kind="web_search", search=_decode_search(self._request, tool)))
+            elif kind in _SERVED_TOOLS or _is_served(tool):
+                self._request.drop(f"tools.{kind}")
+            elif kind in NATIVES:
+                self._request.drop_rest(f"tools.{kind}", tool, _TOOL | {"execution", "environment"})
+                self._tools.append(native_tool(kind, tool, path))
+            else:
+                place = f"{path}.type"
+                raise RequestError(f"{place}: {kind[:40]!r} tools cannot be offered to this model.", param=place)
 
 
-def _decode_reasoning(item: Json, where: str) -> Reasoning:
+def _is_served(value: Json) -> bool:
+    """Whether the service runs a tool that a client may also run: a shell in its container, its own tool search."""
+    environment = value.get("environment")
+    if type(environment) is dict and environment.get("type") != "local":
+        return True
+    return str(value.get("type")).startswith("tool_search") and value.get("execution") != "client"
+
+
+# -- messages -------------------------------------------------------------------------------------------------------
+
+
+def _set_phase(parts: list[Part], phase: str) -> None:
+    """Which part of an answer a message is, as OpenAI's models want to see it again."""
+    for part in parts:
+        if isinstance(part, Text):
+            part.state = State(NAME, "", {"phase": phase})
+
+
+def _decode_reasoning(request: Request, item: Json, where: str) -> Reasoning:
+    request.drop_rest("messages.reasoning", item, frozenset("type id status summary content encrypted_content".split()))
     texts = [str(part.get("text") or "") for _, part in objects(item.get("summary"), f"{where}.summary")]
     texts += [str(part.get("text") or "") for _, part in objects(item.get("content"), f"{where}.content")]
     encrypted = optional(item, "encrypted_content", str, f"{where}.")
@@ -133,18 +260,19 @@ def _decode_reasoning(item: Json, where: str) -> Reasoning:
     return Reasoning("\n\n".join(texts), state)
 
 
-def _decode_content(content: object, where: str) -> list[Part]:
+def _decode_content(request: Request, content: object, where: str) -> list[Part]:
     if content is None:
         return []
     if type(content) is str:
         return [Text(content, where=where)]
     if type(content) is not list:
         raise wrong(where, "a string or a list", content)
-    return [_decode_part(path, part) for path, part in objects(content, where)]
+    return [_decode_part(request, path, part) for path, part in objects(content, where)]
 
 
-def _decode_part(where: str, part: Json) -> Part:
+def _decode_part(request: Request, where: str, part: Json) -> Part:
     kind, path = required(part, "type", str, f"{where}."), f"{where}."
+    request.drop_rest(f"messages.{kind}", part, _PART)
     mark = part.get("prompt_cache_breakpoint")
     cache = str(mark.get("ttl") or "") if type(mark) is dict else None
     match kind:
@@ -158,31 +286,37 @@ def _decode_part(where: str, part: Json) -> Part:
         case "input_file" if url := optional(part, "file_url", str, path):
             return Document("", "", url, cache, where, optional(part, "filename", str, path) or "")
         case "input_file" if data := optional(part, "file_data", str, path):
-            media_type, content = split_data_url(data) or ("application/pdf", data)
-            return Document(media_type, content, "", cache, where, optional(part, "filename", str, path) or "")
+            name = optional(part, "filename", str, path) or ""
+            media_type, content = split_data_url(data) or (file_media_type(name, data), data)
+            return Document(media_type, content, "", cache, where, name)
     return Foreign("file_id" if kind in ("input_image", "input_file") else kind, where)
 
 
-def _decode_tools(request: Request, where: str, tools: object, namespace: str = "") -> None:
-    for path, tool in objects(tools, where):
-        kind = required(tool, "type", str, f"{path}.")
-        if kind == "namespace":
-            _decode_tools(request, f"{path}.tools", tool.get("tools"), required(tool, "name", str, f"{path}."))
-        elif kind in ("function", "custom"):
-            name = required(tool, "name", str, f"{path}.")
-            description = optional(tool, "description", str, f"{path}.") or ""
-            decoded = Tool(name, description, namespace=namespace)
-            if kind == "custom":
-                decoded.kind = "custom"
-                decoded.grammar = optional(tool, "format", dict, f"{path}.")
-            else:
-                decoded.parameters = optional(tool, "parameters", dict, f"{path}.")
-                decoded.strict = optional(tool, "strict", bool, f"{path}.")
-            request.tools.append(decoded)
-        elif kind.startswith("web_search"):
-            request.tools.append(Tool("web_search", kind="web_search"))
-        else:
-            request.drop(f"tools.{kind}")
+# -- tools and output -----------------------------------------------------------------------------------------------
+
+
+def _decode_tool(request: Request, where: str, tool: Json, namespace: str) -> Tool:
+    path = f"{where}."
+    request.drop_rest("tools", tool, _TOOL)
+    name, description = required(tool, "name", str, path), optional(tool, "description", str, path) or ""
+    if tool["type"] == "custom":
+        grammar = optional(tool, "format", dict, path)
+        return Tool(name, description, kind="custom", grammar=grammar, namespace=namespace)
+    parameters, strict = optional(tool, "parameters", dict, path), optional(tool, "strict", bool, path)
+    return Tool(name, description, parameters, strict, namespace=namespace)
+
+
+def _decode_search(request: Request, tool: Json) -> WebSearch:
+    request.drop_rest("tools.web_search", tool, _SEARCH)
+    filters = optional(tool, "filters", dict, "tools.web_search.") or {}
+    request.drop_rest("tools.web_search", filters, frozenset(["allowed_domains", "blocked_domains"]))
+    return WebSearch(
+        optional(filters, "allowed_domains", list, "tools.web_search.filters."),
+        optional(filters, "blocked_domains", list, "tools.web_search.filters."),
+        optional(tool, "user_location", dict, "tools.web_search."),
+        context_size=optional(tool, "search_context_size", str, "tools.web_search."),
+        live=optional(tool, "external_web_access", bool, "tools.web_search."),
+    )
 
 
 def _decode_tool_choice(request: Request, choice: object) -> ToolChoice | None:
@@ -195,15 +329,22 @@ def _decode_tool_choice(request: Request, choice: object) -> ToolChoice | None:
             case "function" | "custom":
                 return ToolChoice("required", required(choice, "name", str, "tool_choice."))
             case "allowed_tools":
-                names = [str(tool.get("name")) for _, tool in objects(choice.get("tools"), "tool_choice.tools")]
+                names = [_named(tool) for _, tool in objects(choice.get("tools"), "tool_choice.tools")]
                 return ToolChoice("required" if choice.get("mode") == "required" else "auto", allowed=names)
             case str(kind):
-                request.drop(f"tool_choice {kind}")
-                return None
+                return ToolChoice("required", _named({"type": kind}))
     raise RequestError("tool_choice: must be auto, none, required or name a tool.", param="tool_choice")
 
 
-def _decode_output(format: Json | None) -> OutputFormat | None:
+def _named(tool: Json) -> str:
+    """The name of a tool in a choice; those of the service, and the client's own kinds, are named by their type."""
+    kind = str(tool.get("type"))
+    if kind in ("function", "custom"):
+        return str(tool.get("name"))
+    return "web_search" if kind.startswith("web_search") else kind
+
+
+def _decode_output(request: Request, format: Json | None) -> OutputFormat | None:
     match (format or {}).get("type"):
         case None | "text":
             return None
@@ -211,6 +352,7 @@ def _decode_output(format: Json | None) -> OutputFormat | None:
             return OutputFormat(None)
         case "json_schema" if format:
             where = "text.format."
+            request.drop_rest("response_format", format, frozenset("type name schema strict description".split()))
             return OutputFormat(
                 required(format, "schema", dict, where),
                 required(format, "name", str, where),
@@ -218,150 +360,3 @@ def _decode_output(format: Json | None) -> OutputFormat | None:
                 optional(format, "description", str, where),
             )
     raise RequestError("text.format.type: must be text, json_object or json_schema.", param="text.format.type")
-
-
-def encode_request(request: Request, target: Target) -> Json:
-    """The body for a Responses upstream. Raises RequestError for content that it cannot express.
-
-    Nothing is stored upstream unless the client asked for it, so reasoning comes back encrypted, to be sent again.
-    """
-    items: list[Json] = []
-    body: Json = {"model": target.id, "input": items, "store": False}
-    leading: list[str] = []
-    for message in request.messages:
-        if message.role in ("system", "developer") and not items:
-            leading += [_text_of(part) for part in message.parts]
-        else:
-            items += _encode_message(request, message, target)
-    keep_breakpoints(request, target, [item.get("content") or item.get("output") for item in items])
-    if leading and items:
-        body["instructions"] = "\n\n".join(leading)
-    elif leading:  # there must be some input
-        items.append({"type": "message", "role": "developer", "content": "\n\n".join(leading)})
-    _encode_tools(request, body)
-    if not never_reasons(target.id):
-        body["include"] = [ENCRYPTED_REASONING]
-    if request.max_tokens is not None:
-        limit = min(request.max_tokens, target.max_tokens or request.max_tokens)
-        body["max_output_tokens"] = max(limit, SMALLEST_LIMIT)
-    if request.effort and (effort := openai_effort(target.id, request.effort)):
-        body["reasoning"] = {"effort": effort} | ({"summary": "auto"} if effort != "none" else {})
-    if request.user:
-        body["safety_identifier"] = safe_name(request.user)
-    request.local_stop = request.stop
-    text: Json = {}
-    if output := request.output:
-        text["format"] = _encode_output(output)
-    sampling = () if refuses_sampling(target.id) else ("temperature", "top_p")
-    for name, value in request.options.items():
-        if name == "verbosity":
-            text["verbosity"] = value
-        elif name in sampling or (name in _OPTIONS and name not in ("temperature", "top_p")):
-            body[name] = value
-        else:
-            request.drop(name)
-    if text:
-        body["text"] = text
-    if request.stream:
-        body["stream"] = True
-    return body
-
-
-def _encode_output(output: OutputFormat) -> Json:
-    if output.schema is None:
-        return {"type": "json_object"}
-    format: Json = {"type": "json_schema", "name": output.name, "schema": output.schema, "strict": bool(output.strict)}
-    return format | ({"description": output.description} if output.description else {})
-
-
-def _encode_tools(request: Request, body: Json) -> None:
-    tools: list[Json] = []
-    for name, tool in register_tools(request):
-        if tool.kind == "web_search":
-            tools.append({"type": "web_search"})
-        elif tool.kind == "custom":
-            grammar = {"format": {"type": "grammar", **tool.grammar}} if tool.grammar else {}
-            tools.append({"type": "custom", "name": name, "description": tool.description, **grammar})
-        else:
-            # strict is the API's default and rewrites schemas that were not made for it
-            parameters = tool.parameters or {"type": "object", "properties": {}}
-            function = {"type": "function", "name": name, "description": tool.description, "parameters": parameters}
-            tools.append(function | {"strict": bool(tool.strict)})
-    if not tools:
-        return
-    body["tools"] = tools
-    if request.parallel_tool_calls is not None:
-        body["parallel_tool_calls"] = request.parallel_tool_calls
-    choice = request.tool_choice
-    if choice and choice.allowed is not None:
-        allowed = [tool for tool in tools if tool.get("name") in {wire_name(request, name) for name in choice.allowed}]
-        named = [{"type": tool["type"], "name": tool["name"]} for tool in allowed]
-        body["tool_choice"] = {"type": "allowed_tools", "mode": choice.mode, "tools": named}
-    elif choice and choice.name:
-        name = wire_name(request, choice.name)
-        kind = next((tool["type"] for tool in tools if tool.get("name") == name), "function")
-        body["tool_choice"] = {"type": kind, "name": name}
-    elif choice:
-        body["tool_choice"] = choice.mode
-
-
-def _text_of(part: Part) -> str:
-    if isinstance(part, Text | Refusal):
-        return part.text
-    raise unsupported(part, "openai")
-
-
-def _encode_message(request: Request, message: Message, target: Target) -> list[Json]:
-    items: list[Json] = []
-    role = "developer" if message.role == "system" else message.role
-    for part in message.parts:
-        match part:
-            case ToolCall():
-                items.append(_encode_call(request, part))
-            case ToolResult():
-                kind = "custom_tool_call_output" if part.custom else "function_call_output"
-                items.append({"type": kind, "call_id": safe_name(part.call_id), "output": _encode_result(part)})
-            case Reasoning():
-                if data := part.data_for(NAME, target):
-                    summary = [{"type": "summary_text", "text": part.text}] if part.text else []
-                    items.append({"type": "reasoning", "summary": summary, **data})
-            case _ if message.role == "assistant":
-                items.append({"type": "message", "role": "assistant", "content": _text_of(part)})
-            case _ if items and items[-1].get("role") == role:
-                items[-1]["content"].append(_encode_part(part))
-            case _:
-                items.append({"type": "message", "role": role, "content": [_encode_part(part)]})
-    if items and items[-1]["type"] == "reasoning":
-        items.pop()  # refused without the item that it led to
-    return items
-
-
-def _encode_call(request: Request, call: ToolCall) -> Json:
-    name, id = wire_name(request, call.name, call.namespace), safe_name(call.id)
-    if call.custom:
-        return {"type": "custom_tool_call", "call_id": id, "name": name, "input": call.arguments}
-    return {"type": "function_call", "call_id": id, "name": name, "arguments": call.arguments or "{}"}
-
-
-def _encode_result(result: ToolResult) -> object:
-    if all(isinstance(part, Text) for part in result.content):
-        text = "\n\n".join(_text_of(part) for part in result.content)
-        return f"Error: {text}" if result.is_error else text
-    error = [{"type": "input_text", "text": "Error:"}] if result.is_error else []
-    return error + [_encode_part(part) for part in result.content]
-
-
-def _encode_part(part: Part) -> Json:
-    match part:
-        case Text():
-            return with_breakpoint({"type": "input_text", "text": part.text}, part.cache)
-        case Refusal():
-            return {"type": "input_text", "text": part.text}
-        case Image():
-            image = {"type": "input_image", "image_url": part.href, "detail": part.detail or "auto"}
-            return with_breakpoint(image, part.cache)
-        case Document():
-            file = {"filename": part.name or "document.pdf", "file_data": part.href}
-            return with_breakpoint({"type": "input_file"} | ({"file_url": part.url} if part.url else file), part.cache)
-        case _:
-            raise unsupported(part, "openai")

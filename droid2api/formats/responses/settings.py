@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 
 from droid2api.hub.events import PACKED_STATE
+from droid2api.hub.fitting import level_of
+from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 
 
-def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
-    """Put the model, the system prompt and the reasoning level into a body for the upstream, in place.
+def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+    """Put the model, the system prompt and the reasoning level into a body for the upstream.
 
-    Takes out reasoning items that this gateway marked as another provider's.
+    Takes out the state of other providers that this gateway marked. Writes to `body` itself, and to nothing inside.
     """
     body["model"] = target.id
     instructions = body.get("instructions")
@@ -21,12 +23,19 @@ def adapt(body: Json, headers: MutableMapping[str, str], target: Target, system_
     items = body.get("input")
     if type(items) is list:
         body["input"] = [item for item in items if not _is_foreign(item)]
-    if target.reasoning == "off":
+    if target.reasoning != "auto":
         body.pop("reasoning", None)
-    elif target.reasoning != "auto":
-        body["reasoning"] = {"effort": target.reasoning, "summary": "auto"}
+        level = level_of(target)
+        body |= reasoning_fields(target.profile, target.profile.effort(level) if level else None)
     if target.fast:
         body.setdefault("service_tier", "priority")
+
+
+def reasoning_fields(profile: Profile, effort: str | None) -> Json:
+    """The field that asks for a reasoning effort, or for none."""
+    if effort is None or (effort == "none" and profile.off != "none"):
+        return {}
+    return {"reasoning": {"effort": effort} | ({"summary": "auto"} if effort != "none" else {})}
 
 
 def _is_foreign(item: object) -> bool:

@@ -1,186 +1,21 @@
-"""Answers of the Responses format: reading an upstream's, writing a client's."""
+"""Answers for a client that speaks the Responses format."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, assert_never
 
 import orjson
 
 from droid2api.errors import GatewayError
-from droid2api.formats.decoder import TurnDecoder, read_citation
+from droid2api.formats.responses.native import call_item, native_prefix
 from droid2api.formats.responses.request import NAME
-from droid2api.formats.upstream_error import read_error
-from droid2api.hub.events import (
-    BlockEnd,
-    BlockStart,
-    Citation,
-    Delta,
-    Event,
-    Failed,
-    Finish,
-    FinishReason,
-    Start,
-    State,
-    Usage,
-)
-from droid2api.hub.request import Request, Target
+from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
+from droid2api.hub.request import Request
 from droid2api.wire import sse
-from droid2api.wire.fields import Json, count, inner, string
-
-# -- an upstream's --------------------------------------------------------------------------------------------------
-
-_INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
-
-
-def decode_response(body: Json, target: Target) -> list[Event]:
-    """A whole answer as events: it is read as the stream that would have said the same."""
-    decoder = StreamDecoder(target)
-    return decoder.feed_values(_as_stream(body)) + decoder.close()
-
-
-def _as_stream(body: Json) -> Iterator[Json]:
-    yield {"type": "response.created", "response": body}
-    for index, item in enumerate(body.get("output") or ()):
-        yield {"type": "response.output_item.done", "output_index": index, "item": item}
-    yield {"type": f"response.{body.get('status') or 'completed'}", "response": body}
-
-
-class StreamDecoder(TurnDecoder):
-    """Events of an upstream. A block's key is (output_index, content_index) or (output_index, -1)."""
-
-    def __init__(self, target: Target) -> None:
-        super().__init__()
-        self._family = target.family
-        self._seen: set[int] = set()
-        self._ended: set[tuple[int, int]] = set()
-        self._citations: dict[tuple[int, int], list[Citation]] = {}
-
-    def read_value(self, value: Json) -> None:
-        kind = value["type"]
-        match kind:
-            case "response.output_text.delta":
-                self._write(value, "text", value["delta"])
-            case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
-                self.turn.delta((value["output_index"], -1), value["delta"])
-            case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
-                self._reason(value["output_index"], value["delta"])
-            case "response.refusal.delta":
-                self._write(value, "refusal", value["delta"])
-            case "response.reasoning_summary_part.added":
-                if value.get("summary_index"):
-                    self._reason(value["output_index"], "\n\n")
-            case "response.output_text.annotation.added":
-                key = (value["output_index"], value.get("content_index") or 0)
-                self._cite(key, value["annotation"])
-            case "response.output_item.added":
-                self._open(value["output_index"], value["item"])
-            case "response.output_item.done":
-                self._done(value["output_index"], value["item"])
-            case "response.created" | "response.in_progress":
-                self._start(value["response"])
-            case "response.completed" | "response.incomplete":
-                self._finish(value["response"])
-            case "response.failed" | "response.cancelled" | "error":
-                self.turn.fail(read_error(value))
-
-    def _start(self, response: Json) -> None:
-        self.turn.start(response.get("id") or "", response.get("model") or "")
-
-    def _write(self, value: Json, kind: Any, text: str) -> None:
-        key = (value["output_index"], value.get("content_index") or 0)
-        if key != self.turn.current and not self.turn.is_open(key):
-            self._end_parts(value["output_index"])
-            self.turn.open(key, BlockStart(kind))
-        self.turn.delta(key, text)
-
-    def _reason(self, index: int, text: str) -> None:
-        if not self.turn.is_open((index, -1)):
-            self.turn.open((index, -1), BlockStart("reasoning"))
-        self.turn.delta((index, -1), text)
-
-    def _cite(self, key: tuple[int, int], annotation: Json) -> None:
-        if citation := read_citation(annotation):
-            self._citations.setdefault(key, []).append(citation)
-
-    def _open(self, index: int, item: Json) -> None:
-        self._seen.add(index)
-        match item["type"]:
-            case "function_call" | "custom_tool_call" as kind:
-                custom = kind == "custom_tool_call"
-                namespace = item.get("namespace") or ""
-                start = BlockStart("tool_call", item["call_id"], item["name"], custom, namespace)
-                self.turn.open((index, -1), start)
-            case "reasoning":
-                self.turn.open((index, -1), BlockStart("reasoning"))
-
-    def _done(self, index: int, item: Json) -> None:
-        """The whole item. What the deltas did not say is taken from it."""
-        if index not in self._seen:
-            self._open(index, item)
-        key = (index, -1)
-        match item["type"]:
-            case "message":
-                self._read_parts(index, item.get("content") or [])
-                self._end_parts(index)
-            case "function_call" | "custom_tool_call" as kind:
-                whole = item.get("arguments" if kind == "function_call" else "input") or ""
-                if not self.turn.text(key):
-                    self.turn.delta(key, whole)
-                self.turn.end(key)
-            case "reasoning":
-                if not self.turn.text(key):
-                    texts = item.get("summary") or item.get("content") or ()
-                    self.turn.delta(key, "\n\n".join(part.get("text") or "" for part in texts))
-                data = {"id": item.get("id"), "encrypted_content": string(item, "encrypted_content")}
-                self.turn.end(key, BlockEnd(State(NAME, self._family, data) if data["encrypted_content"] else None))
-
-    def _read_parts(self, index: int, parts: list[Json]) -> None:
-        for number, part in enumerate(parts):
-            key = (index, number)
-            text = part.get("text") or part.get("refusal") or ""
-            if not self.turn.is_open(key) and key not in self._ended and text:
-                self._end_parts(index)
-                self.turn.open(key, BlockStart("refusal" if part["type"] == "refusal" else "text"))
-            if self.turn.is_open(key):
-                if not self.turn.text(key):
-                    self.turn.delta(key, text)
-                if key not in self._citations:
-                    for annotation in part.get("annotations") or ():
-                        self._cite(key, annotation)
-
-    def _end_parts(self, index: int) -> None:
-        """End the open parts of a message: its next part has begun, or it is done."""
-        for key in self.turn.open_keys():
-            if key[0] == index and key[1] >= 0:
-                self.turn.end(key, BlockEnd(citations=self._citations.pop(key, [])))
-                self._ended.add(key)
-
-    def _finish(self, response: Json) -> None:
-        self._start(response)
-        for index, item in enumerate(response.get("output") or ()):
-            if index not in self._seen:
-                self._done(index, item)
-        for index in {key[0] for key in self.turn.open_keys()}:
-            self._end_parts(index)
-        raw = string(inner(response, "incomplete_details"), "reason") or string(response, "status")
-        self.turn.finish(Finish(_INCOMPLETE.get(raw, "stop"), raw, decode_usage(inner(response, "usage"))))
-
-
-def decode_usage(usage: Json) -> Usage:
-    read = inner(usage, "input_tokens_details")
-    return Usage(
-        count(usage, "input_tokens"),
-        count(usage, "output_tokens"),
-        count(read, "cached_tokens"),
-        count(read, "cache_write_tokens"),
-        count(inner(usage, "output_tokens_details"), "reasoning_tokens"),
-    )
-
-
-# -- a client's -----------------------------------------------------------------------------------------------------
+from droid2api.wire.fields import Json
 
 _ECHOED: Json = {
     "instructions": None,
@@ -218,7 +53,8 @@ def _encode_usage(usage: Usage) -> Json:
 class StreamEncoder:
     """Events as server-sent events. `clock` gives seconds since the epoch, `new_id` a fresh id.
 
-    `response` is the response object; after the end it is the whole answer.
+    `response` is the response object; after the end it is the whole answer. An item is announced as done when the next
+    one begins or the answer ends: only then it is known whether it is whole, and whether a message goes on.
     """
 
     def __init__(self, request: Request, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
@@ -243,11 +79,18 @@ class StreamEncoder:
         self._text: list[str] = []
         self._item: Json = {}
         self._part_open = False
+        self._after: State | None = None
+        """State of the item that has ended, to be sent behind it."""
+        self._natives = {tool.name: tool.native for tool in request.tools if tool.native}
+        self._native = ""
 
     def encode(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
             if type(event) is Delta:
+                if self._native:
+                    self._text.append(event.text)
+                    continue
                 if not self._part_open:
                     self._open_summary(out)
                 text = orjson.dumps(event.text)
@@ -272,33 +115,53 @@ class StreamEncoder:
                 self._finish(event, out)
             case Failed():
                 self._fail(event.error, out)
-            case Delta():  # pragma: no cover - handled before
-                pass
+            case Delta():
+                raise AssertionError("handled before")
+            case _:
+                assert_never(event)
 
     @property
     def _index(self) -> int:
         return len(self.response["output"])
 
     def _open(self, block: BlockStart, out: list[bytes]) -> None:
+        own = _own_phase(block.state) if block.kind == "text" else {}
+        if not self._goes_on(block, own):
+            self._end_item(out, "completed")
+            if block.state and block.kind != "reasoning" and not own:
+                self._send_carrier(block.state.for_block(block), out)
         self._block, self._text = block, []
         match block.kind:
             case "text" | "refusal":
-                if self._item.get("type") != "message":
-                    self._add_item(out, "msg", type="message", status="in_progress", role="assistant", content=[])
+                if not self._item:
+                    self._add_item(
+                        out, "msg", type="message", status="in_progress", role="assistant", content=[], **own
+                    )
                 self._open_part(out, block.kind)
-                return
             case "reasoning":
-                self._end_message(out)
                 self._add_item(out, "rs", type="reasoning", summary=[], encrypted_content=None)
                 self._part_open = False
-                return
+            case "tool_call" if native := self._natives.get(block.name):
+                self._native = native
+                call = {"status": "in_progress", "call_id": block.id, **call_item(native, "")}
+                self._add_item(out, native_prefix(native), type=f"{native}_call", **call)
             case "tool_call":
-                self._end_message(out)
                 kind, field = ("custom_tool_call", "input") if block.custom else ("function_call", "arguments")
                 namespace = {"namespace": block.namespace} if block.namespace else {}
                 call = {"status": "in_progress", "call_id": block.id, "name": block.name, field: ""}
                 self._add_item(out, "ctc" if block.custom else "fc", type=kind, **call, **namespace)
                 self._set_head(f"response.{kind}_{field}.delta")
+            case _:
+                assert_never(block.kind)
+
+    def _goes_on(self, block: BlockStart, own: Json) -> bool:
+        """Whether a block is a part of the message before it: a message takes all text that comes in a row, but for
+        text that has other state."""
+        if self._item.get("type") != "message" or self._after:
+            return False
+        if block.kind == "refusal":
+            return block.state is None
+        return block.kind == "text" and bool(block.state) == bool(own) and own.get("phase") == self._item.get("phase")
 
     def _add_item(self, out: list[bytes], prefix: str, **item: Any) -> None:
         self._item = {"id": f"{prefix}_{self._new_id()}", **item}
@@ -332,22 +195,27 @@ class StreamEncoder:
         match self._block.kind:
             case "text" | "refusal":
                 self._end_part(end, text, out)
-                return
             case "reasoning":
                 if text:
                     place, part = self._place(summary_index=0), {"type": "summary_text", "text": text}
                     self._send(out, "response.reasoning_summary_text.done", **place, text=text)
                     self._send(out, "response.reasoning_summary_part.done", **place, part=part)
                     item["summary"] = [part]
-                if state := end.state:
-                    item["encrypted_content"] = (
-                        state.data["encrypted_content"] if state.format == NAME else state.pack()
-                    )
+                if state := self._block.state or end.state:
+                    item["encrypted_content"] = _encrypted(state)
+            case "tool_call" if self._native:
+                item |= call_item(self._native, text)
+                self._native = ""
             case "tool_call":
                 field = "input" if self._block.custom else "arguments"
-                item[field], item["status"] = text, "completed"
+                item[field] = text
                 self._send(out, f"response.{item['type']}_{field}.done", **self._place(), **{field: text})
-        self._end_item(out)
+            case _:
+                assert_never(self._block.kind)
+        if end.state and self._block.kind != "reasoning":
+            own = _own_phase(end.state) if self._block.kind == "text" else {}
+            item |= own
+            self._after = None if own else end.state.for_block(self._block)
 
     def _end_part(self, end: BlockEnd, text: str, out: list[bytes]) -> None:
         place = self._place(content_index=len(self._item["content"]))
@@ -364,25 +232,33 @@ class StreamEncoder:
         self._send(out, "response.content_part.done", **place, part=part)
         self._item["content"].append(part)
 
-    def _end_message(self, out: list[bytes]) -> None:
-        """A message takes all text that comes in a row, so it ends when something else begins."""
-        if self._item.get("type") == "message":
-            self._item["status"] = "completed"
-            self._end_item(out)
+    def _end_item(self, out: list[bytes], status: str) -> None:
+        """Announce the open item, if there is one, as done. Reasoning has a status only where it was cut."""
+        item, after = self._item, self._after
+        if not item:
+            return
+        if "status" in item or status != "completed":
+            item["status"] = status
+        self._send(out, "response.output_item.done", output_index=self._index, item=item)
+        self.response["output"].append(item)
+        self._item, self._after = {}, None
+        if after:
+            self._send_carrier(after, out)
 
-    def _end_item(self, out: list[bytes]) -> None:
-        self._send(out, "response.output_item.done", output_index=self._index, item=self._item)
-        self.response["output"].append(self._item)
-        self._item = {}
+    def _send_carrier(self, state: State, out: list[bytes]) -> None:
+        """State of an item that has no place for it, as a reasoning item without text beside it."""
+        self._add_item(out, "rs", type="reasoning", summary=[], encrypted_content=state.pack())
+        self._end_item(out, "completed")
 
     def _finish(self, finish: Finish, out: list[bytes]) -> None:
-        self._end_message(out)
-        self.response["usage"] = _encode_usage(finish.usage)
-        self.response["status"] = "completed"
-        if finish.reason in ("length", "content_filter"):
+        cut = finish.reason in ("length", "content_filter")
+        status = "incomplete" if cut else "completed"
+        self._end_item(out, status)
+        self.response |= {"usage": _encode_usage(finish.usage), "status": status}
+        if cut:
             reason = "max_output_tokens" if finish.reason == "length" else "content_filter"
-            self.response |= {"status": "incomplete", "incomplete_details": {"reason": reason}}
-        self._send(out, f"response.{self.response['status']}", response=self.response)
+            self.response["incomplete_details"] = {"reason": reason}
+        self._send(out, f"response.{status}", response=self.response)
 
     def _fail(self, error: GatewayError, out: list[bytes]) -> None:
         code = error.code if error.code == "context_length_exceeded" else _FAILURE_CODES.get(error.status)
@@ -394,6 +270,18 @@ class StreamEncoder:
         event = {"type": kind, **fields, "sequence_number": self.sequence}
         self.sequence += 1
         out.append(sse.encode(kind.encode(), orjson.dumps(event)))
+
+
+def _own_phase(state: State | None) -> Json:
+    """The field that a message has for the format's own state of text; nothing for another's."""
+    own = state and state.format == NAME and "phase" in state.data
+    return {"phase": state.data["phase"]} if state and own else {}
+
+
+def _encrypted(state: State) -> str:
+    """The format's own state of reasoning as it was, another's packed."""
+    own = state.format == NAME and "encrypted_content" in state.data
+    return str(state.data["encrypted_content"]) if own else state.pack()
 
 
 def _encode_citation(citation: Citation, length: int) -> Json:

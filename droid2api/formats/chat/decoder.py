@@ -1,0 +1,329 @@
+"""An upstream's answers in the Chat Completions format, and in its dialects.
+
+Theory of operation. Chunks have no blocks, only fields that text is added to, so that a block begins when another
+field than the last one has text. Of text, reasoning and refusal one is open at a time, under its own name as the key.
+
+Tool calls have numbers as keys. A call is told from others by its wire index, where that is missing by its id, and
+where all are alike by a name that comes when the last call's arguments are whole. Fragments of calls may alternate, so
+one that is not whole yet stays open behind another block's beginning. Held back are:
+
+* arguments until the call's name is there, since a block cannot begin without it;
+* "{}" as the first arguments: some services send it as a placeholder before the real ones;
+* white space and parts of a tag, where <think> may begin or end;
+* details of reasoning and citations until the end of their block: they come in fragments.
+
+The end is [DONE], or the end of the input when a finish reason was told: some services forget the former. A finish
+reason that is not known is a failure, and so is [DONE] when neither a finish reason nor an answer has come. A whole
+answer is read as one chunk; it is complete without a finish reason, since a body cannot be cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from droid2api.errors import StreamError, UpstreamError, WireError
+from droid2api.formats.chat.calls import Call, Calls, Fragment, read_fragment
+from droid2api.formats.chat.reasoning import Detail, ThinkTags
+from droid2api.formats.chat.request import NAME
+from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
+from droid2api.formats.upstream_error import find_words, read_error, tells_error
+from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, Usage
+from droid2api.hub.request import Target
+from droid2api.wire.fields import Json, count, inner, inners, is_shallow, number, string, word
+from droid2api.wire.sse import ServerSentEvent
+
+LEGACY_CALL = -1
+"""The index of a `function_call`, which is what there was before tool calls."""
+
+
+def decode_response(body: Json, target: Target, used_ids: Collection[str] = ()) -> list[Event]:
+    """A whole answer as events: it is read as a stream of one chunk."""
+    decoder = StreamDecoder(target, used_ids, whole=True)
+    if error := answer_error(body, "choices"):
+        return decoder.fail(error)
+    return decoder.feed_values([body]) + decoder.close()
+
+
+def decode_usage(usage: Json) -> Usage:
+    prompt = inner(usage, "prompt_tokens_details")
+    return Usage(
+        count(usage, "prompt_tokens"),
+        count(usage, "completion_tokens"),
+        count(prompt, "cached_tokens") or count(usage, "prompt_cache_hit_tokens"),
+        count(prompt, "cache_write_tokens"),
+        count(inner(usage, "completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def ending(event: ServerSentEvent) -> Ending:
+    """What one event, or a whole answer, says of the end. Not every service sends [DONE]: a finish reason is an end
+    too, and so is usage without an answer. Junk says nothing."""
+    value = ending_value(event)
+    if type(value) is Ending:
+        return value
+    assert type(value) is dict
+    choices = inners(value, "choices")
+    error, usage = _error_of(value, choices), _usage_of(value, choices) or None
+    finished = any(word(choice, "finish_reason") for choice in choices)
+    told_alone = usage is not None and value.get("choices") == []
+    return Ending(finished or told_alone or error is not None, usage, error)
+
+
+def _error_of(value: Json, choices: list[Json]) -> UpstreamError | None:
+    if tells_error(value):
+        return read_error(value)
+    told = [choice["error"] for choice in choices if choice.get("error")]
+    return read_error({"error": told[0]}) if told else None
+
+
+def _usage_of(value: Json, choices: list[Json]) -> Json:
+    usage = inner(value, "usage") or inner(inner(value, "x_groq"), "usage")
+    return usage or next((told for choice in choices if (told := inner(choice, "usage"))), {})
+
+
+class StreamDecoder(TurnDecoder):
+    """Reads choice 0 only: this gateway never asks for more. There is a method for each field that a chunk may have."""
+
+    def __init__(self, target: Target, used_ids: Collection[str] = (), *, whole: bool = False) -> None:
+        super().__init__(target, used_ids)
+        self._whole = whole
+        self._has_message = False
+        self._reason = ""
+        self._noted: UpstreamError | None = None
+        """What was no chunk but had words: should the answer end badly, they say why."""
+        self._details: list[Detail] = []
+        self._reasoning_field = "reasoning_content"
+        self._citations: list[Citation] = []
+        self._calls = Calls(whole)
+        self._tags = ThinkTags()
+
+    def read_value(self, value: Json) -> None:
+        choices = value.get("choices")
+        if not choices or "error" in value:
+            self._read_odd(value)
+        if not self.turn.started and (choices or value.get("model")):  # Azure's first chunk has neither
+            self.start(value)
+        if value.get("usage") or "x_groq" in value:
+            self._read_usage(value)
+        if not choices or self.turn.done:
+            return
+        if type(choices) is not list:
+            raise WireError("an event whose choices are no list")
+        for choice in choices:
+            if type(choice) is not dict:
+                raise WireError("an event with a choice that is no object")
+            if not number(choice, "index") and not self.turn.done:
+                self._read_choice(choice)
+
+    def read_done(self) -> None:
+        self._finish()
+
+    def read_end(self) -> None:
+        if self._reason or self._has_message:
+            self._finish()
+        elif self._noted:
+            self.turn.fail(self._noted)
+        elif self._whole:
+            self.turn.fail(StreamError("The upstream's answer has no message."))
+
+    def _read_odd(self, value: Json) -> None:
+        """What is no chunk of an answer: an error, or something that is to be noted in case the answer fails."""
+        if tells_error(value):
+            self.turn.fail(read_error(value))
+        elif not value.get("choices") and find_words(value):
+            self._noted = read_error(value)
+
+    def _read_usage(self, value: Json) -> None:
+        if usage := _usage_of(value, []):
+            self.usage = decode_usage(usage)
+
+    def _read_choice(self, choice: Json) -> None:
+        delta = choice.get("delta")
+        if self._whole or type(delta) is not dict:
+            delta = _message_of(choice, delta)
+            self._has_message = self._whole and bool(delta)
+        if choice.get("error"):
+            self.turn.fail(read_error({"error": choice["error"]}))
+            return
+        content = delta.get("content")
+        if type(content) is str and content and len(delta) == 1 and self.turn.current == "text":
+            self.turn.delta("text", content)
+        elif delta:
+            self._read_delta(delta)
+        if "usage" in choice:
+            self._read_usage(choice)
+        if choice.get("finish_reason"):
+            self._reason = string(choice, "finish_reason")
+            if not (
+                self._whole or self.turn.blocks or self._tags.held
+            ):  # a whole message at the end of a stream without deltas
+                self._read_delta(inner(choice, "message"))
+
+    def _finish(self) -> None:
+        self._write_all(self._tags.release())
+        while self.turn.current is not None:
+            self._end(self.turn.current)
+        if self._calls.nameless:
+            raise WireError("a tool call without a name")
+        reason = finish_reason(self._reason)
+        if self._reason and reason is None:
+            error = self._noted or StreamError(
+                f"The upstream ended its answer with {self._reason!r}.", code=self._reason
+            )
+            self.turn.fail(error)
+        elif not self._reason and self._noted:
+            self.turn.fail(self._noted)
+        elif not self._reason and not self.turn.blocks and not self._has_message:
+            self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
+        else:
+            self.turn.finish(Finish(reason or "stop", self._reason, self.usage or Usage()))
+
+    # -- text and reasoning -----------------------------------------------------------------------------------------
+
+    def _read_delta(self, delta: Json) -> None:
+        self._read_reasoning(delta)
+        content = delta.get("content")
+        if type(content) is str:
+            self._write_all(self._tags.feed(content))
+        elif content is not None:
+            self._read_parts(content)
+        for annotation in inners(delta, "annotations"):
+            if citation := read_citation(inner(annotation, "url_citation")):
+                self._citations.append(citation)
+        refusal, calls = string(delta, "refusal"), delta.get("tool_calls")
+        if not calls and delta.get("function_call"):
+            calls = [{"index": LEGACY_CALL, "function": delta["function_call"]}]
+        if self._tags.held and (refusal or calls):
+            self._write_all(self._tags.release())
+        self._write("refusal", refusal)
+        if calls:
+            self._read_calls(calls)
+
+    def _read_parts(self, parts: object) -> None:
+        if type(parts) is not list:
+            raise WireError("content that is no text")
+        for part in parts:
+            if type(part) is str:
+                self._write("text", part)
+            elif type(part) is not dict:
+                raise WireError("a part of content that is no object")
+            elif part.get("type") == "thinking":
+                thinking = part.get("thinking")
+                texts = (
+                    [thinking] if type(thinking) is str else [string(item, "text") for item in inners(part, "thinking")]
+                )
+                self._write("reasoning", "".join(texts))
+            else:
+                self._write("text", string(part, "text"))
+
+    def _read_reasoning(self, delta: Json) -> None:
+        details = inners(delta, "reasoning_details")
+        for name in ("reasoning_content", "reasoning", "reasoning_text"):
+            text = delta.get(name)
+            if type(text) is str and text:
+                self._reasoning_field = name
+                break
+        else:
+            text = "".join(word(detail, "text") or word(detail, "summary") for detail in details)
+        if details and not self.turn.is_open("reasoning"):
+            self._switch("reasoning", BlockStart("reasoning"))
+        for detail in details:
+            self._add_detail(detail)
+        self._write("reasoning", text)
+
+    def _add_detail(self, detail: Json) -> None:
+        """Put the fragments of a reasoning detail together, so that it can be sent back as it was."""
+        if not is_shallow(detail):
+            return
+        if not self._details or not self._details[-1].goes_on_with(detail):
+            self._details.append(Detail())
+        self._details[-1].add(detail)
+
+    def _write_all(self, texts: list[tuple[BlockKind, str]]) -> None:
+        for kind, text in texts:
+            self._write(kind, text)
+
+    def _write(self, kind: BlockKind, text: str) -> None:
+        if text:
+            if self.turn.current != kind:
+                self._switch(kind, BlockStart(kind))
+            self.turn.delta(kind, text)
+
+    # -- blocks -----------------------------------------------------------------------------------------------------
+
+    def _switch(self, key: object, start: BlockStart) -> None:
+        """Go on with another block. A live function call ends only when whole: fragments of them may alternate."""
+        live = self.turn.current
+        call = self._calls.open.get(live)
+        if live is not None and (call is None or call.is_whole(start)):
+            self._end(live)
+        if not self.turn.is_open(key):
+            self.open(key, start)
+
+    def _end(self, key: Any) -> None:
+        end = BlockEnd()
+        if key == "reasoning":
+            data: Json = {"field": self._reasoning_field}
+            if self._details:
+                data["details"] = [detail.whole() for detail in self._details]
+            end.state, self._details = self.state(NAME, data), []
+        elif key == "text":
+            end.citations, self._citations = self._citations, []
+        elif (call := self._calls.open.pop(key, None)) and call.extra:
+            end.state = self.state(NAME, {"extra_content": call.extra})
+        self.turn.end(key, end)
+
+    def _read_calls(self, calls: object) -> None:
+        if type(calls) is not list:
+            raise WireError("tool calls that are no list")
+        for value in calls:
+            fragment = read_fragment(value)
+            call = self._calls.find(fragment)
+            if call is None:
+                continue
+            if call.extra is not None:
+                call.extra = call.extra or fragment.extra
+            if call.name:
+                self._add_arguments(call, fragment.arguments)
+                continue
+            call.held.append(fragment.arguments)
+            if fragment.name:
+                self._begin(call, fragment)
+
+    def _begin(self, call: Call, fragment: Fragment) -> None:
+        arguments, call.held = "".join(call.held), []
+        call.id, call.name, call.custom = call.id or fragment.id, fragment.name, fragment.custom
+        state = self.state(NAME, {"extra_content": call.extra}) if call.extra else None
+        self._switch(call.key, BlockStart("tool_call", self.unused_id(call.id), call.name, call.custom, state=state))
+        if state:
+            call.extra = None
+        self._calls.begin(call)
+        self._add_arguments(call, arguments)
+        call.began_empty = bool(call.held)
+
+    def _add_arguments(self, call: Call, arguments: str) -> None:
+        if not arguments:
+            return
+        if call.key not in self._calls.open:
+            if arguments.strip():
+                raise WireError("arguments of a tool call that has ended")
+        elif not call.custom and not self.turn.size(call.key) and arguments.strip() == "{}":
+            call.held = [arguments]  # should no others come, the turn ends the call with the same
+        else:
+            call.held = []
+            call.said.append(arguments)
+            call.size += len(arguments)
+            call.brackets.add(arguments)
+            self.turn.delta(call.key, arguments)
+
+
+def _message_of(choice: Json, delta: object) -> Json:
+    """The whole message, or what stands in for a delta that is missing."""
+    message = choice.get("message")
+    found = message if type(message) is dict and message else delta
+    if found is None:
+        return {}
+    if type(found) is not dict:
+        raise WireError("an event whose delta is no object")
+    return found

@@ -1,0 +1,77 @@
+"""JSON Schemas in the dialect that a service takes: one fitting step for each dialect.
+
+What a dialect lacks is moved into the description, for the model to read, as Anthropic's own SDK does. Every repair is
+named by its path in the schema, such as "properties.age.minimum".
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from droid2api.hub import schema_dialects as dialects
+from droid2api.hub.schema_walk import Step, Walk, is_a, is_sound, refuse_depth
+from droid2api.wire.fields import Json
+
+Dialect: TypeAlias = Literal["plain", "openai", "openai strict", "anthropic tools", "anthropic output", "gemini"]
+
+_STEPS: dict[Dialect, Step] = {
+    "openai": dialects.to_openai,
+    "openai strict": dialects.to_strict,
+    "anthropic tools": dialects.to_anthropic_tools,
+    "anthropic output": dialects.to_output,
+    "gemini": dialects.to_gemini,
+}
+_STRICT_LEVELS, _STRICT_PROPERTIES = 10, 5000
+
+
+def fit(schema: Json, dialect: Dialect, where: str = "schema") -> tuple[Json, list[str]]:
+    """The schema in a dialect, and the paths of what was mended or moved into descriptions. "plain" changes nothing.
+
+    The schema is not written to; its data (defaults, enums) is shared with the fitted one.
+    Raises RequestError when it is nested too deep, with `where` as the field at fault.
+    """
+    refuse_depth(schema, where)
+    if dialect == "plain":
+        return schema, []
+    walk = Walk(schema, _STEPS[dialect])
+    root = schema
+    if dialect in ("openai", "openai strict", "anthropic tools"):
+        root = dialects.object_root(walk, must=dialect == "anthropic tools")
+    return walk.node(root, ""), list(dict.fromkeys(walk.repaired))
+
+
+def obeys_strict(schema: Json) -> bool:
+    """Whether OpenAI takes the schema with `strict: true`: closed objects, all properties required, all of it typed."""
+    if schema.get("type") != "object" or "anyOf" in schema:
+        return False
+    waiting: list[tuple[object, int]] = [(schema, 1)]
+    properties = 0
+    while waiting:
+        node, level = waiting.pop()
+        if type(node) is not dict or level > _STRICT_LEVELS or not _is_strict(node):
+            return False
+        named = node.get("properties", {})
+        properties += len(named)
+        waiting += [(value, level + 1) for value in named.values()]
+        waiting += [(value, level) for value in node.get("anyOf", ())]
+        waiting += [(node["items"], level)] if "items" in node else []
+        waiting += [(value, 1) for name in ("$defs", "definitions") for value in node.get(name, {}).values()]
+    return properties <= _STRICT_PROPERTIES
+
+
+def _is_strict(node: Json) -> bool:
+    """Whether one node by itself obeys."""
+    if not node.keys() <= dialects.STRICT or not all(is_sound(key, value) for key, value in node.items()):
+        return False
+    if "$ref" in node:
+        return node.keys() <= {"$ref", "$defs", "definitions"}
+    if not node.keys() & {"type", "anyOf", "enum", "const"}:
+        return False
+    if is_a(node, "object") or "properties" in node:
+        if "properties" not in node or node.get("additionalProperties") is not False:
+            return False
+        if set(node.get("required", ())) != node["properties"].keys():
+            return False
+    if is_a(node, "array") and type(node.get("items")) is not dict:
+        return False
+    return node.get("format") in (None, *dialects.STRICT_FORMATS) and not dialects.looks_around(node.get("pattern", ""))

@@ -1,0 +1,84 @@
+"""What kind of media a part has, told from its first bytes, and whether a model takes it."""
+
+import pytest
+
+from droid2api.errors import RequestError
+from droid2api.hub.media import check_media, file_media_type, true_media
+from droid2api.hub.profiles import Profile
+from droid2api.hub.request import Document, Image, Target
+
+
+@pytest.mark.parametrize(
+    ("data", "declared", "true"),
+    [
+        ("iVBORw0KGgoAAAA", "image/jpeg", "image/png"),
+        ("/9j/4AAQSkZJRg", "image/png", "image/jpeg"),
+        ("R0lGODlhAQABAA", "image/webp", "image/gif"),
+        ("R0lGODdhAQABAA", "image/png", "image/gif"),
+        ("UklGRiQAAABXRUJQ", "image/jpeg", "image/webp"),
+        ("/9j/4AAQSkZJRg", "image/jpg", "image/jpeg"),
+        ("AAAA", "image/jpg", "image/jpeg"),
+        ("AAAA", "image/heic", "image/heic"),
+        ("iVBORw0KGgoAAAA", "image/png", "image/png"),
+        ("", "image/png", "image/png"),
+    ],
+)
+def test_pictures(data, declared, true):
+    part = Image(declared, data)
+    assert true_media(part) == Image(true, data)
+    assert (true_media(part) is part) == (declared == true)
+    assert part == Image(declared, data)
+
+
+@pytest.mark.parametrize(
+    ("data", "declared", "true"),
+    [
+        ("JVBERi0xLjQ", "application/octet-stream", "application/pdf"),
+        ("JVBERi0xLjQ", "", "application/pdf"),
+        ("JVBERi0xLjQ", "text/plain", "text/plain"),
+        ("UEsDBA", "application/octet-stream", "application/octet-stream"),
+    ],
+)
+def test_documents(data, declared, true):
+    assert true_media(Document(declared, data)).media_type == true
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("", "AAAA", "application/pdf"),
+        ("paper", "AAAA", "application/pdf"),
+        ("paper.pdf", "AAAA", "application/pdf"),
+        ("paper.docx", "JVBERi0x", "application/pdf"),
+        ("paper.DOCX", "UEsDBA", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        ("table.csv", "YQ", "text/csv"),
+        ("song.flac", "ZkxhQw", "application/octet-stream"),
+    ],
+)
+def test_files_without_a_declared_type(name, data, kind):
+    assert file_media_type(name, data) == kind
+
+
+@pytest.mark.parametrize(
+    ("part", "media", "taken"),
+    [
+        (Image("image/png", "x"), ("image/*",), True),
+        (Image("image/png", "x"), ("image/jpeg", "image/png"), True),
+        (Image("image/heic", "x"), ("image/jpeg", "image/png"), False),
+        (Image(url="https://x/y"), ("image/jpeg",), True),
+        (Image(url="https://x/y"), ("application/pdf",), False),
+        (Image(url="https://x/y"), (), False),
+        (Document("application/pdf", "x"), ("image/*",), False),
+        (Document(url="https://x/y"), ("application/pdf",), True),
+        (Document("audio/wav", "x"), ("*/*",), True),
+    ],
+)
+def test_what_a_model_takes(part, media, taken):
+    target = Target("m", profile=Profile(media=media))
+    if taken:
+        check_media(part, target, "anthropic")
+    else:
+        part.where = "messages[0].content[1]"
+        with pytest.raises(RequestError) as raised:
+            check_media(part, target, "anthropic")
+        assert raised.value.param == "messages[0].content[1]"
