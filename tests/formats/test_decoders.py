@@ -1,5 +1,6 @@
 """What all stream decoders share: whose fault an error is, limits, ids, and time that grows with the input."""
 
+import copy
 import time
 
 import orjson
@@ -234,7 +235,8 @@ def test_a_half_in_the_last_event(format):
 @each_format
 def test_an_answer_has_a_limit_of_bytes(format, monkeypatch):
     monkeypatch.setattr(decoder, "ANSWER_LIMIT", 5000)
-    *begun, last = TEXT_OF[format] if format != "chat" else [*TEXT_OF[format], b"[DONE]"]
+    values = copy.deepcopy(TEXT_OF[format])
+    *begun, last = values if format != "chat" else [*values, b"[DONE]"]
     delta = next(value for value in begun if "delta" in orjson.dumps(value).decode() and b"ok" in orjson.dumps(value))
     if format == "chat":
         begun[0]["choices"][0]["finish_reason"] = None
