@@ -235,12 +235,7 @@ def test_a_half_in_the_last_event(format):
 @each_format
 def test_an_answer_has_a_limit_of_bytes(format, monkeypatch):
     monkeypatch.setattr(decoder, "ANSWER_LIMIT", 5000)
-<<<<<<< HEAD
     *begun, last = copy.deepcopy(TEXT_OF[format]) + ([b"[DONE]"] if format == "chat" else [])
-=======
-    values = copy.deepcopy(TEXT_OF[format])
-    *begun, last = values if format != "chat" else [*values, b"[DONE]"]
->>>>>>> decoders
     delta = next(value for value in begun if "delta" in orjson.dumps(value).decode() and b"ok" in orjson.dumps(value))
     if format == "chat":
         begun[0]["choices"][0]["finish_reason"] = None
