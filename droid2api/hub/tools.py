@@ -149,7 +149,8 @@ class ToolRestorer:
                 self._wrapped.append(event.text)
             else:
                 if self._wrapped is not None and isinstance(event, BlockEnd):
-                    out.append(Delta(unwrapped_input("".join(self._wrapped))))
+                    if text := unwrapped_input("".join(self._wrapped)):
+                        out.append(Delta(text))
                     self._wrapped = None
                 out.append(event)
         return out

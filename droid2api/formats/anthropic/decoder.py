@@ -235,5 +235,5 @@ def _kind_of(block: Json) -> object:
 
 
 def _cite(block: _Block, citation: Json) -> None:
-    if found := read_citation(citation):
+    if block.kind == "text" and (found := read_citation(citation)):
         block.citations.append(found)

@@ -256,7 +256,7 @@ class StreamDecoder(TurnDecoder):
         if not item.is_sure:
             item.texts.add(item.part, self.turn.text(item.key))
         is_text = self.turn.opened(item.key).kind == "text"
-        self.turn.end(item.key, BlockEnd(state if is_text else None, item.citations))
+        self.turn.end(item.key, BlockEnd(state, item.citations) if is_text else None)
         item.part, item.citations = None, []
 
     def _complete_part(self, item: Item, place: int, kind: PartKind, whole: str) -> None:
