@@ -50,7 +50,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Demo:
-    """`pace` is the seconds between two deltas; `requests` holds what came in, newest last, for tests to look at."""
+    """`pace` is the seconds between two deltas; `requests` holds what came in, newest last, for tests to look at.
+
+    `change` makes another answer of the answer to a body: services differ, and tests play them.
+    """
 
     pace: float = 0.02
     lifetime: float = 8 * 3600
@@ -59,6 +62,7 @@ class Demo:
     requests: list[tuple[str, dict[str, str], Json]] = field(default_factory=list)
     access_token: str = ""
     keep_requests: int = 100
+    change: Callable[[Json, list[Event]], list[Event]] = lambda _, events: events
     _reasoning: dict[str, str] = field(default_factory=dict)
 
     def app(self) -> web.Application:
@@ -102,7 +106,7 @@ class Demo:
                 _check(format, body)
                 self._check_reasoning(format, request)
                 request = normalize(request)
-                events = _script(request, format)
+                events = self.change(body, _script(request, format))
                 self._remember_reasoning(events)
                 if not request.stream:
                     whole = format.encode_response(events, request, time.time, _new_id)
