@@ -243,8 +243,13 @@ def _last_text(request: Request) -> str:
     for message in reversed(request.messages):
         texts = [part.text for part in message.parts if isinstance(part, Text)]
         if message.role == "user" and texts:
-            return texts[-1]
+            said = [text for text in texts if not text.startswith(_CLIENTS_OWN)]
+            return (said or texts)[-1]
     return ""
+
+
+_CLIENTS_OWN = ("# ", "<")
+"""So begin the texts that agents put into a user's turn: what the user said stands beside them."""
 
 
 def _reason(format: Format, target: Target) -> list[Event]:
@@ -262,7 +267,8 @@ def _wanted_tool(request: Request, asked: str) -> Tool | None:
     tools = [tool for tool in request.tools if tool.kind != "web_search"]
     choice = request.tool_choice
     forced = choice is not None and choice.mode == "required"
-    if not tools or (choice and choice.mode == "none") or not (forced or re.search(r"\bcall\b", asked)):
+    wanted = re.search(r"\bcall\b", asked) and not re.search(r"\bnot call\b", asked, re.IGNORECASE)
+    if not tools or (choice and choice.mode == "none") or not (forced or wanted):
         return None
     named = [tool for tool in tools if tool.name == choice.name] if choice else []
     named += [tool for tool in tools if re.search(rf"\b{re.escape(tool.name)}\b", asked)]

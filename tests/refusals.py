@@ -210,6 +210,12 @@ def part_kinds(*kinds: str) -> Find:
     return lambda body: [part["type"] for part in chat_parts(body) if part["type"] in kinds]
 
 
+def sampling_and_reasoning(body: Json) -> list[str]:
+    """Sampling parameters, but for models that were told not to reason."""
+    effort = body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort")
+    return [name for name in ("temperature", "top_p") if name in body and effort != "none"]
+
+
 def effort_beside_tools(body: Json) -> list[bool]:
     return [True] if body.get("tools") and body.get("reasoning_effort") not in (None, "none") else []
 

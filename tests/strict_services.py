@@ -46,6 +46,7 @@ from tests.refusals import (
     repeated_tools,
     responses_pictures,
     root_unions,
+    sampling_and_reasoning,
     system_messages,
     system_not_after_user,
     thinking_kinds,
@@ -130,7 +131,7 @@ _OPENAI_RULES = (
     Rule(wrong_schemas, "Invalid schema for function '{}"),
     Rule(tool_names(r"[a-zA-Z0-9_-]{1,64}"), "Invalid tool name {}: string does not match pattern."),
     Rule(long_texts("user", "prompt_cache_key", "safety_identifier"), "Invalid '{}': string too long."),
-    Rule(has("temperature", "top_p"), "Unsupported parameter: '{}' is not supported with this model."),
+    Rule(sampling_and_reasoning, "Unsupported parameter: '{}' is not supported with this model."),
     Rule(effort_beside("none", "low", "medium", "high", "xhigh"), "Unsupported value: '{}'."),
 )
 _CLAUDE_FIELDS = (

@@ -228,6 +228,7 @@ TAKEN = {
     "openai chat": [
         chat(SYSTEM, *chat_turn(), **chat_tool(), store=True, reasoning_effort="none", max_completion_tokens=9),
         chat(chat_image("image/png"), reasoning_effort="high"),
+        chat(temperature=0, reasoning_effort="none"),
     ],
     "claude": [
         claude(SYSTEM, *turn(THOUGHT, use()), *turn(use("d")), **claude_tool(SCHEMA)),
