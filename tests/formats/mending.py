@@ -23,7 +23,6 @@ MENDING: set[int | str] = {
     "stop_after_a_call",
     "failure_after_a_stop",
     "empty_custom_input",
-    "stop_within_a_stop",
 }
 
 
