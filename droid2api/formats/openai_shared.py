@@ -1,7 +1,5 @@
 """What OpenAI's two formats have in common: the error envelope, cache breakpoints, and the same things in requests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from droid2api.errors import GatewayError, RequestError

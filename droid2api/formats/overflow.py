@@ -1,7 +1,5 @@
 """An overflow of a model's context, in the wordings that services have for it, and the two numbers it may tell."""
 
-from __future__ import annotations
-
 import re
 
 _OVERFLOW = re.compile(

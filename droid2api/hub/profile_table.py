@@ -8,8 +8,6 @@ Models are named in the way that `profiles.normalized` gives them.
 profiles/openai.py, where each cell was tried on the live Responses API (2026-07).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase

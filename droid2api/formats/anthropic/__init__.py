@@ -4,8 +4,6 @@ The stream is named events, message_start to message_stop, strictly nested. Toke
 ones out of input_tokens, and those of message_delta replace the earlier ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from droid2api.formats.anthropic.decoder import StreamDecoder, decode_response, decode_usage, ending

@@ -1,7 +1,5 @@
 """The Messages body for an upstream."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import assert_never
 

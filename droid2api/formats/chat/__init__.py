@@ -5,8 +5,6 @@ as reasoning_content, reasoning, reasoning_details or a thinking part, tool inde
 one chunk, usage on any chunk, no [DONE].
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from droid2api.formats.chat.decoder import StreamDecoder, decode_response, decode_usage, ending

@@ -1,7 +1,5 @@
 """What a client's Chat Completions body means."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from droid2api.errors import RequestError

@@ -4,8 +4,6 @@ The stream is named events with a sequence number, response.created to response.
 are told apart by their output_index: one upstream changes item_id on every event.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from droid2api.errors import RequestError

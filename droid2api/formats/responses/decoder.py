@@ -13,8 +13,6 @@ part's citations until its end, and arguments for a call whose name has not come
 answer is read as the stream that would have said the same.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Literal, TypeAlias

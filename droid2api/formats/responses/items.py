@@ -1,7 +1,5 @@
 """Items of a Responses upstream while they come."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from droid2api.hub.events import Citation, State

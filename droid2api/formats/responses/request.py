@@ -1,7 +1,5 @@
 """What a client's Responses body means."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import get_args
 

@@ -1,7 +1,5 @@
 """The Responses body for an upstream."""
 
-from __future__ import annotations
-
 from typing import assert_never
 
 from droid2api.formats import openai_shared as shared
