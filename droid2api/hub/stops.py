@@ -1,7 +1,5 @@
 """Stop sequences for upstreams that have none: the text of an answer ends where one of them begins."""
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_right
 
