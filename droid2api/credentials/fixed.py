@@ -1,7 +1,5 @@
 """Credentials that nobody renews: a key of the owner's, and the client's own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from droid2api.credentials.credential import AUTHORIZATION, CLIENT, Credential, key_headers

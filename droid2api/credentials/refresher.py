@@ -5,8 +5,6 @@ all processes that share the token only the one that has the store's lock asks t
 it stored. Nothing is refreshed without that lock: a token that two processes spend is lost.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from contextlib import AsyncExitStack, suppress

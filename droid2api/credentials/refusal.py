@@ -1,7 +1,5 @@
 """A renewed token that an upstream refuses too: to renew it for each request would be a storm of refreshes."""
 
-from __future__ import annotations
-
 import logging
 import time
 

@@ -6,8 +6,6 @@ kept_tokens     the pair in memory, in step with a store (file_store, redis_stor
 token_endpoint  the one call over HTTP
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 

@@ -4,8 +4,6 @@ A format is one room: a package below this one that implements `Format`. Whateve
 nothing outside knows a format by its name or its words. A new format is a new room and a word in FORMATS.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import Protocol, TypeAlias
 

@@ -1,7 +1,5 @@
 """Tool names, ids and kinds that every upstream takes, and the way back to the client's own."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter, deque

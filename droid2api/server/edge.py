@@ -14,7 +14,6 @@ from droid2api.errors import CredentialError, GatewayError, RequestError
 from droid2api.formats import Format, spoken
 from droid2api.formats.routes import Refuse
 from droid2api.gateway.exchange import Exchange, client_name
-from droid2api.gateway.lanes import BODY_LIMIT
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.server.guard import CORS_HEADERS
 from droid2api.server.keys import EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
@@ -66,8 +65,6 @@ async def _answer(request: web.Request, handler: Handler, exchange: Exchange) ->
         allowed = ", ".join(sorted(error.allowed_methods))
         wrong = f"{request.method} is not served on this path, but {allowed}."
         return _error_response(request, RequestError(wrong, status=405, headers={"Allow": allowed}))
-    except web.HTTPRequestEntityTooLarge:
-        return _refuse(request, RequestError(f"The body has more than {BODY_LIMIT} bytes.", status=413))
     except web.HTTPException:
         raise
     except Exception:  # a mistake of this program: the client must get an end all the same, and the log the traceback

@@ -13,6 +13,7 @@ from aiohttp import web
 from droid2api.application import build_app
 from droid2api.demo import Demo
 from droid2api.observe import page as page_module
+from droid2api.server.connections import runner_of
 from droid2api.server.keys import RUNTIME
 from tests.credentials.service import FIRST_KEY, Service, settled
 from tests.harness import BY_TYPE, Gateway, demo_gateway, gateway_for, serving, settings_for, until
@@ -162,7 +163,7 @@ async def test_a_gateway_that_is_started_again(tmp_path):
 
     @asynccontextmanager
     async def running():
-        runner = web.AppRunner(build_app(settings), handler_cancellation=True, shutdown_timeout=1)
+        runner = runner_of(build_app(settings), 1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
         try:

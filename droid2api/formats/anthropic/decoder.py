@@ -11,8 +11,6 @@ A turn that the provider only paused is cut, not ended. A whole answer is read a
 same; it is complete without a reason, since a body cannot be cut.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 

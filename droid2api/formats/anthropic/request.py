@@ -1,7 +1,5 @@
 """What a client's Messages body means."""
 
-from __future__ import annotations
-
 from droid2api.errors import RequestError
 from droid2api.formats.anthropic.native import native_tool
 from droid2api.formats.anthropic.settings import is_attribution

@@ -1,7 +1,5 @@
 """Items of a Responses upstream while they come."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from droid2api.hub.events import Citation, State
@@ -77,10 +75,10 @@ def kind_of(item: Json) -> str:
     return "reasoning" if "summary" in item else "message" if "content" in item else "unknown"
 
 
-def number_of(value: Json) -> int:
-    return number(value, "content_index") or 0
+def number_of(value: Json, source: str = "content") -> int:
+    return number(value, f"{source}_index") or 0
 
 
-def arguments_of(value: Json, name: str) -> str:
-    found = value.get(name)
+def arguments_of(value: Json, kind: str) -> str:
+    found = value.get("input" if kind == "custom_tool_call" else "arguments")
     return found if type(found) is str else json_text(found) if found else ""
