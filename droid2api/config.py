@@ -4,8 +4,6 @@ Wrong values raise ConfigError with file, line or field. What is only odd is a w
 Node edition must work unchanged.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re

@@ -11,8 +11,6 @@
 A GatewayError knows everything that any format's error envelope needs; it knows no format itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar, Literal, TypeAlias
 

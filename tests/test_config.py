@@ -261,7 +261,7 @@ def test_where_the_config_is_looked_for(tmp_path, monkeypatch):
 
 def test_a_models_profile_is_of_its_host_and_id(read):
     endpoints = [
-        {"name": "common", "base_url": "https://API.Groq.com:443/openai/v1/chat/completions"},
+        {"name": "common", "base_url": "https://API.Groq.com:443/openai/v1/chat/completions", "api_key_env": "KEY"},
         {"name": "local", "base_url": "http://[::1]:8000/v1/chat/completions"},
     ]
     models = [model(id="qwen/qwen3-32b", type="common"), model(id="house", type="common", endpoint="local")]

@@ -500,12 +500,14 @@ async def test_dockerfile_steps_by_hand(tmp_path, environment):
         await install(image, path, *command)
 
     given = dict(pair.split("=", 1) for line in instructions("ENV") for pair in line.split())
-    assert given == {"HOST": "0.0.0.0", "PORT": "3000", "DROID2API_DATA": "/app/data"}
-    given |= {"HOST": "127.0.0.1", "PORT": str(free_port()), "DROID2API_DATA": str(image / "data")}
+    own = {"DROID2API_DATA": "/app/data", "DROID2API_CONFIG": "/app/config.json"}
+    assert given == {"HOST": "0.0.0.0", "PORT": "3000"} | own
+    given |= {"HOST": "127.0.0.1", "PORT": str(free_port())}
+    given |= {"DROID2API_DATA": str(image / "data"), "DROID2API_CONFIG": str(image / "config.json")}
     healthcheck = json.loads(instructions("HEALTHCHECK")[0].split(" CMD ")[1])
     command = json.loads(instructions("CMD")[0])
     async with started(image, path | given, command=[str(venv / "bin" / command[0]), *command[1:]]) as running:
-        assert "  config      config.json" in running.banner
+        assert f"  config      {image / 'config.json'}" in running.banner
         assert (await asyncio.to_thread(run, image, path | given, command=healthcheck)).returncode == 0
         assert await running.end() == 0
     assert (await asyncio.to_thread(run, image, path | given, command=healthcheck)).returncode == 1

@@ -5,8 +5,6 @@
 All but the first are one object that the endpoints without a key of their own share.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 

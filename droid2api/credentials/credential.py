@@ -1,7 +1,5 @@
 """What a credential is: whatever lets a request in at an upstream. Each endpoint has one; chain.py chooses it."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol

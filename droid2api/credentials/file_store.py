@@ -1,7 +1,5 @@
 """Tokens in a file, auth.json, for the processes of one machine. Redis is in redis_store.py."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

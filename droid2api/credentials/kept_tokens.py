@@ -1,7 +1,5 @@
 """The tokens in memory, and how they keep step with a store that other processes write too."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from contextlib import suppress

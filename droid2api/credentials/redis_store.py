@@ -4,8 +4,6 @@ One hash holds the tokens, a key beside it is the lock. Times are by Redis' cloc
 Redis must keep its data (appendonly): a refresh token that was used is worthless, and DROID_REFRESH_KEY is the first.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import math

@@ -5,14 +5,12 @@ all processes that share the token only the one that has the store's lock asks t
 it stored. Nothing is refreshed without that lock: a token that two processes spend is lost.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
-import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from droid2api.credentials.kept_tokens import SAVE_TIMEOUT, KeptTokens, local_time
+from droid2api.credentials.refusal import Refusal
 from droid2api.credentials.schedule import Schedule
 from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.credentials.tokens import StoreError, Tokens
@@ -21,8 +19,6 @@ from droid2api.errors import CredentialError
 log = logging.getLogger("droid2api.auth")
 
 REFRESH_TIMEOUT = 30.0
-REFUSAL_PAUSE = 300.0
-"""Seconds in which a token that took the place of a refused one is not renewed for being refused too."""
 STORE_RETRY = 30.0
 """The longest pause, in seconds, after a failure of the store: it may be back at any time."""
 
@@ -37,9 +33,7 @@ class Refresher:
         self._running: asyncio.Task[None] | None = None
         self._spending = False
         self._failure = CredentialError("")
-        self._successor = ""  # the access token that took the place of a refused one, until this time:
-        self._pause_ends = 0.0
-        self._refusal = ""
+        self._refusal = Refusal(endpoint.source)
         self.done = self.failed = 0
 
     @property
@@ -47,28 +41,21 @@ class Refresher:
         """Why the last refresh failed, or why none is tried; "" when all is well."""
         if self._schedule.failing:
             return self._failure.message
-        return self._refusal if self._is_successor(self._kept.current.access) else ""
+        return self._refusal.problem(self._kept.current.access)
 
     async def replace(self, refused: str) -> None:
         """An upstream refused this access token: renew it, unless it has just been renewed for that reason. Raises
         CredentialError.
         """
-        if self._is_successor(refused):
-            if not self._refusal:
-                text = (
-                    f"An upstream refused the token of {self._endpoint.source} and the one that replaced it. It is not "
-                    f"renewed again for {REFUSAL_PAUSE / 60:g} minutes. If this goes on, log in again."
-                )
-                log.warning("%s", text)
-                self._refusal = text
-            raise CredentialError(self._refusal)
+        under_way = self._running is not None and not self._running.done()
+        if self._refusal.concerns(refused) and not under_way:
+            with suppress(StoreError):
+                await self._kept.read()  # another process may have renewed it, which ends the one that it had
+            if self._kept.current.access == refused:
+                raise self._refusal.repeated()
+            return
         await self.refresh()
-        if self._successor != self._kept.current.access:
-            self._successor, self._refusal = self._kept.current.access, ""
-            self._pause_ends = time.monotonic() + REFUSAL_PAUSE
-
-    def _is_successor(self, access: str) -> bool:
-        return access == self._successor and time.monotonic() < self._pause_ends
+        self._refusal.replaced_by(self._kept.current.access)
 
     async def refresh(self) -> None:
         """Join the refresh that is under way or begin one. Raises CredentialError, after 30 seconds at the latest.
@@ -161,7 +148,7 @@ class Refresher:
     def _check_login(self) -> None:
         if not self._kept.current.refresh:
             raise CredentialError(
-                f"{self._endpoint.source} holds no login that can be renewed: log in again with Factory's CLI."
+                f"{self._endpoint.source} holds no login that can be renewed: set FACTORY_API_KEY, or log in again."
             )
 
 

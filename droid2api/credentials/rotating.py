@@ -1,12 +1,10 @@
 """A credential that is renewed again and again: an access token for requests, a refresh token to get the next pair.
 
 schedule        when
-refresher       one refresh at a time; failures and pauses
+refresher       one refresh at a time; failures and pauses (refusal: of a renewed token)
 kept_tokens     the pair in memory, in step with a store (file_store, redis_store)
 token_endpoint  the one call over HTTP
 """
-
-from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence

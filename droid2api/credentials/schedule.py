@@ -4,8 +4,6 @@ Two clocks are asked. The wall clock may be set while the gateway runs; the mono
 sleeps.
 """
 
-from __future__ import annotations
-
 import random
 import time
 

@@ -3,8 +3,6 @@
 https://workos.com/docs/reference/user-management/authentication/refresh-token
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

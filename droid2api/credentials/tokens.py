@@ -4,8 +4,6 @@ Whoever refreshes holds the store's lock, reads first, and writes before others 
 and the others go on with what it stored.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

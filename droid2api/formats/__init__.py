@@ -4,8 +4,6 @@ A format is one room: a package below this one that implements `Format`. Whateve
 nothing outside knows a format by its name or its words. A new format is a new room and a word in FORMATS.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import Protocol, TypeAlias
 
@@ -127,8 +125,11 @@ BY_NAME: dict[str, Format] = {format.NAME: format for format in FORMATS}
 
 
 def spoken(formats: Sequence[Format], path: str, headers: Mapping[str, str]) -> Format:
-    """The format that the sender of a request surely understands an error in."""
-    return next((format for format in formats if format.speaks(path, headers)), formats[0])
+    """The format that the sender of a request surely understands an error in.
+
+    Headers are surer than paths: the formats that have such signs stand behind OpenAI's, so they are asked first.
+    """
+    return next((format for format in reversed(formats) if format.speaks(path, headers)), formats[0])
 
 
 def client_keys(formats: Sequence[Format], headers: Mapping[str, str]) -> list[str]:

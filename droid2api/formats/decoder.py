@@ -1,7 +1,5 @@
 """What the stream decoders of all formats share: whose fault an error is, limits, ids, and how an answer ends."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass

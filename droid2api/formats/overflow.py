@@ -1,25 +1,23 @@
 """An overflow of a model's context, in the wordings that services have for it, and the two numbers it may tell."""
 
-from __future__ import annotations
-
 import re
 
-_OVERFLOW = re.compile(
-    "|".join(
-        (
-            r"(prompt|input|request|conversation|messages?) (is|are|was) too (long|large) for",
-            r"(prompt|input) is too long|prompt too long|reduce the length",
-            r"maximum context|available context|context[ _](length|window|size|limit)",
-            r"max(imum)? (model|prompt|input) length|max(imum)? size: [\d,]+ tokens",
-            r"exceed\w* (the )?(model('s)? |max(imum)? )*(token|length|prompt) ?(limit|length)",
-            r"exceed\w* max(imum)? (message )?(length|tokens)",
-            r"maximum number of (input )?tokens allowed|token count .{0,60}exceeds",
-            r"(input|prompt) (length|tokens?) .{0,40}(exceed|too (long|large)|should be)",
-            r"too many (input |total )?tokens",
-            r"max_new_tokens. must be|must have less than [\d,]+ tokens",
-        )
-    ),
-    re.IGNORECASE,
+
+def _compiled(*patterns: str) -> list[re.Pattern[str]]:
+    return [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
+
+
+_OVERFLOW = _compiled(
+    r"(prompt|input|request|conversation|messages?) (is|are|was) too (long|large) for",
+    r"(prompt|input) is too long|prompt too long|reduce the length",
+    r"maximum context|available context|context[ _](length|window|size|limit)",
+    r"max(imum)? (model|prompt|input) length|max(imum)? size: [\d,]+ tokens",
+    r"exceed\w* (the )?(model('s)? |max(imum)? )*(token|length|prompt) ?(limit|length)",
+    r"exceed\w* max(imum)? (message )?(length|tokens)",
+    r"maximum number of (input )?tokens allowed|token count .{0,60}exceeds",
+    r"(input|prompt) (length|tokens?) .{0,40}(exceed|too (long|large)|should be)",
+    r"too many (input |total )?tokens",
+    r"max_new_tokens. must be|must have less than [\d,]+ tokens",
 )
 _THROTTLED = re.compile(r"rate.?limit|per[ -](min|day|hour)|quota|please wait|\bTPM\b", re.IGNORECASE)
 _OVERFLOW_NAMES = frozenset(
@@ -34,54 +32,42 @@ def is_overflow(message: str, names: list[str], status: int) -> bool:
         return True
     if status in (401, 402, 403, 404, 429) or _THROTTLED.search(message):
         return False
-    return _OVERFLOW.search(message) is not None
+    return any(pattern.search(message) for pattern in _OVERFLOW)
 
 
 _N = r"\(?(\d[\d,_]*)"
-_LIMITS = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"exceeds? context limit: [\d,]+ \+ [\d,]+ > {_N}",
-        rf"context (?:length|window|size|limit)(?: of this model)?(?: \w+){{0,3}}? (?:is|of)(?: only)? {_N}",
-        rf"context (?:length|window|size|limit):? {_N}",
-        rf"{_N} (?:tokens? )?max(?:imum)? context",
-        rf"max(?:imum)? (?:model |prompt |input |sequence )?length(?: of the model)?(?: is| of|:)? {_N}",
-        rf"tokens allowed:? {_N}",
-        rf"token limit: ?{_N}",
-        rf"must be <= {_N}",
-        rf"less than {_N} tokens",
-        rf"should be \[\d+, ?{_N}\]",
-        rf"> {_N}",
-        rf"limit (?:is|of|for this model is) {_N}",
-    )
-]
-_TOTALS = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (rf"requested (?:about |a total of )?{_N} tokens", rf"requested: ?{_N}", rf"{_N} tokens in total")
-]
-_INPUTS = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"{_N} tokens? > ",
-        rf"context limit: {_N} \+",
-        rf"(?:resulted in|contains?|passed|has|have|request|input|inputs|prompt|sent|got) {_N} (?:\w+ )?tokens",
-        rf"(?:prompt|input|request) \(length {_N}",
-        rf"token count(?: of)? {_N}",
-        rf"too long: {_N}",
-        rf"(?:current length is|length|given:|using) {_N}(?! tokens? max)",
-        rf"first {_N} tokens",
-    )
-]
-_OUTPUTS = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"requested {_N} output tokens",
-        rf"and {_N} .max_new_tokens",
-        rf"is too large: {_N}",
-        rf"context limit: [\d,]+ \+ {_N}",
-    )
-]
-_EXCESSES = [re.compile(rf"exceed\w* by {_N} tokens", re.IGNORECASE)]
+_LIMITS = _compiled(
+    rf"exceeds? context limit: [\d,]+ \+ [\d,]+ > {_N}",
+    rf"context (?:length|window|size|limit)(?: of this model)?(?: \w+){{0,3}}? (?:is|of)(?: only)? {_N}",
+    rf"context (?:length|window|size|limit):? {_N}",
+    rf"{_N} (?:tokens? )?max(?:imum)? context",
+    rf"max(?:imum)? (?:model |prompt |input |sequence )?length(?: of the model)?(?: is| of|:)? {_N}",
+    rf"tokens allowed:? {_N}",
+    rf"token limit: ?{_N}",
+    rf"must be <= {_N}",
+    rf"less than {_N} tokens",
+    rf"should be \[\d+, ?{_N}\]",
+    rf"> {_N}",
+    rf"limit (?:is|of|for this model is) {_N}",
+)
+_TOTALS = _compiled(rf"requested (?:about |a total of )?{_N} tokens", rf"requested: ?{_N}", rf"{_N} tokens in total")
+_INPUTS = _compiled(
+    rf"{_N} tokens? > ",
+    rf"context limit: {_N} \+",
+    rf"(?:resulted in|contains?|passed|has|have|request|input|inputs|prompt|sent|got) {_N} (?:\w+ )?tokens",
+    rf"(?:prompt|input|request) \(length {_N}",
+    rf"token count(?: of)? {_N}",
+    rf"too long: {_N}",
+    rf"(?:current length is|length|given:|using) {_N}(?! tokens? max)",
+    rf"first {_N} tokens",
+)
+_OUTPUTS = _compiled(
+    rf"requested {_N} output tokens",
+    rf"and {_N} .max_new_tokens",
+    rf"is too large: {_N}",
+    rf"context limit: [\d,]+ \+ {_N}",
+)
+_EXCESSES = _compiled(rf"exceed\w* by {_N} tokens")
 
 
 def overflow_counts(message: str) -> tuple[int, int] | None:

@@ -1,7 +1,5 @@
 """What a room says of its clients' paths, and what a call on one of them holds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

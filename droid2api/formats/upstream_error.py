@@ -1,7 +1,5 @@
 """An upstream's error body or event, in whatever shape, as the error that the client is told."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 

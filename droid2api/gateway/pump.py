@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-import orjson
 from aiohttp import ClientResponse, web
 
 from droid2api.config import Model, Settings
@@ -27,6 +26,7 @@ from droid2api.gateway.lanes import Lane, begins_stream, choose_lane
 from droid2api.gateway.logs import BODY_KEPT, log_body
 from droid2api.gateway.prepare import Prepared
 from droid2api.gateway.upstream import Upstream, passed_headers, read_chunks
+from droid2api.wire.fields import dump
 
 log = logging.getLogger("droid2api")
 
@@ -134,7 +134,7 @@ class _Pump:
 
     async def run(self) -> web.StreamResponse:
         call, prepared = self._call, self._prepared
-        content = orjson.dumps(prepared.body)
+        content = dump(prepared.body)
         call.show("sent", content)
         try:
             async with call.upstream.post(

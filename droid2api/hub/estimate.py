@@ -4,8 +4,6 @@ Four bytes of UTF-8 are taken as one token and a picture or document as 1600 (ab
 Anthropic). Real tokenizers differ by a fifth or so: good enough for a client to know when to compact its history.
 """
 
-from __future__ import annotations
-
 from typing import assert_never
 
 from droid2api.hub.request import (

@@ -3,8 +3,6 @@
 The encoders of all formats ask here, each for the fields that its format has; none of them knows a model by its name.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

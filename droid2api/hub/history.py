@@ -1,7 +1,5 @@
 """Puts a conversation's history into the order that every provider takes."""
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from dataclasses import replace
 

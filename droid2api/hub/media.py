@@ -1,7 +1,5 @@
 """What kind of media a part has, and whether a target takes it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fnmatch import fnmatchcase
 

@@ -4,8 +4,6 @@ Encoders ask the profile and never look at a name. `profile_table` holds the fac
 of config.json overrides them.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, replace
 from types import NoneType, UnionType

@@ -3,8 +3,6 @@
 No provider publishes a table between effort and budget; 4096/12288/24576 for low/medium/high are this program's own.
 """
 
-from __future__ import annotations
-
 LEVELS = ("auto", "off", "low", "medium", "high")
 BUDGETS = {"low": 4096, "medium": 12288, "high": 24576}
 SMALLEST_BUDGET = 1024

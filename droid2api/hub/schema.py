@@ -4,8 +4,6 @@ What a dialect lacks is moved into the description, for the model to read, as An
 named by its path in the schema, such as "properties.age.minimum".
 """
 
-from __future__ import annotations
-
 from typing import Literal, TypeAlias
 
 from droid2api.hub import schema_dialects as dialects

@@ -3,8 +3,6 @@
 A step gets a sound node of its own and gives it back changed; its subschemas are walked afterwards.
 """
 
-from __future__ import annotations
-
 import re
 from typing import TypeAlias
 

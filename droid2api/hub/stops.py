@@ -1,13 +1,10 @@
 """Stop sequences for upstreams that have none: the text of an answer ends where one of them begins."""
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_right
-from dataclasses import replace
 
 from droid2api.errors import RequestError
-from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Finish
+from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Usage
 
 LONGEST_STOP = 1000
 """Characters. No format says; the text that a longer one holds back would be a page."""
@@ -40,8 +37,10 @@ class StopFilter:
         self._longest = max(map(len, self._sequences), default=0)
         self._first = re.compile(f"[{re.escape(''.join({sequence[0] for sequence in self._sequences}))}]")
         self._in_text = False
+        self._called = False
         self._held = ""
         self._met = ""
+        self._ended = False
 
     @property
     def stopped(self) -> bool:
@@ -52,12 +51,15 @@ class StopFilter:
         for event in events:
             if self._met:
                 if isinstance(event, Finish):
-                    out.append(replace(event, reason="stop", raw="stop_sequence", stop_sequence=self._met))
+                    out += self._end(event.usage)
+                elif isinstance(event, Failed):  # the answer was whole before
+                    out += self.close()
             elif self._in_text and isinstance(event, Delta):
                 self._read_text(self._held + event.text, out)
             else:
                 if isinstance(event, BlockStart):
                     self._in_text = event.kind == "text"
+                    self._called = self._called or event.kind == "tool_call"
                 elif isinstance(event, BlockEnd) and self._held:
                     out.append(Delta(self._held))
                     self._held = ""
@@ -65,8 +67,14 @@ class StopFilter:
         return out
 
     def close(self) -> list[Event]:
-        """The end of a stopped stream, when the upstream is not waited for; how many tokens it used is not known."""
-        return [Finish("stop", "stop_sequence", stop_sequence=self._met)]
+        """The end of a stopped answer, when the upstream is not waited for; how many tokens it used is not known."""
+        return self._end(Usage())
+
+    def _end(self, usage: Usage) -> list[Event]:
+        if self._ended:
+            return []
+        self._ended = True
+        return [Finish("tool_calls" if self._called else "stop", "stop_sequence", usage, self._met)]
 
     def _read_text(self, text: str, out: list[Event]) -> None:
         """Of several sequences that are met the one counts that is whole first, however the text is cut."""

@@ -1,7 +1,5 @@
 """Tool names, ids and kinds that every upstream takes, and the way back to the client's own."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter, deque
@@ -149,7 +147,8 @@ class ToolRestorer:
                 self._wrapped.append(event.text)
             else:
                 if self._wrapped is not None and isinstance(event, BlockEnd):
-                    out.append(Delta(unwrapped_input("".join(self._wrapped))))
+                    if text := unwrapped_input("".join(self._wrapped)):
+                        out.append(Delta(text))
                     self._wrapped = None
                 out.append(event)
         return out

@@ -5,8 +5,6 @@ a wire interleaves are put one after the other (the first goes out live, later o
 added, and what follows the end is left out.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field

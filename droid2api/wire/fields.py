@@ -4,8 +4,6 @@ A client's: what is wrong is a RequestError that names the field. An upstream's:
 when it is missing or of another type, and what it can do without is overlooked.
 """
 
-from __future__ import annotations
-
 from typing import Any, TypeAlias, TypeVar, cast
 
 import orjson

@@ -4,8 +4,6 @@ Knows no JSON and no API format. Works on bytes, so that a character or a CRLF s
 and in linear time: a long line is joined once, when its end is there.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ deltas. Two halves in the same place of two events that follow on each other are
 becomes U+FFFD.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

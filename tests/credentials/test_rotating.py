@@ -212,7 +212,7 @@ async def test_a_new_token_that_is_refused_too_is_not_renewed_for_each_request(s
         assert "refused the token of DROID_REFRESH_KEY and the one that replaced it" in state["problem"]
         assert caplog.text.count(state["problem"]) == 1
 
-        gateway.app[RUNTIME].shared.refresher._pause_ends = 0  # after a while it is tried again
+        gateway.app[RUNTIME].shared.refresher._refusal._pause_ends = 0  # after a while it is tried again
         assert "problem" not in await credential_state(gateway)
         service.rejects = False
         service.access_token = "another"

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from droid2api.credentials.credential import key_headers
 from droid2api.credentials.file_store import FileStore
-from tests.credentials.service import FIRST_KEY, KEY, Service, access, accesses, rotating_for, script
+from tests.credentials.service import FIRST_KEY, KEY, Service, access, accesses, rotating_for, script, until
 from tests.harness import serving, settings_for
 
 
@@ -66,6 +66,37 @@ async def test_a_401_that_stays_makes_one_refresh_for_all(tmp_path, count):
                 if await rotating.renew(given):
                     assert not await rotating.renew(await rotating.get([]))
     assert service.refreshes == len(service.calls) == 2
+
+
+async def test_a_successor_that_another_process_has_renewed_is_no_refusal(tmp_path):
+    """To renew a token ends the one before."""
+    service = Service()
+    async with rotating_for(tmp_path, service, 2) as rotatings:
+        (old,) = await accesses(rotatings)
+        assert await rotatings[0].renew(key_headers(old))
+        successor = await access(rotatings[0])
+        await rotatings[1].refresh_now()
+        await rotatings[1].refresh_now()
+        assert await rotatings[0].renew(key_headers(successor))
+        assert await access(rotatings[0]) == service.access_token
+        assert "problem" not in rotatings[0].describe()
+    assert service.refreshes == len(service.calls) == 3
+
+
+async def test_a_successor_that_is_being_renewed_is_no_refusal(tmp_path):
+    service = Service()
+    async with rotating_for(tmp_path, service, 1) as [rotating]:
+        (old,) = await accesses([rotating])
+        assert await rotating.renew(key_headers(old))
+        successor = await access(rotating)
+        service.gate.clear()
+        renewing = asyncio.create_task(rotating.refresh_now())
+        await until(lambda: len(service.calls) == 3)
+        asyncio.get_running_loop().call_later(0.05, service.gate.set)
+        assert await rotating.renew(key_headers(successor))
+        await renewing
+        assert await access(rotating) == service.access_token
+    assert service.refreshes == 3
 
 
 async def test_what_is_taken_beside_a_refresh_spares_it(tmp_path, monkeypatch):

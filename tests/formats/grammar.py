@@ -30,6 +30,7 @@ def check_turn(events: list[Event]) -> None:
             case BlockEnd():
                 assert inside is not None, "an end without a start"
                 assert not (inside.state and event.state), "state at both ends of a block"
+                assert inside.kind == "text" or not event.citations, "citations of what is no text"
                 inside = None
             case _:
                 raise AssertionError(f"{event} inside a turn")

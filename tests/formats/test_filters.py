@@ -70,7 +70,7 @@ def run_filters(sequences, chunks, *, waits):
     for chunk in chunks:
         out += stop_filter.feed(chunk)
         if stop_filter.stopped and not waits:
-            return out + ([] if out and type(out[-1]) is Finish else stop_filter.close())
+            return out + stop_filter.close()
     return out
 
 

@@ -69,6 +69,110 @@ def test_answers_with_junk_in_them(format, data):
     check_readable(read_answer(format, body))
 
 
+few = st.sampled_from([0, 1, 2, None, "1"])
+said = st.sampled_from(["", "a", "b", "ab", "{}", '{"x":1}', '{"x"', ":1}", "<think>", "</think>", " "])
+ids = st.sampled_from([None, "", "a", "b", 0])
+names = st.sampled_from([None, "", "f", "g"])
+reasons = st.sampled_from([None, "stop", "length", "tool_calls", "error", "pause_turn", "end_turn"])
+
+
+def objects(**fields):
+    """Objects with some of these fields, those that are not None."""
+    given = st.fixed_dictionaries(fields).map(
+        lambda value: {name: each for name, each in value.items() if each is not None}
+    )
+    return given | given.map(lambda value: dict(list(value.items())[:-1]))
+
+
+details = st.lists(objects(type=st.just("reasoning.text"), index=few, text=said, signature=said), max_size=2)
+calls = st.lists(
+    objects(
+        index=few,
+        id=ids,
+        function=objects(name=names, arguments=said),
+        custom=st.none() | objects(name=names, input=said),
+        extra_content=st.none() | st.just({"google": {"thought_signature": "S"}}),
+    ),
+    max_size=2,
+)
+deltas = objects(content=st.none() | said, reasoning=st.none() | said, refusal=st.none() | said, tool_calls=calls)
+deltas |= objects(reasoning_details=details, function_call=objects(name=names, arguments=said))
+chunks = objects(choices=st.lists(objects(delta=deltas, message=st.none() | deltas, finish_reason=reasons), max_size=2))
+parts = st.lists(
+    objects(type=st.sampled_from(["output_text", "refusal"]), text=said, refusal=st.none() | said), max_size=3
+)
+items = objects(
+    id=ids,
+    type=st.sampled_from([None, "message", "function_call", "custom_tool_call", "reasoning", "web_search_call"]),
+    call_id=ids,
+    name=names,
+    content=parts,
+    arguments=said,
+    summary=parts,
+    phase=st.sampled_from([None, "commentary"]),
+    encrypted_content=st.none() | said,
+)
+events = objects(
+    type=st.sampled_from(
+        "output_text.delta output_text.done refusal.delta refusal.done content_part.done output_item.added "
+        "output_item.done function_call_arguments.delta function_call_arguments.done custom_tool_call_input.delta "
+        "custom_tool_call_input.done reasoning_text.delta reasoning_summary_text.delta reasoning_summary_text.done "
+        "reasoning_text.done output_text.annotation.added completed incomplete".split()
+    ).map("response.{}".format),
+    output_index=few,
+    item_id=ids,
+    content_index=few,
+    summary_index=few,
+    delta=said,
+    text=said,
+    refusal=said,
+    arguments=said,
+    input=said,
+    name=names,
+    annotation=st.just({"url": "u"}),
+    part=parts.map(lambda found: found[0] if found else {}),
+    item=items,
+    response=objects(id=ids, output=st.lists(items, max_size=3), status=st.sampled_from([None, "completed"])),
+)
+blocks = objects(
+    type=st.sampled_from(["text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", None]),
+    id=ids,
+    name=names,
+    text=said,
+    thinking=said,
+    data=said,
+    input=st.none() | st.just({"x": 1}),
+)
+message_events = objects(
+    type=st.sampled_from(
+        "message_start content_block_start content_block_delta content_block_stop message_delta message_stop".split()
+    ),
+    index=few,
+    message=objects(id=ids),
+    content_block=blocks,
+    delta=objects(
+        type=st.sampled_from(
+            ["text_delta", "thinking_delta", "input_json_delta", "signature_delta", "citations_delta"]
+        ),
+        text=said,
+        thinking=said,
+        partial_json=said,
+        signature=said,
+        citation=st.just({"url": "u"}),
+        stop_reason=reasons,
+    ),
+)
+PIECES = {"chat": chunks, "responses": events, "anthropic": message_events}
+
+
+@each_format
+@junk
+@given(data=st.data())
+def test_pieces_of_the_dialects_in_any_order(format, data):
+    stream = b"".join(map(frame, data.draw(st.lists(PIECES[format], max_size=12)))) + b"data: [DONE]\n\n"
+    check_readable(read_stream(format, [stream]))
+
+
 @junk
 @given(body=json_values)
 def test_errors(body):

@@ -566,6 +566,7 @@ def message_done(*texts):
         ([message_done("a", "a")], ["a", "a"]),
         ([delta(0, "a"), message_done("a", "b")], ["a", "b"]),
         ([delta(0, "a"), message_done("ab")], ["ab"]),
+        ([delta(3, ""), delta(0, "a"), text_done(1, "a"), part(1, "a"), message_done("", "a")], ["", "a"]),
     ],
 )
 @pytest.mark.parametrize("again", [False, True])

@@ -353,3 +353,11 @@ def test_a_relayed_error_is_known_and_passes():
     assert pump(lane, [content]) == content
     assert lane.relayed_error().message == "Slow down"
     assert lane.error is None
+
+
+@each_pair
+def test_half_a_character_does_not_fail_a_whole_answer(client, upstream):
+    content = (OWN / upstream / "text.response.json").read_bytes().replace(b"In Oslo", b"In \\ud83dOslo")
+    lane = translating(client, upstream, stream=False, streamed=False)
+    assert "In \ufffdOslo" in pump(lane, [content]).decode()
+    assert lane.error is None

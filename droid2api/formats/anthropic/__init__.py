@@ -4,26 +4,24 @@ The stream is named events, message_start to message_stop, strictly nested. Toke
 ones out of input_tokens, and those of message_delta replace the earlier ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
-from droid2api.formats.anthropic.decoder import StreamDecoder as StreamDecoder
-from droid2api.formats.anthropic.decoder import decode_response as decode_response
-from droid2api.formats.anthropic.decoder import decode_usage as decode_usage
-from droid2api.formats.anthropic.decoder import ending as ending
-from droid2api.formats.anthropic.encoder import StreamEncoder as StreamEncoder
-from droid2api.formats.anthropic.encoder import encode_error as encode_error
-from droid2api.formats.anthropic.encoder import encode_response as encode_response
-from droid2api.formats.anthropic.encoder import encode_stream_error as encode_stream_error
-from droid2api.formats.anthropic.request import NAME as NAME
-from droid2api.formats.anthropic.request import decode_request as decode_request
-from droid2api.formats.anthropic.request_encoder import encode_request as encode_request
-from droid2api.formats.anthropic.settings import apply_model_settings as apply_model_settings
-from droid2api.formats.routes import Action, Answer, CountTokens, Route, inner_objects, own_field
-from droid2api.formats.routes import read_model as read_model
-from droid2api.formats.routes import wants_stream as wants_stream
-from droid2api.formats.upstream_error import read_error as read_error
+from droid2api.formats.anthropic.decoder import StreamDecoder, decode_response, decode_usage, ending
+from droid2api.formats.anthropic.encoder import StreamEncoder, encode_error, encode_response, encode_stream_error
+from droid2api.formats.anthropic.request import NAME, decode_request
+from droid2api.formats.anthropic.request_encoder import encode_request
+from droid2api.formats.anthropic.settings import apply_model_settings
+from droid2api.formats.routes import (
+    Action,
+    Answer,
+    CountTokens,
+    Route,
+    inner_objects,
+    own_field,
+    read_model,
+    wants_stream,
+)
+from droid2api.formats.upstream_error import read_error
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 

@@ -11,8 +11,6 @@ A turn that the provider only paused is cut, not ended. A whole answer is read a
 same; it is complete without a reason, since a body cannot be cut.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -235,5 +233,5 @@ def _kind_of(block: Json) -> object:
 
 
 def _cite(block: _Block, citation: Json) -> None:
-    if found := read_citation(citation):
+    if block.kind == "text" and (found := read_citation(citation)):
         block.citations.append(found)

@@ -1,7 +1,5 @@
 """Answers for a client that speaks the Anthropic Messages format."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, assert_never
 

@@ -1,7 +1,5 @@
 """Tools of Anthropic's own making that the client runs: their models know the parameters, for others they are told."""
 
-from __future__ import annotations
-
 from droid2api.hub.request import Tool
 from droid2api.wire.fields import Json, required
 

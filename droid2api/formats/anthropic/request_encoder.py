@@ -1,27 +1,13 @@
 """The Messages body for an upstream."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import assert_never
 
 from droid2api.errors import RequestError
 from droid2api.formats.anthropic.request import NAME
 from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, may_think, thinking_for
+from droid2api.hub import fitting
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.fitting import (
-    CONTINUE,
-    Choice,
-    cache_lives,
-    choice_for,
-    effort_for,
-    limit_for,
-    options_for,
-    output_schema_for,
-    parameters_for,
-    sampling_for,
-    stops_for,
-)
 from droid2api.hub.media import check_media
 from droid2api.hub.request import (
     Document,
@@ -53,7 +39,7 @@ def encode_request(request: Request, target: Target) -> Encoded:
     """The request for an Anthropic upstream. Raises RequestError for content that it cannot express."""
     encoded = Encoded.begun(request)
     body = encoded.body
-    limit = limit_for(encoded, request, target) or target.max_tokens or _usual_limit(target)
+    limit = fitting.limit_for(encoded, request, target) or target.max_tokens or _usual_limit(target)
     body |= {"model": target.id, "max_tokens": limit}
     system = _encode_conversation(encoded, request, target)
     effort = _effort_for(encoded, request, target)
@@ -62,7 +48,7 @@ def encode_request(request: Request, target: Target) -> Encoded:
     _encode_tools(encoded, request, target, effort)
     if system:
         body["system"] = system
-    if stops := stops_for(encoded, request, target):
+    if stops := fitting.stops_for(encoded, request, target):
         body["stop_sequences"] = stops
     if request.user:
         body["metadata"] = {"user_id": request.user[:LONGEST_USER]}
@@ -124,7 +110,7 @@ def _fit_end(encoded: Encoded, messages: list[Json], target: Target) -> None:
     if last["role"] != "assistant":
         return
     if not target.profile.prefill:
-        _say(messages, CONTINUE)
+        _say(messages, fitting.CONTINUE)
         encoded.repair("messages.prefill")
     elif not target.profile.prefill_space and last["content"][-1]["type"] == "text":
         text = last["content"][-1]["text"]
@@ -144,7 +130,7 @@ def _encode_output(encoded: Encoded, output: OutputFormat, target: Target, syste
     elif not output.schema:
         system.append({"type": "text", "text": _JSON})
     else:
-        schema = output_schema_for(encoded, output, target)
+        schema = fitting.output_schema_for(encoded, output, target)
         encoded.body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         if output.name != OutputFormat(None).name:
             encoded.drop("response_format.name")
@@ -153,8 +139,8 @@ def _encode_output(encoded: Encoded, output: OutputFormat, target: Target, syste
 
 
 def _encode_options(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
-    encoded.body |= sampling_for(encoded, request, target, effort)
-    options = options_for(encoded, request, target, frozenset(["service_tier", "max_tool_calls"]))
+    encoded.body |= fitting.sampling_for(encoded, request, target, effort)
+    options = fitting.options_for(encoded, request, target, frozenset(["service_tier", "max_tool_calls"]))
     if (tier := options.get("service_tier")) in _SERVICE_TIERS:
         encoded.body["service_tier"] = _SERVICE_TIERS[tier]
     most = options.get("max_tool_calls")
@@ -166,7 +152,7 @@ def _encode_options(encoded: Encoded, request: Request, target: Target, effort: 
 
 
 def _effort_for(encoded: Encoded, request: Request, target: Target) -> str | None:
-    effort = effort_for(encoded, request, target, bool(request.tools))
+    effort = fitting.effort_for(encoded, request, target, bool(request.tools))
     asked = effort is not None and effort != "none"
     if asked and target.profile.thinking == "budget" and not may_think(encoded.body["messages"]):
         encoded.repair("thinking")
@@ -187,7 +173,7 @@ def _keep_breakpoints(encoded: Encoded, request: Request, target: Target) -> Non
     blocks = [*body.get("tools", ()), *body.get("system", ())]
     blocks += [block for message in body["messages"] for block in message["content"]]
     marked = [block for block in _with_inner(blocks) if "cache_control" in block]
-    if any(ttl not in ("", "5m", "1h") for ttl in cache_lives(request)):
+    if any(ttl not in ("", "5m", "1h") for ttl in fitting.cache_lives(request)):
         encoded.repair("cache_breakpoints.ttl")
     for block in marked[: max(0, len(marked) - target.profile.cache_breakpoints)]:
         del block["cache_control"]
@@ -213,7 +199,7 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
     But where earlier thinking is bound to the tools they all stay, and the model is told.
     """
     named = name_tools(encoded, request.tools)
-    choice = choice_for(encoded, request, target, effort, named)
+    choice = fitting.choice_for(encoded, request, target, effort, named)
     if choice and choice.allowed is not None and not target.profile.bound_thinking:
         named = [(name, tool) for name, tool in named if name in choice.allowed]
     elif choice and choice.allowed is not None:
@@ -239,7 +225,7 @@ def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Jso
     strict = tool.strict is True and target.profile.strict_tools
     if tool.strict and not strict:
         encoded.drop("tools.strict")
-    schema = parameters_for(encoded, tool, target, strict)
+    schema = fitting.parameters_for(encoded, tool, target, strict)
     encoded_tool: Json = {"name": name, "description": tool.description, "input_schema": schema}
     return _with_cache(encoded_tool | ({"strict": True} if strict else {}), tool.cache)
 
@@ -258,7 +244,7 @@ def _encode_search(encoded: Encoded, search: WebSearch) -> Json:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _encode_choice(choice: Choice | None) -> Json:
+def _encode_choice(choice: fitting.Choice | None) -> Json:
     if choice is None:
         return {"type": "auto"}
     match choice.mode:

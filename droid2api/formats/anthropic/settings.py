@@ -1,7 +1,5 @@
 """What the gateway changes in a Messages body on its way to an upstream, in either lane."""
 
-from __future__ import annotations
-
 from collections.abc import MutableMapping
 
 from droid2api.hub.encoded import Encoded

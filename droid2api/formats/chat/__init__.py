@@ -5,30 +5,26 @@ as reasoning_content, reasoning, reasoning_details or a thinking part, tool inde
 one chunk, usage on any chunk, no [DONE].
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
-from droid2api.formats.chat.decoder import StreamDecoder as StreamDecoder
-from droid2api.formats.chat.decoder import decode_response as decode_response
-from droid2api.formats.chat.decoder import decode_usage as decode_usage
-from droid2api.formats.chat.decoder import ending as ending
-from droid2api.formats.chat.encoder import StreamEncoder as StreamEncoder
-from droid2api.formats.chat.encoder import encode_response as encode_response
-from droid2api.formats.chat.encoder import encode_stream_error as encode_stream_error
+from droid2api.formats.chat.decoder import StreamDecoder, decode_response, decode_usage, ending
+from droid2api.formats.chat.encoder import StreamEncoder, encode_response, encode_stream_error
 from droid2api.formats.chat.models import encode_model, encode_models
-from droid2api.formats.chat.request import NAME as NAME
-from droid2api.formats.chat.request import decode_request as decode_request
-from droid2api.formats.chat.request_encoder import encode_request as encode_request
-from droid2api.formats.chat.settings import apply_model_settings as apply_model_settings
-from droid2api.formats.openai_shared import ANSWER_HEADERS as ANSWER_HEADERS
-from droid2api.formats.openai_shared import encode_error as encode_error
-from droid2api.formats.openai_shared import upstream_headers as upstream_headers
-from droid2api.formats.openai_shared import upstream_url as upstream_url
-from droid2api.formats.routes import Answer, ListModels, Route, ShowModel, inner_objects, own_field
-from droid2api.formats.routes import read_model as read_model
-from droid2api.formats.routes import wants_stream as wants_stream
-from droid2api.formats.upstream_error import read_error as read_error
+from droid2api.formats.chat.request import NAME, decode_request
+from droid2api.formats.chat.request_encoder import encode_request
+from droid2api.formats.chat.settings import apply_model_settings
+from droid2api.formats.openai_shared import ANSWER_HEADERS, encode_error, upstream_headers, upstream_url
+from droid2api.formats.routes import (
+    Answer,
+    ListModels,
+    Route,
+    ShowModel,
+    inner_objects,
+    own_field,
+    read_model,
+    wants_stream,
+)
+from droid2api.formats.upstream_error import read_error
 from droid2api.wire.fields import Json
 
 TYPE = "common"

@@ -1,7 +1,5 @@
 """Tool calls of a Chat upstream, put together from fragments that services give all kinds of indexes, ids and names."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from typing import Any

@@ -17,8 +17,6 @@ reason that is not known is a failure, and so is [DONE] when neither a finish re
 answer is read as one chunk; it is complete without a finish reason, since a body cannot be cut.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

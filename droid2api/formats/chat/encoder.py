@@ -1,7 +1,5 @@
 """Answers for a client that speaks the Chat Completions format."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never

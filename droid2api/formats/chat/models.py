@@ -1,7 +1,5 @@
 """The list of models, for OpenAI's clients and Anthropic's: both ask on this path, so each finds its own fields."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from droid2api.formats.routes import ModelCard

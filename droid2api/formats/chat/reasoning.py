@@ -1,7 +1,5 @@
 """Reasoning of a Chat upstream: <think> elements in the text, and details that come in fragments."""
 
-from __future__ import annotations
-
 from droid2api.hub.events import BlockKind
 from droid2api.wire.fields import Json
 

@@ -1,18 +1,15 @@
 """What a client's Chat Completions body means."""
 
-from __future__ import annotations
+from functools import partial
 
 from droid2api.errors import RequestError
+from droid2api.formats import openai_shared as shared
 from droid2api.formats.chat.settings import MARK
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states
-from droid2api.hub.media import file_media_type
 from droid2api.hub.request import (
-    Document,
     Foreign,
-    Image,
     Message,
-    OutputFormat,
     Part,
     Reasoning,
     Refusal,
@@ -22,10 +19,9 @@ from droid2api.hub.request import (
     ToolCall,
     ToolChoice,
     ToolResult,
-    split_data_url,
 )
 from droid2api.hub.stops import check_stops
-from droid2api.wire.fields import Json, objects, optional, required, strings, wrong
+from droid2api.wire.fields import Json, objects, optional, required, strings
 
 NAME = "chat"
 MOST_STOPS = 4
@@ -74,9 +70,11 @@ def decode_request(body: Json) -> Request:
         optional(body, name, float)
     messages = [_decode_message(request, *each) for each in objects(body.get("messages"), "messages")]
     request.messages = attach_states(messages)
-    request.output = _decode_output(request, optional(body, "response_format", dict))
+    request.output = shared.decode_output(
+        request, optional(body, "response_format", dict), "response_format", "json_schema"
+    )
     request.tools = [_decode_tool(request, *each) for each in objects(body.get("tools"), "tools")]
-    request.tool_choice = _decode_tool_choice(body.get("tool_choice"))
+    request.tool_choice = shared.decode_tool_choice(body.get("tool_choice"), _decode_named)
     if not request.messages:
         raise RequestError("messages: is required and must not be empty.", param="messages")
     return request
@@ -88,7 +86,7 @@ def decode_request(body: Json) -> Request:
 def _decode_message(request: Request, where: str, message: Json) -> Message:
     role = required(message, "role", str, f"{where}.")
     request.drop_rest("messages", message, _MESSAGE if role != "function" else _MESSAGE | {"name"})
-    parts = _decode_content(request, message.get("content"), where)
+    parts = shared.decode_content(message.get("content"), f"{where}.content", partial(_decode_part, request))
     match role:
         case "tool" | "function":
             call_id = required(message, "tool_call_id" if role == "tool" else "name", str, f"{where}.")
@@ -155,16 +153,6 @@ def _is_bound(part: Reasoning) -> bool:
     return part.state is not None and part.state.bound() is not None
 
 
-def _decode_content(request: Request, content: object, where: str) -> list[Part]:
-    if content is None:
-        return []
-    if type(content) is str:
-        return [Text(content, where=f"{where}.content")]
-    if type(content) is not list:
-        raise wrong(f"{where}.content", "a string or a list", content)
-    return [_decode_part(request, path, part) for path, part in objects(content, f"{where}.content")]
-
-
 def _decode_part(request: Request, where: str, part: Json) -> Part:
     kind = required(part, "type", str, f"{where}.")
     cache = _decode_cache(request, part)
@@ -180,15 +168,12 @@ def _decode_part(request: Request, where: str, part: Json) -> Part:
             request.drop_rest("messages.image", image, frozenset(["url", "detail"]))
             url = required(image, "url", str, f"{where}.image_url.")
             detail = optional(image, "detail", str, f"{where}.image_url.")
-            media_type, content = split_data_url(url) or ("", "")
-            return Image(media_type, content, "" if content else url, cache, where, detail)
+            return shared.decode_image(url, cache, where, detail)
         case "file":
             file = required(part, "file", dict, f"{where}.")
             request.drop_rest("messages.document", file, frozenset("file_data filename file_id".split()))
             if data := optional(file, "file_data", str, f"{where}.file."):
-                name = optional(file, "filename", str, f"{where}.file.") or ""
-                media_type, content = split_data_url(data) or (file_media_type(name, data), data)
-                return Document(media_type, content, "", cache, where, name)
+                return shared.decode_file(data, cache, where, optional(file, "filename", str, f"{where}.file.") or "")
             return Foreign("file_id", where)
         case _:
             return Foreign(kind, where)
@@ -225,45 +210,24 @@ def _decode_tool(request: Request, where: str, tool: Json) -> Tool:
         grammar = (optional(custom, "format", dict, path) or {}).get("grammar")
         name, description = required(custom, "name", str, path), optional(custom, "description", str, path) or ""
         return Tool(name, description, kind="custom", grammar=grammar if type(grammar) is dict else None)
-    raise RequestError(f"{where}.type: {kind[:40]!r} is no tool of a chat request.", param=f"{where}.type")
+    raise RequestError(
+        f"{where}.type: {kind[:40]!r} is no tool of a chat request; it must be function or custom.",
+        param=f"{where}.type",
+    )
 
 
-def _decode_tool_choice(choice: object) -> ToolChoice | None:
-    if choice is None:
-        return None
-    if choice == "auto" or choice == "none" or choice == "required":
-        return ToolChoice(choice)
-    if type(choice) is dict:
-        kind = choice.get("type")
-        if kind == "allowed_tools":
-            allowed = required(choice, "allowed_tools", dict, "tool_choice.")
-            tools = objects(allowed.get("tools"), "tool_choice.allowed_tools.tools")
-            names = [_named(where, tool) for where, tool in tools]
-            return ToolChoice("required" if allowed.get("mode") == "required" else "auto", allowed=names)
-        if kind in ("function", "custom"):
-            named = required(choice, kind, dict, "tool_choice.")
-            return ToolChoice("required", required(named, "name", str, f"tool_choice.{kind}."))
-    raise RequestError("tool_choice: must be auto, none, required or name a tool.", param="tool_choice")
+def _decode_named(choice: Json) -> ToolChoice | None:
+    kind = choice.get("type")
+    if kind == "allowed_tools":
+        allowed = required(choice, "allowed_tools", dict, "tool_choice.")
+        tools = objects(allowed.get("tools"), "tool_choice.allowed_tools.tools")
+        names = [_named(where, tool) for where, tool in tools]
+        return ToolChoice("required" if allowed.get("mode") == "required" else "auto", allowed=names)
+    if kind in ("function", "custom"):
+        return ToolChoice("required", _named("tool_choice", choice))
+    return None
 
 
 def _named(where: str, tool: Json) -> str:
     kind = "custom" if tool.get("type") == "custom" else "function"
     return required(required(tool, kind, dict, f"{where}."), "name", str, f"{where}.{kind}.")
-
-
-def _decode_output(request: Request, format: Json | None) -> OutputFormat | None:
-    if format is None or format.get("type") == "text":
-        return None
-    if format.get("type") == "json_object":
-        return OutputFormat(None)
-    if format.get("type") != "json_schema":
-        raise RequestError("response_format.type: must be text, json_object or json_schema.", param="response_format")
-    where = "response_format.json_schema."
-    schema = required(format, "json_schema", dict, "response_format.")
-    request.drop_rest("response_format", schema, frozenset("name schema strict description".split()))
-    return OutputFormat(
-        required(schema, "schema", dict, where),
-        required(schema, "name", str, where),
-        optional(schema, "strict", bool, where),
-        optional(schema, "description", str, where),
-    )

@@ -1,26 +1,12 @@
 """The Chat Completions body for an upstream."""
 
-from __future__ import annotations
-
 from typing import assert_never
 
+from droid2api.formats import openai_shared as shared
 from droid2api.formats.chat.request import NAME
 from droid2api.formats.chat.settings import reasoning_fields, with_stand_in
-from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
+from droid2api.hub import fitting
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.fitting import (
-    CONTINUE,
-    choice_for,
-    effort_for,
-    limit_for,
-    options_for,
-    output_schema_for,
-    parameters_for,
-    sampling_for,
-    stops_for,
-    strict_for,
-    takes_option,
-)
 from droid2api.hub.history import system_first
 from droid2api.hub.media import check_media
 from droid2api.hub.request import (
@@ -28,7 +14,6 @@ from droid2api.hub.request import (
     Foreign,
     Image,
     Message,
-    OutputFormat,
     Part,
     Reasoning,
     Refusal,
@@ -40,7 +25,7 @@ from droid2api.hub.request import (
     ToolResult,
     unsupported,
 )
-from droid2api.hub.tools import CallIds, name_tools, safe_name, upstream_name, wrapped_arguments, wrapped_tool
+from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json
 
 TYPE = "common"
@@ -55,44 +40,34 @@ def encode_request(request: Request, target: Target) -> Encoded:
     encoded = Encoded.begun(request)
     encoded.body["model"] = target.id
     _encode_messages(encoded, request, target)
-    effort = effort_for(encoded, request, target, any(tool.kind != "web_search" for tool in request.tools))
+    effort = fitting.effort_for(encoded, request, target, any(tool.kind != "web_search" for tool in request.tools))
     _encode_tools(encoded, request, target, effort)
     _encode_settings(encoded, request, target, effort)
-    if request.output:
-        encoded.body["response_format"] = _encode_output(encoded, request.output, target)
+    if request.output and request.output.schema:
+        schema = shared.encode_schema(encoded, request.output, target)
+        encoded.body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif request.output:
+        encoded.body["response_format"] = {"type": "json_object"}
     if request.stream:
         encoded.body["stream"] = True
-    if request.stream and takes_option(target.profile, "stream_options"):
+    if request.stream and fitting.takes_option(target.profile, "stream_options"):
         encoded.body["stream_options"] = {"include_usage": True}
     return encoded
 
 
 def _encode_settings(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
     body, profile = encoded.body, target.profile
-    if (limit := limit_for(encoded, request, target)) is not None:
+    if (limit := fitting.limit_for(encoded, request, target)) is not None:
         body[profile.limit_field] = limit
-    if stops := stops_for(encoded, request, target):
+    if stops := fitting.stops_for(encoded, request, target):
         body["stop"] = stops
     body |= reasoning_fields(profile, effort)
-    body |= sampling_for(encoded, request, target, effort)
-    body |= options_for(encoded, request, target, _OPTIONS)
-    if request.user and not takes_option(profile, "user"):
+    body |= fitting.sampling_for(encoded, request, target, effort)
+    body |= fitting.options_for(encoded, request, target, _OPTIONS)
+    if request.user and not fitting.takes_option(profile, "user"):
         encoded.drop("user")
     elif request.user:
-        body["user"] = safe_name(request.user)
-        if body["user"] != request.user:
-            encoded.repair("user")
-
-
-def _encode_output(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
-    if not output.schema:
-        return {"type": "json_object"}
-    schema = output_schema_for(encoded, output, target)
-    strict = strict_for(encoded, output.strict, schema, target, "response_format.strict")
-    given: Json = {"strict": strict, "description": output.description}
-    named: Json = {"name": output.name, "schema": schema}
-    named |= {name: value for name, value in given.items() if value is not None}
-    return {"type": "json_schema", "json_schema": named}
+        shared.encode_user(encoded, request.user, "user")
 
 
 # -- tools ----------------------------------------------------------------------------------------------------------
@@ -102,14 +77,14 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
     """Chat has no list of allowed tools that all upstreams know, so the others are not offered."""
     body = encoded.body
     named = [each for each in name_tools(encoded, request.tools) if _is_function(encoded, each[1])]
-    choice = choice_for(encoded, request, target, effort, named)
+    choice = fitting.choice_for(encoded, request, target, effort, named)
     if choice and choice.allowed is not None:
         named = [(name, tool) for name, tool in named if name in choice.allowed]
     if not named:
         return
     body["tools"] = [_encode_tool(encoded, name, tool, target) for name, tool in named]
     if request.parallel_tool_calls is not None:
-        if takes_option(target.profile, "parallel_tool_calls"):
+        if fitting.takes_option(target.profile, "parallel_tool_calls"):
             body["parallel_tool_calls"] = request.parallel_tool_calls
         else:
             encoded.drop("parallel_tool_calls")
@@ -129,9 +104,9 @@ def _is_function(encoded: Encoded, tool: Tool) -> bool:
 
 def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Json:
     tool = wrapped_tool(tool)
-    parameters = parameters_for(encoded, tool, target)
+    parameters = fitting.parameters_for(encoded, tool, target)
     function: Json = {"name": name, "description": tool.description, "parameters": parameters}
-    strict = strict_for(encoded, tool.strict, parameters, target, "tools.strict")
+    strict = fitting.strict_for(encoded, tool.strict, parameters, target, "tools.strict")
     return {"type": "function", "function": function | ({} if strict is None else {"strict": strict})}
 
 
@@ -144,10 +119,10 @@ def _encode_messages(encoded: Encoded, request: Request, target: Target) -> None
         messages = system_first(encoded, messages, TYPE)
     writer = _MessageWriter(encoded, target)
     written = [each for message in messages for each in writer.encode(message)]
-    keep_breakpoints(encoded, request, target, [message["content"] for message in written])
+    shared.keep_breakpoints(encoded, request, target, [message["content"] for message in written])
     last = next((message["role"] for message in reversed(written) if message["role"] != "system"), "")
     if last == "assistant" and not target.profile.prefill:
-        written.append({"role": "user", "content": CONTINUE})
+        written.append({"role": "user", "content": fitting.CONTINUE})
         encoded.repair("messages.prefill")
     encoded.body["messages"] = written
 
@@ -163,7 +138,9 @@ class _MessageWriter:
     def encode(self, message: Message) -> list[Json]:
         match message.role:
             case "system" | "developer":
-                return [{"role": "system", "content": "\n\n".join(_text_of(part) for part in message.parts)}]
+                return [
+                    {"role": "system", "content": "\n\n".join(shared.text_of(part, TYPE) for part in message.parts)}
+                ]
             case "assistant":
                 return [self._encode_assistant(message)]
             case "user":
@@ -189,7 +166,7 @@ class _MessageWriter:
     def _encode_result(self, result: ToolResult, files: list[Part]) -> Json:
         """A tool's message; what it cannot hold is added to `files`."""
         id = self._ids.of_result(result.call_id)
-        texts = [_text_of(item) for item in result.content if not isinstance(item, Image | Document)]
+        texts = [shared.text_of(item, TYPE) for item in result.content if not isinstance(item, Image | Document)]
         shown = [item for item in result.content if isinstance(item, Image | Document)]
         if shown:
             files += [Text(f"Files from the tool result {id}:"), *shown]
@@ -208,7 +185,7 @@ class _MessageWriter:
                     calls.append(self._encode_call(part))
                 case _:
                     self._encoded.drop_state(part, NAME, self._target)
-                    texts.append(_text_of(part))
+                    texts.append(shared.text_of(part, TYPE))
         if texts or not calls:
             answer["content"] = "".join(texts)
         if calls:
@@ -253,26 +230,20 @@ class _MessageWriter:
         return encoded_call
 
 
-def _text_of(part: Part) -> str:
-    if isinstance(part, Text | Refusal):
-        return part.text
-    raise unsupported(part, TYPE)
-
-
 def _encode_part(part: Part, target: Target) -> Json:
     match part:
         case Text():
-            return with_breakpoint({"type": "text", "text": part.text}, part.cache)
+            return shared.with_breakpoint({"type": "text", "text": part.text}, part.cache)
         case Refusal():
             return {"type": "text", "text": part.text}
         case Image():
             check_media(part, target, TYPE)
             image = {"url": part.href} | ({"detail": part.detail} if part.detail else {})
-            return with_breakpoint({"type": "image_url", "image_url": image}, part.cache)
+            return shared.with_breakpoint({"type": "image_url", "image_url": image}, part.cache)
         case Document() if part.data:
             check_media(part, target, TYPE)
             file = {"filename": part.name or "document", "file_data": part.href}
-            return with_breakpoint({"type": "file", "file": file}, part.cache)
+            return shared.with_breakpoint({"type": "file", "file": file}, part.cache)
         case Document() | Foreign() | Reasoning() | ToolCall() | ToolResult():
             raise unsupported(part, TYPE)
         case _:

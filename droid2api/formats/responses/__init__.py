@@ -4,30 +4,17 @@ The stream is named events with a sequence number, response.created to response.
 are told apart by their output_index: one upstream changes item_id on every event.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from droid2api.errors import RequestError
-from droid2api.formats.openai_shared import ANSWER_HEADERS as ANSWER_HEADERS
-from droid2api.formats.openai_shared import encode_error as encode_error
-from droid2api.formats.openai_shared import upstream_headers as upstream_headers
-from droid2api.formats.openai_shared import upstream_url as upstream_url
-from droid2api.formats.responses.decoder import StreamDecoder as StreamDecoder
-from droid2api.formats.responses.decoder import decode_response as decode_response
-from droid2api.formats.responses.decoder import decode_usage as decode_usage
-from droid2api.formats.responses.decoder import ending as ending
-from droid2api.formats.responses.encoder import StreamEncoder as StreamEncoder
-from droid2api.formats.responses.encoder import encode_response as encode_response
-from droid2api.formats.responses.encoder import encode_stream_error as encode_stream_error
-from droid2api.formats.responses.request import NAME as NAME
-from droid2api.formats.responses.request import decode_request as decode_request
-from droid2api.formats.responses.request_encoder import encode_request as encode_request
-from droid2api.formats.responses.settings import apply_model_settings as apply_model_settings
-from droid2api.formats.routes import Answer, Refuse, Route, own_field
-from droid2api.formats.routes import read_model as read_model
-from droid2api.formats.routes import wants_stream as wants_stream
-from droid2api.formats.upstream_error import read_error as read_error
+from droid2api.formats.openai_shared import ANSWER_HEADERS, encode_error, upstream_headers, upstream_url
+from droid2api.formats.responses.decoder import StreamDecoder, decode_response, decode_usage, ending
+from droid2api.formats.responses.encoder import StreamEncoder, encode_response, encode_stream_error
+from droid2api.formats.responses.request import NAME, decode_request
+from droid2api.formats.responses.request_encoder import encode_request
+from droid2api.formats.responses.settings import apply_model_settings
+from droid2api.formats.routes import Answer, Refuse, Route, own_field, read_model, wants_stream
+from droid2api.formats.upstream_error import read_error
 from droid2api.wire.fields import Json
 
 

@@ -13,8 +13,6 @@ part's citations until its end, and arguments for a call whose name has not come
 answer is read as the stream that would have said the same.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Literal, TypeAlias
@@ -97,17 +95,17 @@ class StreamDecoder(TurnDecoder):
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
                 self._add_arguments(self._item(value), text(value, "delta"))
             case "response.reasoning_summary_text.delta":
-                self._reason(self._item(value), "summary", number(value, "summary_index"), text(value, "delta"))
+                self._reason(self._item(value), "summary", number_of(value, "summary"), text(value, "delta"))
             case "response.reasoning_text.delta":
-                self._reason(self._item(value), "content", number(value, "content_index"), text(value, "delta"))
+                self._reason(self._item(value), "content", number_of(value), text(value, "delta"))
             case "response.refusal.delta":
                 self._write(self._item(value), value, "refusal", text(value, "delta"))
             case "response.output_item.added":
                 item = member(value, "item")
-                self._begin(self._begun_item(value, item), item)
+                self._begin(self._item(value, word(item, "id"), ()), item)
             case "response.output_item.done":
                 item = member(value, "item")
-                self._end(self._ended_item(value, item), item)
+                self._end(self._item(value, word(item, "id"), ("", kind_of(item))), item)
             case "response.created" | "response.in_progress":
                 self.start(inner(value, "response"))
             case "response.completed" | "response.incomplete" as kind:
@@ -129,17 +127,13 @@ class StreamDecoder(TurnDecoder):
             case "response.output_text.annotation.added":
                 self._cite(self._item(value), inner(value, "annotation"))
             case "response.function_call_arguments.done":
-                self._complete_call(self._item(value), value, "arguments")
+                self._complete_call(self._item(value), value, "function_call")
             case "response.custom_tool_call_input.done":
-                self._complete_call(self._item(value), value, "input")
+                self._complete_call(self._item(value), value, "custom_tool_call")
             case "response.reasoning_summary_text.done":
-                self._complete_reasoning(
-                    self._item(value), "summary", number(value, "summary_index"), word(value, "text")
-                )
+                self._complete_reasoning(self._item(value), "summary", number_of(value, "summary"), word(value, "text"))
             case "response.reasoning_text.done":
-                self._complete_reasoning(
-                    self._item(value), "content", number(value, "content_index"), word(value, "text")
-                )
+                self._complete_reasoning(self._item(value), "content", number_of(value), word(value, "text"))
             case _ if tells_error(value) or (kind is None and find_words(value)):
                 self.turn.fail(read_error(value))
             case _ if type(kind) is not str:
@@ -147,27 +141,13 @@ class StreamDecoder(TurnDecoder):
 
     # -- items ------------------------------------------------------------------------------------------------------
 
-    def _item(self, value: Json) -> Item:
-        """The item that a part of one belongs to, a new one if need be."""
-        index, item = number(value, "output_index"), None
-        if index is not None:
-            item = self._items.get(index)
-        elif id := word(value, "item_id"):
-            item = self._by_id.get(id)
-        if item is None and index is None and self._newest and not self._newest.done:
-            item = self._newest
-        return item or self._new_item(index, word(value, "item_id"))
-
-    def _begun_item(self, value: Json, told: Json) -> Item:
-        index = number(value, "output_index")
-        item = self._by_id.get(word(told, "id")) if index is None else self._items.get(index)
-        return item or self._new_item(index, word(told, "id"))
-
-    def _ended_item(self, value: Json, told: Json) -> Item:
-        index, id = number(value, "output_index"), word(told, "id")
+    def _item(self, value: Json, id: str | None = None, kinds: Collection[str] | None = None) -> Item:
+        """The item that an event is of, a new one if need be. Without an index and a known id it is the newest one that
+        has not ended, if its kind is one of `kinds`."""
+        index, newest = number(value, "output_index"), self._newest
+        id = word(value, "item_id") if id is None else id
         item = self._by_id.get(id) if index is None else self._items.get(index)
-        newest = self._newest
-        if item is None and index is None and newest and not newest.done and newest.kind in ("", kind_of(told)):
+        if item is None and index is None and newest and not newest.done and (kinds is None or newest.kind in kinds):
             item = newest
         return item or self._new_item(index, id)
 
@@ -200,7 +180,7 @@ class StreamDecoder(TurnDecoder):
             raise WireError("a tool call without a name")
         id = word(told, "call_id") or word(told, "id") or word(told, "item_id")
         self.open(item.key, BlockStart("tool_call", self.unused_id(id), name, custom, word(told, "namespace")))
-        held, item.arguments = item.arguments, [arguments_of(told, "input" if custom else "arguments")]
+        held, item.arguments = item.arguments, [arguments_of(told, item.kind)]
         for arguments in held:
             self.turn.delta(item.key, arguments)
 
@@ -213,8 +193,7 @@ class StreamDecoder(TurnDecoder):
             case "message":
                 self._read_parts(item, told)
             case "function_call" | "custom_tool_call" as kind:
-                whole = arguments_of(told, "arguments" if kind == "function_call" else "input")
-                self._complete(item.key, whole or "".join(item.arguments))
+                self._complete(item.key, arguments_of(told, kind) or "".join(item.arguments))
                 self.turn.end(item.key)
             case "reasoning":
                 if not self.turn.size(item.key):
@@ -256,7 +235,7 @@ class StreamDecoder(TurnDecoder):
         if not item.is_sure:
             item.texts.add(item.part, self.turn.text(item.key))
         is_text = self.turn.opened(item.key).kind == "text"
-        self.turn.end(item.key, BlockEnd(state if is_text else None, item.citations))
+        self.turn.end(item.key, BlockEnd(state, item.citations) if is_text else None)
         item.part, item.citations = None, []
 
     def _complete_part(self, item: Item, place: int, kind: PartKind, whole: str) -> None:
@@ -314,7 +293,7 @@ class StreamDecoder(TurnDecoder):
 
     # -- reasoning and tool calls -----------------------------------------------------------------------------------
 
-    def _reason(self, item: Item, source: str, place: int | None, written: str) -> None:
+    def _reason(self, item: Item, source: str, place: int, written: str) -> None:
         """Add to a reasoning item's text: its summary or its content, whichever came first. Parts have an empty line
         between them."""
         if not item.kind:
@@ -323,15 +302,14 @@ class StreamDecoder(TurnDecoder):
             raise WireError(f"reasoning in a {item.kind} item")
         if item.done or item.source not in ("", source) or not written:
             return
-        place = place or 0
         if item.part is not None and item.part != place:
             self.turn.delta(item.key, "\n\n")
         item.source, item.part = source, place
         self.turn.delta(item.key, written)
 
-    def _complete_reasoning(self, item: Item, source: str, place: int | None, whole: str) -> None:
+    def _complete_reasoning(self, item: Item, source: str, place: int, whole: str) -> None:
         """The whole text of a part of reasoning. Parts come one after the other, so it is new if its number is."""
-        if item.kind in ("", "reasoning") and (item.part is None or (place or 0) > item.part):
+        if item.kind in ("", "reasoning") and (item.part is None or place > item.part):
             self._reason(item, source, place, whole)
 
     def _add_arguments(self, item: Item, arguments: str) -> None:
@@ -342,10 +320,10 @@ class StreamDecoder(TurnDecoder):
         elif not item.done:
             self.turn.delta(item.key, arguments)
 
-    def _complete_call(self, item: Item, value: Json, name: str) -> None:
+    def _complete_call(self, item: Item, value: Json, kind: str) -> None:
         if not item.kind and word(value, "name"):
-            self._begin(item, {"type": "function_call" if name == "arguments" else "custom_tool_call"} | value)
-        whole = arguments_of(value, name)
+            self._begin(item, value | {"type": kind})
+        whole = arguments_of(value, kind)
         if not item.kind:
             item.arguments = [whole or "".join(item.arguments)]
         elif item.kind in ("function_call", "custom_tool_call") and not item.done:
@@ -360,7 +338,9 @@ class StreamDecoder(TurnDecoder):
             return
         self._read_output(inners(response, "output") if self._items else members(response, "output"))
         for item in self._items.values():
-            self._end_unended(item)
+            if not item.kind and any(item.arguments):
+                raise WireError("a tool call without a name")
+            self._end(item, {})  # its end was forgotten, or cut off
         cut, status = word(inner(response, "incomplete_details"), "reason"), word(response, "status")
         raw = cut or status
         reason: FinishReason | None = "stop"
@@ -387,22 +367,6 @@ class StreamDecoder(TurnDecoder):
             elif there[kind] > told[kind]:
                 told[kind] += 1
                 self._end(self._new_item(index if item is None else None, word(entry, "id")), entry)
-
-    def _end_unended(self, item: Item) -> None:
-        """An item whose end was forgotten, or cut off."""
-        if item.done:
-            return
-        match item.kind:
-            case "message":
-                self._end_part(item)
-            case "function_call" | "custom_tool_call":
-                self._complete(item.key, "".join(item.arguments))
-                self.turn.end(item.key)
-            case "" if any(item.arguments):
-                raise WireError("a tool call without a name")
-            case "reasoning":
-                self.turn.end(item.key)
-        item.done = True
 
 
 def _failure(value: Json) -> UpstreamError:

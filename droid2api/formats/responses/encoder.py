@@ -1,7 +1,5 @@
 """Answers for a client that speaks the Responses format."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Items of a Responses upstream while they come."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from droid2api.hub.events import Citation, State
@@ -13,26 +11,26 @@ class Texts:
 
     def __init__(self) -> None:
         self._texts: dict[int, str] = {}
-        self._places: dict[str, list[int]] = {}
+        self._places: dict[str, dict[int, None]] = {}
         self.size = 0
 
     def add(self, place: int, said: str) -> None:
         self.remove(place)
         self._texts[place] = said
-        self._places.setdefault(said, []).append(place)
+        self._places.setdefault(said, {})[place] = None
         self.size += len(said)
 
     def remove(self, place: int) -> None:
-        said = self._texts.pop(place, "")
-        self.size -= len(said)
-        if places := self._places.get(said):
-            places.remove(place)
+        said = self._texts.pop(place, None)
+        if said is not None:
+            self.size -= len(said)
+            del self._places[said][place]
 
     def take(self, whole: str) -> bool:
         """Whether a part said this; it is not asked for again."""
         places = self._places.get(whole)
         if places:
-            self.remove(places[-1])
+            self.remove(next(reversed(places)))
         return bool(places)
 
     def joined(self) -> str:
@@ -55,7 +53,7 @@ class Item:
     part: int | None = None
     source: str = ""
     told: set[int] = field(default_factory=set)
-    texts: Texts = field(default_factory=lambda: Texts())
+    texts: Texts = field(default_factory=Texts)
     is_sure: bool = False
     """Whether the open part's whole text was there, `alias` the other number that it had."""
     alias: int | None = None
@@ -77,10 +75,10 @@ def kind_of(item: Json) -> str:
     return "reasoning" if "summary" in item else "message" if "content" in item else "unknown"
 
 
-def number_of(value: Json) -> int:
-    return number(value, "content_index") or 0
+def number_of(value: Json, source: str = "content") -> int:
+    return number(value, f"{source}_index") or 0
 
 
-def arguments_of(value: Json, name: str) -> str:
-    found = value.get(name)
+def arguments_of(value: Json, kind: str) -> str:
+    found = value.get("input" if kind == "custom_tool_call" else "arguments")
     return found if type(found) is str else json_text(found) if found else ""

@@ -4,8 +4,6 @@ Other formats know functions only: such a tool is offered as one, its calls in t
 and a call in an answer becomes an item of the client's kind again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,18 +1,17 @@
 """What a client's Responses body means."""
 
-from __future__ import annotations
+from functools import partial
+from typing import get_args
 
 from droid2api.errors import RequestError
+from droid2api.formats import openai_shared as shared
 from droid2api.formats.responses.native import NATIVES, call_arguments, native_tool, output_of
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states
-from droid2api.hub.media import file_media_type
 from droid2api.hub.request import (
     Document,
     Foreign,
-    Image,
     Message,
-    OutputFormat,
     Part,
     Reasoning,
     Refusal,
@@ -24,9 +23,8 @@ from droid2api.hub.request import (
     ToolChoice,
     ToolResult,
     WebSearch,
-    split_data_url,
 )
-from droid2api.wire.fields import Json, objects, optional, required, wrong
+from droid2api.wire.fields import Json, objects, optional, required
 
 NAME = "responses"
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
@@ -35,12 +33,7 @@ _HANDLED = frozenset(
     "model input instructions stream stream_options tools tool_choice parallel_tool_calls max_output_tokens reasoning "
     "text user safety_identifier include previous_response_id conversation prompt background".split()
 )
-_ROLES: dict[str, Role] = {
-    "user": "user",
-    "assistant": "assistant",
-    "system": "system",
-    "developer": "developer",
-}
+_ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
 _STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
 _SERVED = frozenset(
     "web_search_call file_search_call code_interpreter_call image_generation_call mcp_call mcp_list_tools "
@@ -82,7 +75,7 @@ def decode_request(body: Json) -> Request:
     request.drop_rest("reasoning", reasoning, frozenset(["effort", "summary"]))
     request.drop_rest("text", text, frozenset(["format", "verbosity"]))
     request.drop_rest("stream_options", optional(body, "stream_options", dict) or {}, frozenset())
-    request.output = _decode_output(request, optional(text, "format", dict, "text."))
+    request.output = shared.decode_output(request, optional(text, "format", dict, "text.") or None, "text.format")
     for name in ("temperature", "top_p"):
         optional(body, name, float)
     if verbosity := text.get("verbosity"):
@@ -94,7 +87,7 @@ def decode_request(body: Json) -> Request:
     reader.read_input(body.get("input"))
     reader.read_tools("tools", body.get("tools"))
     request.tools = reader.offered()
-    request.tool_choice = _decode_tool_choice(request, body.get("tool_choice"))
+    request.tool_choice = shared.decode_tool_choice(body.get("tool_choice"), _decode_named)
     return request
 
 
@@ -145,7 +138,9 @@ class _InputReader:
                 self._request.messages.append(Message("assistant", [call]))
             case "function_call_output" | "custom_tool_call_output":
                 self._request.drop_rest("messages.tool_result", item, _CALL)
-                content = _decode_content(self._request, item.get("output"), f"{path}output")
+                content = shared.decode_content(
+                    item.get("output"), f"{path}output", partial(_decode_part, self._request)
+                )
                 self._add_result(item, where, content, custom=kind == "custom_tool_call_output")
             case "reasoning":
                 self._request.messages.append(Message("assistant", [_decode_reasoning(self._request, item, where)]))
@@ -167,7 +162,7 @@ class _InputReader:
         if role is None:
             raise RequestError(f"{where}.role: must be user, assistant, system or developer.", param=f"{where}.role")
         self._request.drop_rest("messages", item, _MESSAGE)
-        parts = _decode_content(self._request, item.get("content"), f"{where}.content")
+        parts = shared.decode_content(item.get("content"), f"{where}.content", partial(_decode_part, self._request))
         if phase := optional(item, "phase", str, f"{where}."):
             _set_phase(parts, phase)
         self._request.messages.append(Message(role, parts))
@@ -176,7 +171,8 @@ class _InputReader:
         """A call of a tool that the client runs, or what came of it. Raises RequestError for any other item."""
         name = kind.removesuffix("_output").removesuffix("_call")
         if name not in NATIVES or kind not in (f"{name}_call", f"{name}_call_output", "tool_search_output"):
-            raise RequestError(f"{where}: {kind[:40]} items cannot be sent to this model.", param=where)
+            message = f"{where}: {kind[:40]} items cannot be sent to this model; leave it out or ask an openai model."
+            raise RequestError(message, param=where)
         id = optional(item, "call_id", str, f"{where}.") or ""
         if _is_served(item) or id in self._served:
             self._served.add(id)
@@ -226,8 +222,8 @@ class _InputReader:
                 self._request.drop_rest(f"tools.{kind}", tool, _TOOL | {"execution", "environment"})
                 self._tools.append(native_tool(kind, tool, path))
             else:
-                place = f"{path}.type"
-                raise RequestError(f"{place}: {kind[:40]!r} tools cannot be offered to this model.", param=place)
+                message = f"{kind[:40]!r} tools cannot be offered to this model; leave it out or ask an openai model."
+                raise RequestError(f"{path}.type: {message}", param=f"{path}.type")
 
 
 def _is_served(value: Json) -> bool:
@@ -260,16 +256,6 @@ def _decode_reasoning(request: Request, item: Json, where: str) -> Reasoning:
     return Reasoning("\n\n".join(texts), state)
 
 
-def _decode_content(request: Request, content: object, where: str) -> list[Part]:
-    if content is None:
-        return []
-    if type(content) is str:
-        return [Text(content, where=where)]
-    if type(content) is not list:
-        raise wrong(where, "a string or a list", content)
-    return [_decode_part(request, path, part) for path, part in objects(content, where)]
-
-
 def _decode_part(request: Request, where: str, part: Json) -> Part:
     kind, path = required(part, "type", str, f"{where}."), f"{where}."
     request.drop_rest(f"messages.{kind}", part, _PART)
@@ -281,14 +267,11 @@ def _decode_part(request: Request, where: str, part: Json) -> Part:
         case "refusal":
             return Refusal(required(part, "refusal", str, path), where)
         case "input_image" if url := optional(part, "image_url", str, path):
-            media_type, content = split_data_url(url) or ("", "")
-            return Image(media_type, content, "" if content else url, cache, where, optional(part, "detail", str, path))
+            return shared.decode_image(url, cache, where, optional(part, "detail", str, path))
         case "input_file" if url := optional(part, "file_url", str, path):
             return Document("", "", url, cache, where, optional(part, "filename", str, path) or "")
         case "input_file" if data := optional(part, "file_data", str, path):
-            name = optional(part, "filename", str, path) or ""
-            media_type, content = split_data_url(data) or (file_media_type(name, data), data)
-            return Document(media_type, content, "", cache, where, name)
+            return shared.decode_file(data, cache, where, optional(part, "filename", str, path) or "")
     return Foreign("file_id" if kind in ("input_image", "input_file") else kind, where)
 
 
@@ -319,21 +302,16 @@ def _decode_search(request: Request, tool: Json) -> WebSearch:
     )
 
 
-def _decode_tool_choice(request: Request, choice: object) -> ToolChoice | None:
-    if choice is None:
-        return None
-    if choice == "auto" or choice == "none" or choice == "required":
-        return ToolChoice(choice)
-    if type(choice) is dict:
-        match choice.get("type"):
-            case "function" | "custom":
-                return ToolChoice("required", required(choice, "name", str, "tool_choice."))
-            case "allowed_tools":
-                names = [_named(tool) for _, tool in objects(choice.get("tools"), "tool_choice.tools")]
-                return ToolChoice("required" if choice.get("mode") == "required" else "auto", allowed=names)
-            case str(kind):
-                return ToolChoice("required", _named({"type": kind}))
-    raise RequestError("tool_choice: must be auto, none, required or name a tool.", param="tool_choice")
+def _decode_named(choice: Json) -> ToolChoice | None:
+    match choice.get("type"):
+        case "function" | "custom":
+            return ToolChoice("required", required(choice, "name", str, "tool_choice."))
+        case "allowed_tools":
+            names = [_named(tool) for _, tool in objects(choice.get("tools"), "tool_choice.tools")]
+            return ToolChoice("required" if choice.get("mode") == "required" else "auto", allowed=names)
+        case str():
+            return ToolChoice("required", _named(choice))
+    return None
 
 
 def _named(tool: Json) -> str:
@@ -342,21 +320,3 @@ def _named(tool: Json) -> str:
     if kind in ("function", "custom"):
         return str(tool.get("name"))
     return "web_search" if kind.startswith("web_search") else kind
-
-
-def _decode_output(request: Request, format: Json | None) -> OutputFormat | None:
-    match (format or {}).get("type"):
-        case None | "text":
-            return None
-        case "json_object":
-            return OutputFormat(None)
-        case "json_schema" if format:
-            where = "text.format."
-            request.drop_rest("response_format", format, frozenset("type name schema strict description".split()))
-            return OutputFormat(
-                required(format, "schema", dict, where),
-                required(format, "name", str, where),
-                optional(format, "strict", bool, where),
-                optional(format, "description", str, where),
-            )
-    raise RequestError("text.format.type: must be text, json_object or json_schema.", param="text.format.type")

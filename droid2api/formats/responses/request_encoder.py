@@ -1,26 +1,12 @@
 """The Responses body for an upstream."""
 
-from __future__ import annotations
-
 from typing import assert_never
 
-from droid2api.formats.openai_shared import keep_breakpoints, with_breakpoint
+from droid2api.formats import openai_shared as shared
 from droid2api.formats.responses.request import ENCRYPTED_REASONING, NAME
 from droid2api.formats.responses.settings import reasoning_fields
+from droid2api.hub import fitting
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.fitting import (
-    CONTINUE,
-    Choice,
-    choice_for,
-    effort_for,
-    limit_for,
-    options_for,
-    output_schema_for,
-    parameters_for,
-    sampling_for,
-    stops_for,
-    strict_for,
-)
 from droid2api.hub.history import system_first
 from droid2api.hub.media import check_media
 from droid2api.hub.request import (
@@ -28,7 +14,6 @@ from droid2api.hub.request import (
     Foreign,
     Image,
     Message,
-    OutputFormat,
     Part,
     Reasoning,
     Refusal,
@@ -41,7 +26,7 @@ from droid2api.hub.request import (
     WebSearch,
     unsupported,
 )
-from droid2api.hub.tools import CallIds, name_tools, safe_name, upstream_name
+from droid2api.hub.tools import CallIds, name_tools, upstream_name
 from droid2api.wire.fields import Json
 
 TYPE = "openai"
@@ -63,18 +48,16 @@ def encode_request(request: Request, target: Target) -> Encoded:
     body = encoded.body
     body |= {"model": target.id, "input": [], "store": False}
     _encode_conversation(encoded, request, target)
-    effort = effort_for(encoded, request, target, bool(request.tools))
+    effort = fitting.effort_for(encoded, request, target, bool(request.tools))
     _encode_tools(encoded, request, target, effort)
     if target.profile.reasons != "never":
         body["include"] = [ENCRYPTED_REASONING]
-    if (limit := limit_for(encoded, request, target, SMALLEST_LIMIT)) is not None:
+    if (limit := fitting.limit_for(encoded, request, target, SMALLEST_LIMIT)) is not None:
         body["max_output_tokens"] = limit
     body |= reasoning_fields(target.profile, effort)
     if request.user:
-        body["safety_identifier"] = safe_name(request.user)
-        if body["safety_identifier"] != request.user:
-            encoded.repair("user")
-    if stops := stops_for(encoded, request, target):
+        shared.encode_user(encoded, request.user, "safety_identifier")
+    if stops := fitting.stops_for(encoded, request, target):
         encoded.local_stop = [*encoded.local_stop, *stops]
     _encode_options(encoded, request, target, effort)
     if request.stream:
@@ -91,12 +74,12 @@ def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> 
     writer = _MessageWriter(encoded, target)
     for message in messages:
         if message.role in ("system", "developer") and not items:
-            leading += [_text_of(part) for part in message.parts]
+            leading += [shared.text_of(part, TYPE) for part in message.parts]
         else:
             items += writer.encode(message)
-    keep_breakpoints(encoded, request, target, [item.get("content") or item.get("output") for item in items])
+    shared.keep_breakpoints(encoded, request, target, [item.get("content") or item.get("output") for item in items])
     if items and items[-1].get("role") == "assistant" and not target.profile.prefill:
-        items.append(_developer(CONTINUE) | {"role": "user"})
+        items.append(_developer(fitting.CONTINUE) | {"role": "user"})
         encoded.repair("messages.prefill")
     any_json = request.output is not None and not request.output.schema
     if leading and items and not any_json:
@@ -121,10 +104,13 @@ def _says_json(item: Json) -> bool:
 def _encode_options(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
     body = encoded.body
     text: Json = {}
-    if request.output:
-        text["format"] = _encode_output(encoded, request.output, target)
-    body |= sampling_for(encoded, request, target, effort, ("temperature", "top_p"))
-    options = options_for(encoded, request, target, _OPTIONS | {"verbosity"})
+    if request.output and request.output.schema:
+        schema = shared.encode_schema(encoded, request.output, target)
+        text["format"] = {"type": "json_schema", "strict": False} | schema
+    elif request.output:
+        text["format"] = {"type": "json_object"}
+    body |= fitting.sampling_for(encoded, request, target, effort, ("temperature", "top_p"))
+    options = fitting.options_for(encoded, request, target, _OPTIONS | {"verbosity"})
     if "verbosity" in options:
         text["verbosity"] = options.pop("verbosity")
     body |= options
@@ -132,21 +118,12 @@ def _encode_options(encoded: Encoded, request: Request, target: Target, effort: 
         body["text"] = text
 
 
-def _encode_output(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
-    if not output.schema:
-        return {"type": "json_object"}
-    schema = output_schema_for(encoded, output, target)
-    strict = bool(strict_for(encoded, output.strict, schema, target, "response_format.strict"))
-    format: Json = {"type": "json_schema", "name": output.name, "schema": schema, "strict": strict}
-    return format | ({"description": output.description} if output.description else {})
-
-
 # -- tools ----------------------------------------------------------------------------------------------------------
 
 
 def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
     body, named = encoded.body, name_tools(encoded, request.tools)
-    choice = choice_for(encoded, request, target, effort, named)
+    choice = fitting.choice_for(encoded, request, target, effort, named)
     if not named:
         return
     body["tools"] = [_encode_tool(encoded, name, tool, target) for name, tool in named]
@@ -169,10 +146,12 @@ def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Jso
             grammar = {"format": {"type": "grammar", **tool.grammar}} if tool.grammar else {}
             return {"type": "custom", "name": name, "description": tool.description, **grammar}
         case "function":
-            parameters = parameters_for(encoded, tool, target)
+            parameters = fitting.parameters_for(encoded, tool, target)
             function = {"type": "function", "name": name, "description": tool.description, "parameters": parameters}
             # strict is the API's default and rewrites schemas that were not made for it
-            return function | {"strict": bool(strict_for(encoded, tool.strict, parameters, target, "tools.strict"))}
+            return function | {
+                "strict": bool(fitting.strict_for(encoded, tool.strict, parameters, target, "tools.strict"))
+            }
         case _:
             assert_never(tool.kind)
 
@@ -189,7 +168,7 @@ def _encode_search(encoded: Encoded, search: WebSearch) -> Json:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _encode_choice(choice: Choice, named: list[tuple[str, Tool]]) -> object:
+def _encode_choice(choice: fitting.Choice, named: list[tuple[str, Tool]]) -> object:
     if choice.allowed is not None:
         allowed = [_reference(name, tool) for name, tool in named if name in choice.allowed]
         return {"type": "allowed_tools", "mode": choice.mode, "tools": allowed} if allowed else "none"
@@ -243,7 +222,7 @@ class _MessageWriter:
 
     def _encode_said(self, part: Part) -> Json:
         """What the model said. Its `phase` is told again to who gave it."""
-        said: Json = {"type": "message", "role": "assistant", "content": _text_of(part)}
+        said: Json = {"type": "message", "role": "assistant", "content": shared.text_of(part, TYPE)}
         data = (self._target.state_data(part.state, NAME) if isinstance(part, Text) else None) or {}
         self._encoded.drop_state(part, NAME, self._target)
         return said | ({"phase": data["phase"]} if "phase" in data else {})
@@ -261,7 +240,7 @@ class _MessageWriter:
 
     def _encode_output(self, result: ToolResult) -> object:
         if all(isinstance(part, Text) for part in result.content):
-            text = "\n\n".join(_text_of(part) for part in result.content)
+            text = "\n\n".join(shared.text_of(part, TYPE) for part in result.content)
             return f"Error: {text}" if result.is_error else text
         error = [{"type": "input_text", "text": "Error:"}] if result.is_error else []
         return error + [self._encode_part(part) for part in result.content]
@@ -269,16 +248,16 @@ class _MessageWriter:
     def _encode_part(self, part: Part) -> Json:
         match part:
             case Text():
-                return with_breakpoint({"type": "input_text", "text": part.text}, part.cache)
+                return shared.with_breakpoint({"type": "input_text", "text": part.text}, part.cache)
             case Refusal():
                 return {"type": "input_text", "text": part.text}
             case Image():
                 check_media(part, self._target, TYPE)
                 image = {"type": "input_image", "image_url": part.href, "detail": part.detail or "auto"}
-                return with_breakpoint(image, part.cache)
+                return shared.with_breakpoint(image, part.cache)
             case Document():
                 check_media(part, self._target, TYPE)
-                return with_breakpoint(self._encode_document(part), part.cache)
+                return shared.with_breakpoint(self._encode_document(part), part.cache)
             case Foreign() | Reasoning() | ToolCall() | ToolResult():
                 raise unsupported(part, TYPE)
             case _:
@@ -290,9 +269,3 @@ class _MessageWriter:
         if part.name:
             self._encoded.drop("messages.document.title")
         return {"type": "input_file", "file_url": part.url}
-
-
-def _text_of(part: Part) -> str:
-    if isinstance(part, Text | Refusal):
-        return part.text
-    raise unsupported(part, TYPE)
