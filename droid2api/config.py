@@ -79,7 +79,8 @@ class Auth:
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds to connect, until the head of an answer, that an answer may be silent, of silence before the client of a
-    stream gets a sign of life, and that streams may go on when the gateway is told to stop.
+    stream gets a sign of life, and that streams may go on when the gateway is told to stop. Of clients: until the head
+    of a first request, between two pieces of a body, that nothing of an answer is taken, and between two requests.
     """
 
     connect: float = 10
@@ -87,6 +88,10 @@ class Timeouts:
     idle: float = 300
     keepalive: float = 15
     drain: float = 30
+    client_head: float = 60
+    client_body: float = 60
+    client_send: float = 60
+    client_idle: float = 75
 
 
 @dataclass(frozen=True, slots=True)

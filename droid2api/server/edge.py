@@ -16,7 +16,7 @@ from droid2api.formats.routes import Refuse
 from droid2api.gateway.exchange import Exchange, client_name
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.server.guard import CORS_HEADERS
-from droid2api.server.keys import EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
+from droid2api.server.keys import CONNECTIONS, EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api")
@@ -29,6 +29,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     exchange = request[EXCHANGE] = _new_exchange(request)
     if task := asyncio.current_task():
         app[RUNNING].add(task)
+    app[CONNECTIONS].began(request)
     try:
         response = await _answer(request, handler, exchange)
         exchange.status = exchange.status or response.status  # of a stream the first one counts
@@ -37,6 +38,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
         exchange.end = "stopped" if app[STOPPING].is_set() else "client left"
         raise
     finally:
+        app[CONNECTIONS].ended(request)
         if task:
             app[RUNNING].discard(task)
         if exchange.format:
