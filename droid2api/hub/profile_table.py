@@ -192,11 +192,12 @@ _CLAUDE_MODELS = (
 
 _OPENAI_MODELS = (
     _row(
-        "https://developers.openai.com/api/reference/resources/chat: OpenAI's own ids, at whatever host",
+        "https://developers.openai.com/api/reference/resources/chat: OpenAI's own ids, at whatever host; vercel/ai#8132, "
+        "opencode#12653: ids of 40 characters at most",
         "gpt-[3-9]* gpt-[1-9][0-9]* chatgpt-* o[1-9]*",
         formats="chat",
         system_messages="anywhere",
-        ids="safe",
+        ids="short",
         output_schema="openai",
         extras=OPENAI_EXTRAS,
         service_tiers=_TIERS,
@@ -342,6 +343,7 @@ _SERVICES = (
         hosts="api.openai.com *.openai.azure.com",
         formats="chat",
         system_messages="anywhere",
+        ids="short",
         extras=OPENAI_EXTRAS,
         service_tiers=_TIERS,
     ),
@@ -403,6 +405,12 @@ _SERVICES = (
         reasons="unless_off",
         off="disabled",
         forced_tools="without_reasoning",
+    ),
+    _row(
+        "https://api-docs.deepseek.com/guides/vision: pictures at the most, no files",
+        hosts="api.deepseek.com",
+        formats="chat",
+        media=("image/*",),
     ),
     _row(
         "https://api-docs.deepseek.com/guides/anthropic_api: no pictures, no documents",
