@@ -192,8 +192,8 @@ _CLAUDE_MODELS = (
 
 _OPENAI_MODELS = (
     _row(
-        "https://developers.openai.com/api/reference/resources/chat: OpenAI's own ids, at whatever host; vercel/ai#8132, "
-        "opencode#12653: ids of 40 characters at most",
+        "https://developers.openai.com/api/reference/resources/chat: OpenAI's own ids, at whatever host; "
+        "vercel/ai#8132, opencode#12653: ids of calls have 40 characters at most",
         "gpt-[3-9]* gpt-[1-9][0-9]* chatgpt-* o[1-9]*",
         formats="chat",
         system_messages="anywhere",
