@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from droid2api.hub.encoded import Encoded
+from droid2api.hub.media import takes_media
 from droid2api.hub.profile_table import OPENAI_EXTRAS
 from droid2api.hub.profiles import Profile
-from droid2api.hub.request import OutputFormat, Request, Target, Tool, ToolResult
+from droid2api.hub.request import Document, Image, OutputFormat, Part, Request, Target, Text, Tool, ToolResult
 from droid2api.hub.schema import fit, obeys_strict
 from droid2api.wire.fields import Json
 
@@ -130,6 +131,21 @@ def cache_lives(request: Request) -> list[str]:
     parts = [part for message in request.messages for part in message.parts]
     parts += [item for part in parts if isinstance(part, ToolResult) for item in part.content]
     return [cache for part in [*parts, *request.tools] if (cache := getattr(part, "cache", None)) is not None]
+
+
+def result_for(encoded: Encoded, result: ToolResult, target: Target) -> list[Part]:
+    """What a tool gave back, with a note in place of media that the target does not take.
+
+    The model can go on without them, while a refusal would end the session: they are in its history from now on.
+    """
+    shown: list[Part] = []
+    for part in result.content:
+        if isinstance(part, Image | Document) and not takes_media(part, target):
+            kind = part.media_type or type(part).__name__.lower()
+            encoded.drop(f"messages.tool_result.{kind}")
+            part = Text(f"[{kind} left out: this model cannot read it]")
+        shown.append(part)
+    return shown
 
 
 # -- schemas --------------------------------------------------------------------------------------------------------

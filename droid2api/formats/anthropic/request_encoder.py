@@ -5,7 +5,7 @@ from typing import assert_never
 
 from droid2api.errors import RequestError
 from droid2api.formats.anthropic.request import NAME
-from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, may_think, thinking_for
+from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, may_think, thinking_for, with_thinking
 from droid2api.hub import fitting
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.media import check_media
@@ -284,7 +284,7 @@ class _MessageWriter:
 
     def encode(self, message: Message) -> list[Json]:
         self._calls = any(isinstance(part, ToolCall) for part in message.parts)
-        return self._encode_parts(message.parts)
+        return with_thinking(self._encode_parts(message.parts), self._target.profile)
 
     def _encode_parts(self, parts: list[Part]) -> list[Json]:
         return [block for part in parts for block in self._encode_part(part)]
@@ -308,7 +308,8 @@ class _MessageWriter:
                 name = upstream_name(self._encoded, part.name, part.namespace)
                 return [{"type": "tool_use", "id": self._ids.of_call(part.id), "name": name, "input": arguments}]
             case ToolResult():
-                id, content = self._ids.of_result(part.call_id), self._encode_parts(part.content)
+                id = self._ids.of_result(part.call_id)
+                content = self._encode_parts(fitting.result_for(self._encoded, part, self._target))
                 result: Json = {"type": "tool_result", "tool_use_id": id, "content": content}
                 return [_with_cache(result | ({"is_error": True} if part.is_error else {}), part.cache)]
             case Foreign():
@@ -318,6 +319,8 @@ class _MessageWriter:
 
     def _encode_reasoning(self, part: Reasoning) -> list[Json]:
         profile, data = self._target.profile, self._target.state_data(part.state, NAME)
+        if profile.bound_thinking and part.outdated:
+            data = None
         if data and "data" in data and profile.replay != "never":
             return [{"type": "redacted_thinking", "data": data["data"]}]
         if data and profile.replay != "never":

@@ -201,8 +201,12 @@ class _InputReader:
         """Tools that came in the course of the conversation: the last word on each counts."""
         reader = _InputReader(self._request)
         reader.read_tools(where, tools)
-        for tool in [*reader._tools, *reader._deferred]:
-            self._found[tool.namespace, tool.name] = tool
+        found = {(tool.namespace, tool.name): tool for tool in [*reader._tools, *reader._deferred]}
+        if any(self._found.get(key) != tool for key, tool in found.items()):
+            for part in [part for message in self._request.messages for part in message.parts]:
+                if isinstance(part, Reasoning):
+                    part.outdated = True
+        self._found |= found
 
     def read_tools(self, where: str, tools: object, namespace: str = "") -> None:
         for path, tool in objects(tools, where):
