@@ -40,7 +40,6 @@ The map, lowest floor first. A module imports only what stands above it in this 
     credentials/schedule        when a token is renewed
     credentials/kept_tokens     the tokens in use and the store that keeps them
     credentials/token_endpoint  one call of the token service
-    credentials/refusal         a renewed token that is refused too
     credentials/refresher       one refresh at a time
     credentials/fixed           keys that are not renewed
     credentials/rotating        tokens that are

@@ -11,7 +11,7 @@ from droid2api.hub.media import takes_media
 from droid2api.hub.profile_table import OPENAI_EXTRAS
 from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Document, Image, OutputFormat, Part, Request, Target, Text, Tool, ToolResult
-from droid2api.hub.schema import fit, obeys_strict
+from droid2api.hub.schema import Dialect, fit, obeys_strict
 from droid2api.wire.fields import Json
 
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -158,11 +158,21 @@ def parameters_for(encoded: Encoded, tool: Tool, target: Target, strict: bool = 
     if "$schema" in given:  # says which draft it follows: some services refuse the word
         given = {name: value for name, value in given.items() if name != "$schema"}
         encoded.repair("tools.parameters.$schema")
-    schema, repaired = fit(given, dialect, "tools")
-    for path in repaired[:MOST_PATHS]:
-        encoded.repair(f"tools.parameters.{path}")
+    return _fitted(encoded, given, dialect, "tools", "tools.parameters")
+
+
+def output_schema_for(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
+    """The schema of structured output. Raises RequestError for one that is nested too deep."""
+    dialect = target.profile.output_schema
+    return _fitted(encoded, output.schema or {}, dialect, "response_format", "response_format.schema")
+
+
+def _fitted(encoded: Encoded, given: Json, dialect: Dialect, where: str, path: str) -> Json:
+    schema, repaired = fit(given, dialect, where)
+    for each in repaired[:MOST_PATHS]:
+        encoded.repair(f"{path}.{each}")
     if len(repaired) > MOST_PATHS:
-        encoded.repair("tools.parameters", len(repaired) - MOST_PATHS)
+        encoded.repair(path, len(repaired) - MOST_PATHS)
     return schema
 
 
@@ -177,16 +187,6 @@ def strict_for(encoded: Encoded, strict: bool | None, schema: Json, target: Targ
         return True
     encoded.repair(path)
     return False
-
-
-def output_schema_for(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
-    """The schema of structured output. Raises RequestError for one that is nested too deep."""
-    schema, repaired = fit(output.schema or {}, target.profile.output_schema, "response_format")
-    for path in repaired[:MOST_PATHS]:
-        encoded.repair(f"response_format.schema.{path}")
-    if len(repaired) > MOST_PATHS:
-        encoded.repair("response_format.schema", len(repaired) - MOST_PATHS)
-    return schema
 
 
 # -- the choice of tools --------------------------------------------------------------------------------------------

@@ -107,29 +107,24 @@ class StreamEncoder:
                     self._announce(out)
                 out.append(b"%b%b}}\n\n" % (self._head, orjson.dumps(event.text)))
                 self._text.append(event.text)
-            else:
-                self._encode_other(event, out)
+                continue
+            match event:
+                case Start():
+                    message = _encode_message(self._id, event.model or self._model, [], Usage())
+                    _send(out, "message_start", message=message | {"stop_reason": None, "stop_sequence": None})
+                case BlockStart():
+                    self._open(event, out)
+                case BlockEnd():
+                    self._end(event, out)
+                case Finish():
+                    delta, usage = _encode_stop(event, self._refused), _encode_usage(event.usage)
+                    _send(out, "message_delta", delta=delta, usage=usage)
+                    _send(out, "message_stop")
+                case Failed():
+                    out.append(encode_stream_error(event.error, b""))
+                case _:
+                    assert_never(event)
         return b"".join(out)
-
-    def _encode_other(self, event: Event, out: list[bytes]) -> None:
-        match event:
-            case Start():
-                message = _encode_message(self._id, event.model or self._model, [], Usage())
-                _send(out, "message_start", message=message | {"stop_reason": None, "stop_sequence": None})
-            case BlockStart():
-                self._open(event, out)
-            case BlockEnd():
-                self._end(event, out)
-            case Finish():
-                delta, usage = _encode_stop(event, self._refused), _encode_usage(event.usage)
-                _send(out, "message_delta", delta=delta, usage=usage)
-                _send(out, "message_stop")
-            case Failed():
-                out.append(encode_stream_error(event.error, b""))
-            case Delta():
-                raise AssertionError("handled before")
-            case _:
-                assert_never(event)
 
     def _open(self, block: BlockStart, out: list[bytes]) -> None:
         self._send_carrier(_carrier(block, block.state), out)

@@ -80,26 +80,21 @@ class StreamEncoder:
             if type(event) is Delta:
                 out.append(b"%b%b%b%b" % (self._head, self._field, orjson.dumps(event.text), self._tail))
                 self._text.append(event.text)
-            else:
-                self._encode_other(event, out)
+                continue
+            match event:
+                case Start():
+                    self._begin(event, out)
+                case BlockStart():
+                    self._open(event, out)
+                case BlockEnd():
+                    self._end(event, out)
+                case Finish():
+                    self._finish(event, out)
+                case Failed():
+                    out.append(encode_stream_error(event.error, b""))
+                case _:
+                    assert_never(event)
         return b"".join(out)
-
-    def _encode_other(self, event: Event, out: list[bytes]) -> None:
-        match event:
-            case Start():
-                self._begin(event, out)
-            case BlockStart():
-                self._open(event, out)
-            case BlockEnd():
-                self._end(event, out)
-            case Finish():
-                self._finish(event, out)
-            case Failed():
-                out.append(encode_stream_error(event.error, b""))
-            case Delta():
-                raise AssertionError("handled before")
-            case _:
-                assert_never(event)
 
     def _begin(self, start: Start, out: list[bytes]) -> None:
         self._model = start.model or self._request.model

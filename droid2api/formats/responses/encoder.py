@@ -86,37 +86,31 @@ class StreamEncoder:
         out: list[bytes] = []
         for event in events:
             if type(event) is Delta:
+                self._text.append(event.text)
                 if self._native:
-                    self._text.append(event.text)
                     continue
                 if not self._part_open:
                     self._open_summary(out)
                 text = orjson.dumps(event.text)
                 out.append(b'%b%b,"sequence_number":%d}\n\n' % (self._head, text, self.sequence))
                 self.sequence += 1
-                self._text.append(event.text)
-            else:
-                self._encode_other(event, out)
+                continue
+            match event:
+                case Start():
+                    self.response["model"] = event.model or self.response["model"]
+                    self._send(out, "response.created", response=self.response)
+                    self._send(out, "response.in_progress", response=self.response)
+                case BlockStart():
+                    self._open(event, out)
+                case BlockEnd():
+                    self._end(event, out)
+                case Finish():
+                    self._finish(event, out)
+                case Failed():
+                    self._fail(event.error, out)
+                case _:
+                    assert_never(event)
         return b"".join(out)
-
-    def _encode_other(self, event: Event, out: list[bytes]) -> None:
-        match event:
-            case Start():
-                self.response["model"] = event.model or self.response["model"]
-                self._send(out, "response.created", response=self.response)
-                self._send(out, "response.in_progress", response=self.response)
-            case BlockStart():
-                self._open(event, out)
-            case BlockEnd():
-                self._end(event, out)
-            case Finish():
-                self._finish(event, out)
-            case Failed():
-                self._fail(event.error, out)
-            case Delta():
-                raise AssertionError("handled before")
-            case _:
-                assert_never(event)
 
     @property
     def _index(self) -> int:
