@@ -136,13 +136,18 @@ def cache_lives(request: Request) -> list[str]:
 
 
 def parameters_for(encoded: Encoded, tool: Tool, target: Target, strict: bool = False) -> Json:
-    """A function's parameters as a schema that the upstream takes. Raises RequestError for one that is too deep."""
-    dialect = target.profile.output_schema if strict else target.profile.tool_schema
+    """A function's parameters as a schema that the upstream takes, a strict one as those of its output too.
+
+    Raises RequestError for one that is too deep.
+    """
     given = tool.parameters or {"type": "object", "properties": {}}
     if "$schema" in given:  # says which draft it follows: some services refuse the word
         given = {name: value for name, value in given.items() if name != "$schema"}
         encoded.repair("tools.parameters.$schema")
-    schema, repaired = fit(given, dialect, "tools")
+    schema, repaired = fit(given, target.profile.tool_schema, "tools")
+    if strict:
+        schema, more = fit(schema, target.profile.output_schema, "tools")
+        repaired = list(dict.fromkeys([*repaired, *more]))
     for path in repaired[:MOST_PATHS]:
         encoded.repair(f"tools.parameters.{path}")
     if len(repaired) > MOST_PATHS:

@@ -7,6 +7,7 @@ from droid2api.formats import BY_NAME
 from droid2api.hub.events import State
 from droid2api.hub.profiles import profile_of
 from droid2api.hub.tools import safe_name
+from droid2api.wire.fields import dump
 
 from .bodies import (
     CLOSED,
@@ -361,6 +362,36 @@ CASES = {
         {"tools": [{"name": "f", "description": "", "input_schema": CLOSED, "strict": True}]},
         [],
         {},
+    ),
+    "a strict tool's reference at the root": (
+        "responses",
+        responses(tools=[responses_tool(parameters={"$ref": "#/$defs/X", "$defs": {"X": SCHEMA}}, strict=True)]),
+        OPUS_5,
+        {
+            "tools": [
+                {"name": "f", "description": "", "input_schema": CLOSED | {"$defs": {"X": CLOSED}}, "strict": True}
+            ]
+        },
+        [],
+        {"tools.parameters.$ref": 1},
+    ),
+    "a strict tool's union at the root": (
+        "chat",
+        chat(tools=[chat_tool(parameters={"oneOf": [SCHEMA, SCHEMA | {"minProperties": 1}]}, strict=True)]),
+        OPUS_5,
+        {
+            "tools": [
+                {
+                    "name": "f",
+                    "description": "",
+                    "input_schema": CLOSED
+                    | {"description": "{oneOf: " + dump([SCHEMA, SCHEMA | {"minProperties": 1}]).decode() + "}"},
+                    "strict": True,
+                }
+            ]
+        },
+        [],
+        {"tools.parameters.oneOf": 1},
     ),
     "and not to services that only speak its format": (
         "chat",
