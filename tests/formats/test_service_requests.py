@@ -151,6 +151,38 @@ CASES = {
         [],
         {},
     ),
+    "two in a row are one": (
+        "responses",
+        responses(user("hi"), developer("A"), developer("B"), assistant("ok"), user("go")),
+        OPUS_55,
+        {
+            "system": None,
+            "messages": [
+                blocks("user", "hi"),
+                blocks("system", "A", "B"),
+                blocks("assistant", "ok"),
+                blocks("user", "go"),
+            ],
+        },
+        [],
+        {},
+    ),
+    "behind an answer at the end it does not change what is before": (
+        "chat",
+        chat(user("hi"), assistant("ok"), system("S")),
+        OPUS_55,
+        {
+            "system": None,
+            "messages": [
+                blocks("user", "hi"),
+                blocks("assistant", "ok"),
+                blocks("user", "Continue."),
+                blocks("system", "S"),
+            ],
+        },
+        [],
+        {"messages.prefill": 1},
+    ),
     "but not Sonnet 5, which ignores them": (
         "chat",
         chat(user("hi"), system("S"), assistant("ok"), user("go")),
