@@ -121,7 +121,12 @@ class Settings:
     own: bool = True
 
     def route(self, model_id: str) -> Model:
-        """The model for the id that a client sent. Raises RequestError (404) that lists the configured ones."""
+        """The model for the id that a client sent. Raises RequestError (404) that lists the configured ones.
+
+        Claude Code marks an id with "[1m]" for the context that it wants: the model is the same.
+        """
+        if model_id not in self.models and model_id not in self.redirects:
+            model_id = model_id.removesuffix("[1m]")
         id = self.redirects.get(model_id, model_id)
         if id not in self.models:
             patterns = (target for pattern, target in self.redirects.items() if fnmatchcase(model_id, pattern))

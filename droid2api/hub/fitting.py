@@ -152,24 +152,31 @@ def result_for(encoded: Encoded, result: ToolResult, target: Target) -> list[Par
 
 
 def parameters_for(encoded: Encoded, tool: Tool, target: Target, strict: bool = False) -> Json:
-    """A function's parameters as a schema that the upstream takes. Raises RequestError for one that is too deep."""
-    dialect = target.profile.output_schema if strict else target.profile.tool_schema
+    """A function's parameters as a schema that the upstream takes, a strict one as those of its output too.
+
+    Raises RequestError for one that is too deep.
+    """
     given = tool.parameters or {"type": "object", "properties": {}}
     if "$schema" in given:  # says which draft it follows: some services refuse the word
         given = {name: value for name, value in given.items() if name != "$schema"}
         encoded.repair("tools.parameters.$schema")
-    return _fitted(encoded, given, dialect, "tools", "tools.parameters")
+    profile = target.profile
+    dialects = (profile.tool_schema, profile.output_schema) if strict else (profile.tool_schema,)
+    return _fitted(encoded, given, dialects, "tools", "tools.parameters")
 
 
 def output_schema_for(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
     """The schema of structured output. Raises RequestError for one that is nested too deep."""
-    dialect = target.profile.output_schema
-    return _fitted(encoded, output.schema or {}, dialect, "response_format", "response_format.schema")
+    dialects = (target.profile.output_schema,)
+    return _fitted(encoded, output.schema or {}, dialects, "response_format", "response_format.schema")
 
 
-def _fitted(encoded: Encoded, given: Json, dialect: Dialect, where: str, path: str) -> Json:
-    schema, repaired = fit(given, dialect, where)
-    for each in repaired[:MOST_PATHS]:
+def _fitted(encoded: Encoded, schema: Json, dialects: tuple[Dialect, ...], where: str, path: str) -> Json:
+    repaired: dict[str, None] = {}
+    for dialect in dialects:
+        schema, paths = fit(schema, dialect, where)
+        repaired |= dict.fromkeys(paths)
+    for each in list(repaired)[:MOST_PATHS]:
         encoded.repair(f"{path}.{each}")
     if len(repaired) > MOST_PATHS:
         encoded.repair(path, len(repaired) - MOST_PATHS)

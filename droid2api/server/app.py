@@ -183,14 +183,18 @@ async def _answer(request: web.Request, format: Format) -> web.StreamResponse:
 
 
 async def _count_tokens(request: web.Request, format: Format, route: CountTokens) -> web.StreamResponse:
-    """Counted by the upstream where it speaks the client's format (what it would get that costs tokens), else
-    estimated.
+    """Counted by the upstream where it speaks the client's format and counts (what it would get that costs tokens),
+    else estimated. Factory's service answers 404.
     """
     call, large = await _read_call(request, format)
-    if call.model.format is not format:
-        count = await _run(large, lambda: estimate_tokens(decode(format, call.sent)))
-        return json_response(route.encode(count))
-    return await answer(call, prepare(call.settings, call.model, format, call.sent, request.headers, "count_tokens"))
+    if call.model.format is format:
+        prepared = prepare(call.settings, call.model, format, call.sent, request.headers, "count_tokens")
+        counted = await answer(call, prepared)
+        if counted.status not in (404, 405):
+            return counted
+        call.exchange.end, call.exchange.error = "", ""
+    count = await _run(large, lambda: estimate_tokens(decode(format, call.sent)))
+    return json_response(route.encode(count))
 
 
 async def _run(large: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -320,6 +320,14 @@ async def test_count_tokens(tmp_path):
         assert body == asked | {"system": system}
 
 
+@pytest.mark.parametrize(("status", "answered"), [(404, 200), (405, 200), (403, 403), (500, 500)])
+async def test_tokens_that_the_upstream_does_not_count_are_estimated(tmp_path, status, answered):
+    script = Scripted(status=status, headers={"Content-Type": "application/json"}, chunks=[b'{"error": "no"}'])
+    async with scripted_gateway(tmp_path, script) as gateway:
+        got, _, content = await gateway.ask("/v1/messages/count_tokens", BODIES["/v1/messages"])
+        assert (got, b"input_tokens" in content) == (answered, answered == 200)
+
+
 # -- what must never happen -----------------------------------------------------------------------------------------
 
 

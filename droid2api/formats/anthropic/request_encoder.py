@@ -82,18 +82,29 @@ def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> 
             _append(messages, message.role, writer.encode(message))
         else:
             waiting += [_encode_text(part) for part in message.parts]
-        if waiting and messages and messages[-1]["role"] == "user" and in_place:
-            messages.append({"role": "system", "content": waiting})
-            waiting = []
-        elif waiting and not messages:
+        if not messages:
             system, waiting = system + waiting, []
-    if waiting:
-        encoded.repair("messages.system_moved", len(waiting))
+        elif in_place:
+            waiting = _place(messages, waiting)
     if not messages:
         raise RequestError("messages: an anthropic model needs a user message.", param="messages")
     _fit_end(encoded, messages, target)
+    if in_place:
+        waiting = _place(messages, waiting)
+    if waiting:
+        encoded.repair("messages.system_moved", len(waiting))
     encoded.body["messages"] = messages
     return system + waiting
+
+
+def _place(messages: list[Json], system: list[Json]) -> list[Json]:
+    """Put system blocks behind the last message if it is no answer; gives those that must wait for a user turn."""
+    if not system or messages[-1]["role"] == "assistant":
+        return system
+    if messages[-1]["role"] == "user":
+        messages.append({"role": "system", "content": []})
+    messages[-1]["content"] += system
+    return []
 
 
 def _append(messages: list[Json], role: str, blocks: list[Json]) -> None:
