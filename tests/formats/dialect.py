@@ -7,7 +7,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from .mending import is_mended
 from .readers import Answer, Call
 from .strategies import json_objects, texts, words
 
@@ -74,16 +73,13 @@ class Chooser:
         if self.forced in names:
             name = self.forced
         else:
-            name = self.draw(st.sampled_from(["", "", *(name for name in names if self._is_allowed(name))]))
+            name = self.draw(st.sampled_from(["", "", *names]))
         if name:
             self.chosen.append(name)
         return name
 
     def needs(self, content: str) -> bool:
         return self.forced is not None and self.quirks[self.forced].needs == content
-
-    def _is_allowed(self, name: str) -> bool:
-        return is_mended(name, self.quirks[name].kind)
 
     def split(self, text: str) -> list[str]:
         """A text in one to three pieces, none of them empty; an empty text has none."""
