@@ -63,17 +63,14 @@ class Chooser:
     chosen: list[str] = field(default_factory=list)
 
     def has(self, name: str) -> bool:
-        if name == self.forced or (self._is_allowed(name) and self.draw(st.integers(0, 9)) == 9):
+        if name == self.forced or (self.draw(st.integers(0, 9)) == 9):
             self.chosen.append(name)
             return True
         return False
 
     def one_of(self, *names: str) -> str:
         """One of the quirks, or none of them: ""."""
-        if self.forced in names:
-            name = self.forced
-        else:
-            name = self.draw(st.sampled_from(["", "", *names]))
+        name = self.forced if self.forced in names else self.draw(st.sampled_from(["", "", *names]))
         if name:
             self.chosen.append(name)
         return name
