@@ -20,6 +20,8 @@ ANSWER_LIMIT = 64 * 1024 * 1024
 """Bytes of events that one answer may have, as a whole JSON answer may."""
 MOST_BLOCKS = 10_000
 """Blocks that one answer may have: none that is meant well comes near."""
+MOST_SHOWN = 200
+"""Bytes of an event that cannot be read which the client is told."""
 DONE = b"[DONE]"
 
 _REASONS: dict[FinishReason, str] = {
@@ -111,7 +113,7 @@ class TurnDecoder:
                     self._read_unusual(event.data)
                     continue
                 if type(value) is not dict:
-                    raise WireError("an event that is no JSON object")
+                    raise WireError(f"an event that is no JSON object: {_shown(event.data)}")
                 if self._waiting is not None:
                     self._read_waiting()
                     if turn.done:
@@ -200,12 +202,17 @@ class TurnDecoder:
         elif mark == DONE and not self.turn.done:
             self.read_done()
         elif mark and mark != DONE:
-            raise WireError("an event that is not JSON")
+            raise WireError(f"an event that is not JSON: {_shown(mark)}")
 
     def _read_waiting(self) -> None:
         value, self._waiting = self._waiting, None
         if value is not None and not self.turn.done:
             self.read_value(surrogates.mend(value))
+
+
+def _shown(data: bytes) -> str:
+    """What an event says that cannot be read: it may be the words of an error."""
+    return data[:MOST_SHOWN].decode(errors="replace")
 
 
 def read_citation(value: Json) -> Citation | None:

@@ -58,7 +58,7 @@ def decode_content(content: object, where: str, decode_part: Callable[[str, Json
 
 def decode_image(url: str, cache: str | None, where: str, detail: str | None) -> Image:
     media_type, content = split_data_url(url) or ("", "")
-    return Image(media_type, content, "" if content else url, cache, where, detail)
+    return Image(media_type, content, "" if media_type else url, cache, where, detail)
 
 
 def decode_file(data: str, cache: str | None, where: str, name: str) -> Document:

@@ -107,7 +107,8 @@ class RelayStream:
     def close(self, failure: UpstreamError | None) -> bytes:
         if self.done:
             return self._whole_rest()
-        self.error = failure or StreamError("The upstream closed the stream before its end.")
+        told = self._format.ending(sse.ServerSentEvent(b"", self._cutter.rest)).error  # JSON that is called a stream
+        self.error = failure or told or StreamError("The upstream closed the stream before its end.")
         return b""
 
     def encode_error(self, error: GatewayError) -> bytes:

@@ -7,9 +7,11 @@ Formats decode their own JSON into a Request and encode a Request into their own
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 from droid2api.errors import RequestError
 from droid2api.hub.events import State
@@ -63,10 +65,12 @@ class Document(Media):
 
 
 def split_data_url(url: str) -> tuple[str, str] | None:
-    """(media type, base64 data) of a base64 data URL, else None."""
+    """(media type, base64 data) of a data URL, else None."""
     head, comma, data = url.partition(",")
-    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+    if not comma or not head.startswith("data:"):
         return None
+    if not head.endswith(";base64"):
+        data = b64encode(unquote_to_bytes(data)).decode()
     media_type = head[len("data:") :].split(";")[0].strip().lower()
     return ("image/jpeg" if media_type == "image/jpg" else media_type or "application/octet-stream"), data
 

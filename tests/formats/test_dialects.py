@@ -345,8 +345,11 @@ ERRORS = {
         ({"error": "Overloaded"}, 502, None, "Overloaded"),
         ({"error": {"message": "Bad", "type": "invalid_request_error"}}, 400, "invalid_request_error", "Bad"),
         (chunk({}, error={"message": "Gone", "code": "server_error"}), 500, "server_error", "Gone"),
-        (b"{", 502, None, "The upstream sent an event that is not JSON."),
-        (b"[]", 502, None, "The upstream sent an event that is no JSON object."),
+        (b"{", 502, None, "The upstream sent an event that is not JSON: {."),
+        (b"[]", 502, None, "The upstream sent an event that is no JSON object: []."),
+        (b"Overloaded", 502, None, "The upstream sent an event that is not JSON: Overloaded."),
+        (b'"Overloaded"', 502, None, 'The upstream sent an event that is no JSON object: "Overloaded".'),
+        (b"x" * 5000, 502, None, f"The upstream sent an event that is not JSON: {'x' * 200}."),
         (chunk(tool(index=0, function={})), 502, None, "The upstream sent a tool call without a name."),
     ],
     "responses": [

@@ -548,6 +548,14 @@ CASES = {
         [],
         {},
     ),
+    "a turn of nothing but another's reasoning is left out": (
+        "anthropic",
+        anthropic(user("a"), assistant([{"type": "thinking", "thinking": "hm", "signature": "S"}]), user("b")),
+        MISTRAL,
+        {"messages": [user("a"), user("b")]},
+        ["messages.reasoning"],
+        {},
+    ),
     "nobody else does": (
         "anthropic",
         FOREIGN_TURN,

@@ -418,6 +418,10 @@ ALIKE = {
         [("f", '{"x":"}\\\\\\"{"}'), ("g", Y)],
     ),
     "a placeholder": ([[f("f", "{}", index=0, id="a")], [f(None, X, index=0)]], [("f", X)]),
+    "null is one too": (
+        [[f("f", "null", index=0, id="a")], [f(None, X, index=0)], [f("g", "null", index=1, id="b")]],
+        [("f", X), ("g", "{}")],
+    ),
     "a placeholder in fragments": (
         [[f("f", "{}", index=0, id="a")], [f(None, '{"x"', index=0)], [f(None, ":1}", index=0)]],
         [("f", X)],

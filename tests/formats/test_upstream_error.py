@@ -74,8 +74,8 @@ def test_error_bodies_have_their_limits():
         deep = {"error": deep}
     assert read_error(deep, 400).message == "The upstream answered with an error (no message)."
     unknown = read_error({"x": "y" * 5000}, 400).message
+    assert unknown.startswith('The upstream answered with an error ({"x":"yyy')
     assert len(unknown) < 1100
-    assert "yyy" in unknown
     many = read_error({"detail": [{"msg": f"m{number}"} for number in range(1000)]}, 400).message
     assert many == "m0; m1; m2; m3; m4"
 

@@ -194,6 +194,13 @@ def test_an_error_that_misses_its_blank_line_is_known(name, error):
     assert lane.relayed_error().message == "Overloaded"
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_words_of_an_error_that_is_only_called_a_stream(name):
+    lane = RelayStream(BY_NAME[name])
+    assert pump(lane, [b'{"error": {"message": ', b'"Overloaded"}}\n']) == b""
+    assert lane.error.message == "Overloaded"
+
+
 @each_stream
 def test_a_regular_end_is_no_error(recording):
     """Whatever the answer holds; a recorded failure is one."""

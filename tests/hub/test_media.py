@@ -5,7 +5,7 @@ import pytest
 from droid2api.errors import RequestError
 from droid2api.hub.media import check_media, file_media_type, true_media
 from droid2api.hub.profiles import Profile
-from droid2api.hub.request import Document, Image, Target
+from droid2api.hub.request import Document, Image, Target, split_data_url
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,23 @@ def test_documents(data, declared, true):
 )
 def test_files_without_a_declared_type(name, data, kind):
     assert file_media_type(name, data) == kind
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("data:image/png;base64,iVBORw0=", ("image/png", "iVBORw0=")),
+        ("data:image/JPG;base64,/9j/", ("image/jpeg", "/9j/")),
+        ("data:image/png;charset=x;base64,", ("image/png", "")),
+        ("data:text/plain,a%20b,c", ("text/plain", "YSBiLGM=")),
+        ("data:image/svg+xml;utf8,<svg/>", ("image/svg+xml", "PHN2Zy8+")),
+        ("data:,", ("application/octet-stream", "")),
+        ("data:image/png", None),
+        ("https://x/data:,", None),
+    ],
+)
+def test_data_urls(url, parts):
+    assert split_data_url(url) == parts
 
 
 @pytest.mark.parametrize(

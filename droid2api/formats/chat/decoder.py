@@ -8,7 +8,7 @@ where all are alike by a name that comes when the last call's arguments are whol
 one that is not whole yet stays open behind another block's beginning. Held back are:
 
 * arguments until the call's name is there, since a block cannot begin without it;
-* "{}" as the first arguments: some services send it as a placeholder before the real ones;
+* "{}" or "null" as the first arguments: some services send it as a placeholder before the real ones;
 * white space and parts of a tag, where <think> may begin or end;
 * details of reasoning and citations until the end of their block: they come in fragments.
 
@@ -31,6 +31,7 @@ from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, count, inner, inners, is_shallow, number, string, word
 from droid2api.wire.sse import ServerSentEvent
 
+_NO_ARGUMENTS = ("{}", "null")
 LEGACY_CALL = -1
 """The index of a `function_call`, which is what there was before tool calls."""
 
@@ -306,8 +307,8 @@ class StreamDecoder(TurnDecoder):
         if call.key not in self._calls.open:
             if arguments.strip():
                 raise WireError("arguments of a tool call that has ended")
-        elif not call.custom and not self.turn.size(call.key) and arguments.strip() == "{}":
-            call.held = [arguments]  # should no others come, the turn ends the call with the same
+        elif not call.custom and not self.turn.size(call.key) and arguments.strip() in _NO_ARGUMENTS:
+            call.held = ["{}"]  # should no others come, the turn ends the call with the same
         else:
             call.held = []
             call.said.append(arguments)

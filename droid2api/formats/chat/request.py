@@ -65,6 +65,8 @@ def decode_request(body: Json) -> Request:
         options={name: value for name, value in body.items() if name not in _HANDLED and value is not None},
         body=body,
     )
+    if body.get("user") not in (None, "", request.user):
+        request.drop("user")
     request.drop_rest("stream_options", options, frozenset(["include_usage"]))
     for name in ("temperature", "top_p"):
         optional(body, name, float)

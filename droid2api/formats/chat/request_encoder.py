@@ -142,7 +142,8 @@ class _MessageWriter:
                     {"role": "system", "content": "\n\n".join(shared.text_of(part, TYPE) for part in message.parts)}
                 ]
             case "assistant":
-                return [self._encode_assistant(message)]
+                answer = self._encode_assistant(message)
+                return [answer] if any(answer[name] for name in answer if name != "role") else []
             case "user":
                 return self._encode_user(message)
             case _:

@@ -72,6 +72,8 @@ def decode_request(body: Json) -> Request:
         options={name: value for name, value in body.items() if name not in _HANDLED and value is not None},
         body=body,
     )
+    if body.get("user") not in (None, "", request.user):
+        request.drop("user")
     request.drop_rest("reasoning", reasoning, frozenset(["effort", "summary"]))
     request.drop_rest("text", text, frozenset(["format", "verbosity"]))
     request.drop_rest("stream_options", optional(body, "stream_options", dict) or {}, frozenset())
