@@ -380,16 +380,13 @@ def _check_host(endpoint: Endpoint, allowed: tuple[str, ...]) -> None:
     """Factory's credential is for Factory. Raises RequestError when a mistake in a URL would give it to another."""
     host = (urlsplit(endpoint.base_url).hostname or "").rstrip(".")
     brings_its_own = endpoint.api_key_env or any(name.lower() == "authorization" for name in endpoint.headers)
-    if brings_its_own or _is_factory(host) or is_loopback(host) or host in allowed:
+    is_factory = re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host)
+    if brings_its_own or is_factory or is_loopback(host) or host in allowed:
         return
     raise RequestError(
         f"endpoint {endpoint.name!r}: Factory's credential is not for the host {host}. Give the endpoint a key of its "
         "own (api_key_env), or name the host in auth.hosts."
     )
-
-
-def _is_factory(host: str) -> bool:
-    return bool(re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host))
 
 
 def is_loopback(host: str) -> bool:

@@ -25,15 +25,13 @@ from droid2api.formats.upstream_error import read_error
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 
-
-def _encode_count(tokens: int) -> Json:
-    return {"input_tokens": tokens}
-
-
 TYPE = "anthropic"
 SHIPPED_URL = "https://api.factory.ai/api/llm/a/v1/messages"
 PREFIXES: tuple[str, ...] = ("/v1", "", "/v1/v1")
-ROUTES: tuple[Route, ...] = (Answer("/messages"), CountTokens("/messages/count_tokens", _encode_count))
+ROUTES: tuple[Route, ...] = (
+    Answer("/messages"),
+    CountTokens("/messages/count_tokens", lambda tokens: {"input_tokens": tokens}),
+)
 KEY_HEADERS: tuple[str, ...] = ("x-api-key",)
 KEY_HEADER = "x-api-key"
 KEEPALIVE = b'event: ping\ndata: {"type":"ping"}\n\n'

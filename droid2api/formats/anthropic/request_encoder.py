@@ -39,7 +39,8 @@ def encode_request(request: Request, target: Target) -> Encoded:
     """The request for an Anthropic upstream. Raises RequestError for content that it cannot express."""
     encoded = Encoded.begun(request)
     body = encoded.body
-    limit = fitting.limit_for(encoded, request, target) or target.max_tokens or _usual_limit(target)
+    usual = min(DEFAULT_MAX_TOKENS, target.profile.max_output_tokens or DEFAULT_MAX_TOKENS)
+    limit = fitting.limit_for(encoded, request, target) or target.max_tokens or usual
     body |= {"model": target.id, "max_tokens": limit}
     system = _encode_conversation(encoded, request, target)
     effort = _effort_for(encoded, request, target)
@@ -60,10 +61,6 @@ def encode_request(request: Request, target: Target) -> Encoded:
     _encode_effort(encoded, request, target, effort)
     _keep_breakpoints(encoded, request, target)
     return encoded
-
-
-def _usual_limit(target: Target) -> int:
-    return min(DEFAULT_MAX_TOKENS, target.profile.max_output_tokens or DEFAULT_MAX_TOKENS)
 
 
 def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> list[Json]:
@@ -245,16 +242,10 @@ def _encode_search(encoded: Encoded, search: WebSearch) -> Json:
 
 
 def _encode_choice(choice: fitting.Choice | None) -> Json:
-    if choice is None:
-        return {"type": "auto"}
-    match choice.mode:
-        case "auto" | "none":
-            return {"type": choice.mode}
-        case "required":
-            name = "web_search" if choice.tool and choice.tool.kind == "web_search" else choice.name
-            return {"type": "tool", "name": name} if name else {"type": "any"}
-        case _:
-            assert_never(choice.mode)
+    if choice is None or choice.mode != "required":
+        return {"type": choice.mode if choice else "auto"}
+    name = "web_search" if choice.tool and choice.tool.kind == "web_search" else choice.name
+    return {"type": "tool", "name": name} if name else {"type": "any"}
 
 
 # -- messages -------------------------------------------------------------------------------------------------------

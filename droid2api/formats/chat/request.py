@@ -144,13 +144,9 @@ def _decode_reasoning(request: Request, message: Json) -> list[Part]:
         else:
             request.drop("messages.reasoning_details")
     said = message.get("reasoning_content") or message.get("reasoning")
-    if type(said) is str and not any(isinstance(part, Reasoning) and not _is_bound(part) for part in parts):
+    if type(said) is str and all(isinstance(part, Reasoning) and part.state and part.state.bound() for part in parts):
         parts.insert(0, Reasoning(said))
     return parts
-
-
-def _is_bound(part: Reasoning) -> bool:
-    return part.state is not None and part.state.bound() is not None
 
 
 def _decode_part(request: Request, where: str, part: Json) -> Part:

@@ -198,7 +198,9 @@ class _MessageWriter:
                 case ToolCall():
                     items.append(self._encode_call(part))
                 case ToolResult():
-                    items.append(self._encode_result(part))
+                    kind = "custom_tool_call_output" if part.custom else "function_call_output"
+                    output, id = self._encode_output(part), self._ids.of_result(part.call_id)
+                    items.append({"type": kind, "call_id": id, "output": output})
                 case Reasoning():
                     items += self._encode_reasoning(part)
                 case _ if role == "assistant":
@@ -233,10 +235,6 @@ class _MessageWriter:
         if call.custom:
             return {"type": "custom_tool_call", "call_id": id, "name": name, "input": call.arguments}
         return {"type": "function_call", "call_id": id, "name": name, "arguments": call.arguments or "{}"}
-
-    def _encode_result(self, result: ToolResult) -> Json:
-        kind = "custom_tool_call_output" if result.custom else "function_call_output"
-        return {"type": kind, "call_id": self._ids.of_result(result.call_id), "output": self._encode_output(result)}
 
     def _encode_output(self, result: ToolResult) -> object:
         if all(isinstance(part, Text) for part in result.content):
