@@ -156,11 +156,12 @@ class _MessageReader:
 
     def _decode_message(self, where: str, message: Json) -> Message:
         role = required(message, "role", str, f"{where}.")
-        if role not in ("user", "assistant", "system"):
-            raise RequestError(f"{where}.role: {role[:40]!r} is no role of a message.", param=f"{where}.role")
         self._request.drop_rest("messages", message, frozenset(["role", "content"]))
         parts = self._decode_content(message.get("content"), f"{where}.content")
-        return Message("user" if role == "user" else "assistant" if role == "assistant" else "system", parts)
+        match role:
+            case "user" | "assistant" | "system":
+                return Message(role, parts)
+        raise RequestError(f"{where}.role: {role[:40]!r} is no role of a message.", param=f"{where}.role")
 
     def _decode_content(self, content: object, where: str) -> list[Part]:
         if type(content) is str:
