@@ -79,7 +79,8 @@ class Auth:
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds to connect, until the head of an answer, that an answer may be silent, of silence before the client of a
-    stream gets a sign of life, and that streams may go on when the gateway is told to stop.
+    stream gets a sign of life, and that streams may go on when the gateway is told to stop. Of clients: until the head
+    of a first request, between two pieces of a body, that nothing of an answer is taken, and between two requests.
     """
 
     connect: float = 10
@@ -87,6 +88,10 @@ class Timeouts:
     idle: float = 300
     keepalive: float = 15
     drain: float = 30
+    client_head: float = 60
+    client_body: float = 60
+    client_send: float = 60
+    client_idle: float = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,12 @@ class Settings:
     own: bool = True
 
     def route(self, model_id: str) -> Model:
-        """The model for the id that a client sent. Raises RequestError (404) that lists the configured ones."""
+        """The model for the id that a client sent. Raises RequestError (404) that lists the configured ones.
+
+        Claude Code marks an id with "[1m]" for the context that it wants: the model is the same.
+        """
+        if model_id not in self.models and model_id not in self.redirects:
+            model_id = model_id.removesuffix("[1m]")
         id = self.redirects.get(model_id, model_id)
         if id not in self.models:
             patterns = (target for pattern, target in self.redirects.items() if fnmatchcase(model_id, pattern))

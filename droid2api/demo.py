@@ -50,7 +50,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Demo:
-    """`pace` is the seconds between two deltas; `requests` holds what came in, newest last, for tests to look at."""
+    """`pace` is the seconds between two deltas; `requests` holds what came in, newest last, for tests to look at.
+
+    `change` makes another answer of the answer to a body: services differ, and tests play them.
+    """
 
     pace: float = 0.02
     lifetime: float = 8 * 3600
@@ -59,6 +62,7 @@ class Demo:
     requests: list[tuple[str, dict[str, str], Json]] = field(default_factory=list)
     access_token: str = ""
     keep_requests: int = 100
+    change: Callable[[Json, list[Event]], list[Event]] = lambda _, events: events
     _reasoning: dict[str, str] = field(default_factory=dict)
 
     def app(self) -> web.Application:
@@ -102,7 +106,7 @@ class Demo:
                 _check(format, body)
                 self._check_reasoning(format, request)
                 request = normalize(request)
-                events = _script(request, format)
+                events = self.change(body, _script(request, format))
                 self._remember_reasoning(events)
                 if not request.stream:
                     whole = format.encode_response(events, request, time.time, _new_id)
@@ -239,8 +243,13 @@ def _last_text(request: Request) -> str:
     for message in reversed(request.messages):
         texts = [part.text for part in message.parts if isinstance(part, Text)]
         if message.role == "user" and texts:
-            return texts[-1]
+            said = [text for text in texts if not text.startswith(_CLIENTS_OWN)]
+            return (said or texts)[-1]
     return ""
+
+
+_CLIENTS_OWN = ("# ", "<")
+"""So begin the texts that agents put into a user's turn: what the user said stands beside them."""
 
 
 def _reason(format: Format, target: Target) -> list[Event]:
@@ -258,7 +267,8 @@ def _wanted_tool(request: Request, asked: str) -> Tool | None:
     tools = [tool for tool in request.tools if tool.kind != "web_search"]
     choice = request.tool_choice
     forced = choice is not None and choice.mode == "required"
-    if not tools or (choice and choice.mode == "none") or not (forced or re.search(r"\bcall\b", asked)):
+    wanted = re.search(r"\bcall\b", asked) and not re.search(r"\bnot call\b", asked, re.IGNORECASE)
+    if not tools or (choice and choice.mode == "none") or not (forced or wanted):
         return None
     named = [tool for tool in tools if tool.name == choice.name] if choice else []
     named += [tool for tool in tools if re.search(rf"\b{re.escape(tool.name)}\b", asked)]

@@ -17,6 +17,8 @@ from droid2api.application import build_app
 from droid2api.config import Settings, load
 from droid2api.demo import Demo
 from droid2api.formats import FORMATS
+from droid2api.server.connections import runner_of
+from droid2api.server.keys import CONNECTIONS
 
 Json = dict[str, Any]
 
@@ -60,7 +62,10 @@ async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
     """Serve an application on a free loopback port, as the command line does; gives its URL."""
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
+    if CONNECTIONS in app:
+        runner = runner_of(app, app[CONNECTIONS], 1)
+    else:
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -309,6 +309,7 @@ REDIRECTED = {
         "big": "small",
         "org/*": "small",
         "stale": "gone",
+        "own[1m]": "small",
     },
 }
 
@@ -323,6 +324,10 @@ REDIRECTED = {
         ("claude-exact", "small"),  # exact wins over a pattern
         ("claude-3-5-haiku-20241022", "big"),  # the first pattern that fits wins
         ("gpt-4", "big"),
+        ("small[1m]", "small"),
+        ("big[1m]", "small"),
+        ("claude-1[1m]", "big"),
+        ("own[1m]", "small"),
         ("gpt-6", None),
         ("CLAUDE-1", None),
         ("stale", None),

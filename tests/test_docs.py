@@ -28,6 +28,7 @@ from droid2api.hub.events import Usage
 from droid2api.hub.profile_table import OPENAI_EXTRAS
 from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Target
+from droid2api.hub.schema import Dialect, fit
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
 from droid2api.server.edge import served_routes
@@ -246,6 +247,22 @@ def test_every_field_of_the_log_is_in_the_table():
     assert set(table(page("operations"), "time")) == set(json.loads(JsonFormatter().format(record)))
     told = next(row[1] for table in rows(page("operations")) for row in table if row[0] == "`end`")
     assert spans(told) == [end for end in End.__args__ if end]
+
+
+def test_schemas_become_what_the_table_says():
+    """Each row is a property of an object, but for the dialect that changes the root only."""
+    found = next(table for table in rows(page("formats")) if table[0][0] == "`anthropic tools`")
+    assert {spans(row[0])[0] for row in found} == set(get_args(Dialect)) - {"plain"}
+    for dialect, *cells, named in found:
+        before, after = (json.loads(spans(cell)[0]) for cell in cells)
+        at_root = spans(dialect) == ["anthropic tools"]
+        schema = before if at_root else {"type": "object", "properties": {"x": before}}
+        fitted, repaired = fit(schema, spans(dialect)[0])
+        node = fitted if at_root else fitted["properties"]["x"]
+        begin, cut, _ = after.get("description", "").partition("…")
+        assert node.pop("description", "").startswith(begin) if cut else True
+        assert node == {key: value for key, value in after.items() if not (cut and key == "description")}
+        assert repaired == [name if at_root else f"properties.x.{name}" for name in spans(named)]
 
 
 def test_every_repair_is_in_the_table():

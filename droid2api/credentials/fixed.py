@@ -6,8 +6,9 @@ from droid2api.credentials.credential import AUTHORIZATION, CLIENT, Credential, 
 from droid2api.errors import CredentialError
 
 NO_CREDENTIAL = (
-    "No credential: set FACTORY_API_KEY or DROID_REFRESH_KEY, log in with Factory's own CLI (~/.factory/auth.json), "
-    "give the endpoint an api_key_env in config.json, or send your key as Authorization: Bearer or x-api-key."
+    "No credential: set FACTORY_API_KEY or DROID_REFRESH_KEY, give the endpoint an api_key_env in config.json, or send "
+    "your key as Authorization: Bearer or x-api-key. A login of Factory's CLI counts only as ~/.factory/auth.json, "
+    "which newer versions do not write."
 )
 
 

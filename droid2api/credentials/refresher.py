@@ -150,7 +150,7 @@ class Refresher:
     def _check_login(self) -> None:
         if not self._kept.current.refresh:
             raise CredentialError(
-                f"{self._endpoint.source} holds no login that can be renewed: log in again with Factory's CLI."
+                f"{self._endpoint.source} holds no login that can be renewed: set FACTORY_API_KEY, or log in again."
             )
 
 

@@ -31,6 +31,8 @@ _NO_NAMES = ("error", "failed", "response.failed", "response.cancelled", "cancel
 _DEEPEST = 8
 _MOST = 5
 """Levels, and entries of a list, in which words are looked for."""
+_LONGEST = 1000
+"""Bytes of an error that is shown as it is."""
 
 
 def tells_error(value: Json) -> bool:
@@ -55,7 +57,10 @@ def read_error(value: object, status: int | None = None) -> UpstreamError:
     words = list(dict.fromkeys(_words(value, 0)))
     message = "; ".join(words)
     if not message and (isinstance(value, Mapping) or (isinstance(value, list) and value)):
-        message = f"The upstream answered with an error ({', '.join(names) or 'no message'})."
+        told = ", ".join(names) or "no message"
+        if not set(_strings(value, 0)) <= {*names, *_NO_NAMES, ""}:  # words in a place that nobody knows
+            told = orjson.dumps(value)[:_LONGEST].decode(errors="ignore")
+        message = f"The upstream answered with an error ({told})."
     elif not message:
         message = str(value) if value else "The upstream answered with an error."
     if status is None:
@@ -101,6 +106,14 @@ def _words(value: object, level: int) -> Iterator[str]:
             yield from _words_of(entry, level)
 
 
+def _strings(value: object, level: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list) and level < _DEEPEST:
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(inner, level + 1)
+
+
 def _words_of(error: Mapping[str, object], level: int) -> Iterator[str]:
     for key in (*_WRAPPERS, *_WORDS):
         if found := list(_words(error.get(key), level + 1)):
@@ -111,6 +124,7 @@ def _words_of(error: Mapping[str, object], level: int) -> Iterator[str]:
     if isinstance(place, list):
         found[0] = f"{'.'.join(str(step) for step in place[:20])}: {found[0]}"
     yield from found
+    yield from _words(error.get("error_description"), level + 1)  # OAuth's, beside an error that is a code
     metadata = error.get("metadata")
     if isinstance(metadata, Mapping) and isinstance(raw := metadata.get("raw"), str):  # OpenRouter: the provider's own
         yield from _words(_parsed(raw), level + 1)

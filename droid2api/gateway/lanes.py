@@ -23,7 +23,7 @@ from droid2api.hub.events import Event, Failed, Finish, Start, Usage
 from droid2api.hub.request import Request, ToolCall
 from droid2api.hub.stops import StopFilter
 from droid2api.hub.tools import ToolRestorer
-from droid2api.wire import sse
+from droid2api.wire import sse, surrogates
 from droid2api.wire.fields import Json
 
 BODY_LIMIT = 64 * 1024 * 1024
@@ -358,10 +358,14 @@ class _Body:
 
 
 def _json(content: bytes) -> Any:
-    """None for what is no JSON."""
+    """None for what is no JSON. Halves of characters, which some services send, become U+FFFD."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
+        pass
+    try:
+        return surrogates.mend(surrogates.parse(content))
+    except RecursionError:
         return None
 
 

@@ -22,6 +22,8 @@ requests = logging.getLogger("droid2api.requests")
 
 BODY_SHOWN = 4000
 """Characters of a body that dev_mode shows."""
+BODY_KEPT = 64_000
+"""Bytes of a body that are enough for that, with keys and pictures to be taken out."""
 
 _KEY = re.compile(r"\b(?:sk|fk|pk|rk|gh[opsu]|xox[abp]|AKIA|AIza)[-_]?[\w-]{16,}|\beyJ[\w-]{10,}\.[\w-]+\.[\w-]*")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}")
@@ -89,11 +91,15 @@ def request_line(exchange: Exchange) -> str:
 
 def log_body(what: str, id: str, content: bytes, secrets: Iterable[str]) -> None:
     """A body on its way, for dev_mode: on one line, without credentials and pictures, and cut."""
+    whole = len(content) <= BODY_KEPT
+    if not whole:
+        content = content[: content.rfind(b'"', 0, BODY_KEPT) + 1]  # not in the middle of a key
     text = content.decode(errors="replace")
     for secret in secrets:
         text = text.replace(secret, "***")
     text = _BASE64.sub(lambda found: f"<{len(found.group())} characters of base64>", _KEY.sub("***", text))
-    cut = f" ... ({len(text)} characters)" if len(text) > BODY_SHOWN else ""
+    size = f"{len(text)}" if whole else f"more than {BODY_KEPT}"
+    cut = "" if whole and len(text) <= BODY_SHOWN else f" ... ({size} characters)"
     shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:BODY_SHOWN])
     log.debug("%s %s: %s%s", id, what, shown, cut)
 

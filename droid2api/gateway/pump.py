@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-import orjson
 from aiohttp import ClientResponse, web
 
 from droid2api.config import Model, Settings
@@ -24,9 +23,10 @@ from droid2api.formats import Format
 from droid2api.formats.routes import ClientCall
 from droid2api.gateway.exchange import Exchange
 from droid2api.gateway.lanes import Lane, begins_stream, choose_lane
-from droid2api.gateway.logs import log_body
+from droid2api.gateway.logs import BODY_KEPT, log_body
 from droid2api.gateway.prepare import Prepared
 from droid2api.gateway.upstream import Upstream, passed_headers, read_chunks
+from droid2api.wire.fields import dump
 
 log = logging.getLogger("droid2api")
 
@@ -81,7 +81,7 @@ class ClientStream:
     def __init__(self, call: Call, headers: dict[str, str]) -> None:
         self._call = call
         self._response = web.StreamResponse(headers=headers | STREAM_HEADERS)
-        self._shown: list[bytes] | None = [] if call.settings.dev_mode else None
+        self._shown = bytearray() if call.settings.dev_mode else None
         self.begun = False
 
     async def write(self, content: bytes) -> None:
@@ -92,12 +92,12 @@ class ClientStream:
             await self._response.prepare(self._call.request)
         if content:
             await self._response.write(content)
-            if self._shown is not None:
-                self._shown.append(content)
+            if self._shown is not None and len(self._shown) <= BODY_KEPT:
+                self._shown += content
 
     async def finish(self) -> web.StreamResponse:
         await self.write(b"")
-        self._call.show("answered", b"".join(self._shown or ()))
+        self._call.show("answered", bytes(self._shown or b""))
         return self._response
 
 
@@ -134,7 +134,7 @@ class _Pump:
 
     async def run(self) -> web.StreamResponse:
         call, prepared = self._call, self._prepared
-        content = orjson.dumps(prepared.body)
+        content = dump(prepared.body)
         call.show("sent", content)
         try:
             async with call.upstream.post(

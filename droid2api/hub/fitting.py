@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from droid2api.hub.encoded import Encoded
+from droid2api.hub.media import takes_media
 from droid2api.hub.profile_table import OPENAI_EXTRAS
 from droid2api.hub.profiles import Profile
-from droid2api.hub.request import OutputFormat, Request, Target, Tool, ToolResult
+from droid2api.hub.request import Document, Image, OutputFormat, Part, Request, Target, Text, Tool, ToolResult
 from droid2api.hub.schema import Dialect, fit, obeys_strict
 from droid2api.wire.fields import Json
 
@@ -132,28 +133,50 @@ def cache_lives(request: Request) -> list[str]:
     return [cache for part in [*parts, *request.tools] if (cache := getattr(part, "cache", None)) is not None]
 
 
+def result_for(encoded: Encoded, result: ToolResult, target: Target) -> list[Part]:
+    """What a tool gave back, with a note in place of media that the target does not take.
+
+    The model can go on without them, while a refusal would end the session: they are in its history from now on.
+    """
+    shown: list[Part] = []
+    for part in result.content:
+        if isinstance(part, Image | Document) and not takes_media(part, target):
+            kind = part.media_type or type(part).__name__.lower()
+            encoded.drop(f"messages.tool_result.{kind}")
+            part = Text(f"[{kind} left out: this model cannot read it]")
+        shown.append(part)
+    return shown
+
+
 # -- schemas --------------------------------------------------------------------------------------------------------
 
 
 def parameters_for(encoded: Encoded, tool: Tool, target: Target, strict: bool = False) -> Json:
-    """A function's parameters as a schema that the upstream takes. Raises RequestError for one that is too deep."""
-    dialect = target.profile.output_schema if strict else target.profile.tool_schema
+    """A function's parameters as a schema that the upstream takes, a strict one as those of its output too.
+
+    Raises RequestError for one that is too deep.
+    """
     given = tool.parameters or {"type": "object", "properties": {}}
     if "$schema" in given:  # says which draft it follows: some services refuse the word
         given = {name: value for name, value in given.items() if name != "$schema"}
         encoded.repair("tools.parameters.$schema")
-    return _fitted(encoded, given, dialect, "tools", "tools.parameters")
+    profile = target.profile
+    dialects = (profile.tool_schema, profile.output_schema) if strict else (profile.tool_schema,)
+    return _fitted(encoded, given, dialects, "tools", "tools.parameters")
 
 
 def output_schema_for(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
     """The schema of structured output. Raises RequestError for one that is nested too deep."""
-    dialect = target.profile.output_schema
-    return _fitted(encoded, output.schema or {}, dialect, "response_format", "response_format.schema")
+    dialects = (target.profile.output_schema,)
+    return _fitted(encoded, output.schema or {}, dialects, "response_format", "response_format.schema")
 
 
-def _fitted(encoded: Encoded, given: Json, dialect: Dialect, where: str, path: str) -> Json:
-    schema, repaired = fit(given, dialect, where)
-    for each in repaired[:MOST_PATHS]:
+def _fitted(encoded: Encoded, schema: Json, dialects: tuple[Dialect, ...], where: str, path: str) -> Json:
+    repaired: dict[str, None] = {}
+    for dialect in dialects:
+        schema, paths = fit(schema, dialect, where)
+        repaired |= dict.fromkeys(paths)
+    for each in list(repaired)[:MOST_PATHS]:
         encoded.repair(f"{path}.{each}")
     if len(repaired) > MOST_PATHS:
         encoded.repair(path, len(repaired) - MOST_PATHS)

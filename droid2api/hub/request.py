@@ -81,8 +81,11 @@ class Foreign:
 
 @dataclass(slots=True)
 class Reasoning:
+    """`outdated`: the tools that can be called have changed since."""
+
     text: str
     state: State | None = None
+    outdated: bool = False
 
 
 @dataclass(slots=True)

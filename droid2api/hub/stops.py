@@ -1,7 +1,7 @@
 """Stop sequences for upstreams that have none: the text of an answer ends where one of them begins."""
 
 import re
-from bisect import bisect_left
+from bisect import bisect_right
 
 from droid2api.errors import RequestError
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Usage
@@ -22,18 +22,20 @@ def check_stops(stops: list[str], where: str, most: int) -> list[str]:
 
 
 class StopFilter:
-    """Passes events on until a stop sequence is whole in a text block; `stopped` tells that one was.
+    """Passes events on until a stop sequence is met in a text block; `stopped` tells that it was.
 
-    Text that may be the beginning of a sequence is held back until it is known not to be one. What the upstream says
-    after the sequence is left out, but for the tokens that it used.
+    Text that may be the beginning of a sequence is held back until it is known not to be one. Of two sequences, one of
+    which begins with the other, only the shorter one can be met. So in their order each text has one place: what it
+    begins with can only stand right before it, and what begins with it only right behind.
     """
 
     def __init__(self, sequences: list[str]) -> None:
-        self._sequences = sorted(sequences)
-        self._longest = max(map(len, sequences), default=0)
-        self._first = re.compile(
-            "[" + "".join(re.escape(char) for char in {sequence[0] for sequence in sequences}) + "]"
-        )
+        self._sequences: list[str] = []
+        for sequence in sorted(sequences):
+            if not self._sequences or not sequence.startswith(self._sequences[-1]):
+                self._sequences.append(sequence)
+        self._longest = max(map(len, self._sequences), default=0)
+        self._first = re.compile(f"[{re.escape(''.join({sequence[0] for sequence in self._sequences}))}]")
         self._in_text = False
         self._called = False
         self._held = ""
@@ -75,21 +77,26 @@ class StopFilter:
         return [Finish("tool_calls" if self._called else "stop", "stop_sequence", usage, self._met)]
 
     def _read_text(self, text: str, out: list[Event]) -> None:
-        """A sequence counts when it is whole, so that pieces of any size give the same: "a" before "baa" is met."""
-        found = [(start + len(each), start, each) for each in self._sequences if (start := text.find(each)) >= 0]
-        _, start, self._met = min(found, default=(0, 0, ""))
-        self._held = "" if self._met else self._beginning_of_one(text)
-        passed = text[:start] if self._met else text.removesuffix(self._held)
-        if passed:
+        """Of several sequences that are met the one counts that is whole first, however the text is cut."""
+        held = whole = len(text)
+        met = ""
+        for found in self._first.finditer(text):
+            begin = found.start()
+            if met and begin >= whole:
+                break
+            rest = text[begin : begin + self._longest]
+            place = bisect_right(self._sequences, rest)
+            before = self._sequences[place - 1] if place else ""
+            if before and rest.startswith(before):
+                if not met or begin + len(before) < whole:
+                    met, whole = before, begin + len(before)
+            elif held == len(text) == begin + len(rest) and self._may_begin(rest, place):
+                held = begin
+        self._met, self._held = met, "" if met else text[held:]
+        if passed := text[: whole - len(met) if met else held]:
             out.append(Delta(passed))
-        if self._met:
+        if met:
             out.append(BlockEnd())
 
-    def _beginning_of_one(self, text: str) -> str:
-        """The longest end of the text with which a sequence may begin."""
-        for found in self._first.finditer(text, max(0, len(text) - self._longest + 1)):
-            end = text[found.start() :]
-            index = bisect_left(self._sequences, end)
-            if index < len(self._sequences) and self._sequences[index].startswith(end):
-                return end
-        return ""
+    def _may_begin(self, rest: str, place: int) -> bool:
+        return place < len(self._sequences) and self._sequences[place].startswith(rest)

@@ -25,6 +25,7 @@ from droid2api.credentials.rotating import RotatingCredential
 from droid2api.credentials.tokens import StoreError, Tokens
 from droid2api.errors import CredentialError
 from droid2api.gateway.upstream import open_session
+from droid2api.observe.explain import note_on, profile_of_model, profile_to_text
 from droid2api.observe.masking import masked_url, secret_headers
 from droid2api.observe.setups import local_url
 from droid2api.server.guard import Guard
@@ -32,6 +33,7 @@ from droid2api.server.guard import Guard
 HEALTH_TIMEOUT = 3.0
 """Seconds that whoever has the port may take to say whether it is this gateway."""
 
+_LOG_IN = "set FACTORY_API_KEY, or log in again with a CLI that writes this file"
 _SECRETS = frozenset("FACTORY_API_KEY DROID_REFRESH_KEY DROID2API_KEYS DROID2API_REDIS_URL".split())
 
 
@@ -70,7 +72,7 @@ async def check(settings: Settings, *, refresh: bool = False, folder: Path | Non
     port = await _port(settings)
     exposed = _exposed(settings, shared)
     files = _files(settings, folder or Path.cwd())
-    return [*_config(settings), *credential, *reached, port, *exposed, *files]
+    return [*_config(settings), *credential, *reached, *_models(settings), port, *exposed, *files]
 
 
 # -- settings -------------------------------------------------------------------------------------------------------
@@ -81,6 +83,12 @@ def _config(settings: Settings) -> Iterator[Finding]:
     yield Finding("config", text, "" if settings.models else 'add one to "models"')
     for warning in settings.warnings:
         yield Finding("config", warning, "mend it or take it out")
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    for model in settings.models.values():
+        note = f"; {note}" if (note := note_on(model)) else ""
+        yield Finding("model", f"{model.id}: {profile_to_text(profile_of_model(model))}{note}")
 
 
 def _exposed(settings: Settings, shared: Credential) -> Iterator[Finding]:
@@ -109,8 +117,8 @@ async def _shared_credential(settings: Settings, shared: Credential, refresh: bo
     if shared.source == CLIENT:
         file = home(settings.environment) / ".factory" / "auth.json"
         if file.exists():
-            return Finding("credential", f"{file} holds no token that can be read", "log in again with Factory's CLI")
-        return Finding("credential", "none is configured: each client must send its own key")
+            return Finding("credential", f"{file} holds no token that can be read", _LOG_IN)
+        return Finding("credential", "none is configured: each client must send its own key, or set FACTORY_API_KEY")
     return Finding("credential", f"{shared.source}: a fixed key, never refreshed")
 
 
@@ -136,7 +144,7 @@ def _token(source: str, tokens: Tokens | None, refreshes: bool) -> Finding:
     text = f"{source}: the access token ended {_span(-left)} ago"
     if refreshes:
         return Finding("credential", f"{text}; the start renews it (or --refresh)")
-    return Finding("credential", f"{text}, and there is no refresh token", "log in again with Factory's CLI")
+    return Finding("credential", f"{text}, and there is no refresh token", _LOG_IN)
 
 
 def _span(seconds: float) -> str:

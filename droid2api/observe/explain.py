@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import orjson
 
-from droid2api.config import Settings
+from droid2api.config import Model, Settings
 from droid2api.credentials.credential import AUTHORIZATION, key_headers
 from droid2api.formats import Format
 from droid2api.formats.routes import ClientCall
 from droid2api.gateway.prepare import prepare, read_model
 from droid2api.gateway.upstream import authorized
+from droid2api.hub.fitting import level_of
+from droid2api.hub.profiles import profile_of
 from droid2api.observe.masking import MASK, masked_url, secret_headers
 from droid2api.wire.fields import Json
 
@@ -24,14 +26,17 @@ _IDS = dict.fromkeys(("x-session-id", "x-assistant-message-id"), "(the client's,
 class Explanation:
     """One request of a client, and what the upstream would get for it.
 
-    `guess` says why `format` was taken, "" where it was given. `headers` hold no secret; those that only a client adds
-    (anthropic-*, x-stainless-*) are not there. `diff` are the lines of a unified diff between both bodies.
+    `guess` says why `format` was taken, "" where it was given. `profile` and `note` are of the model, as in
+    `profile_of_model` and `note_on`. `headers` hold no secret; those that only a client adds (anthropic-*,
+    x-stainless-*) are not there. `diff` are the lines of a unified diff between both bodies.
     """
 
     format: str
     guess: str
     asked: str
     model: str
+    profile: Json
+    note: str
     upstream: str
     lane: str
     url: str
@@ -63,6 +68,8 @@ def explain(settings: Settings, body: Json, format: Format | None = None, model:
         guess=guess,
         asked=asked,
         model=chosen.id,
+        profile=profile_of_model(chosen),
+        note=note_on(chosen),
         upstream=chosen.format.NAME,
         lane="relay" if format is chosen.format else "translate",
         url=masked_url(prepared.url),
@@ -72,6 +79,20 @@ def explain(settings: Settings, body: Json, format: Format | None = None, model:
         repaired=dict(sorted(prepared.repaired.items())),
         diff=_diff(before, pretty(prepared.body)),
     )
+
+
+def profile_of_model(model: Model) -> Json:
+    """The fields of a model's profile that are not as for a model of its type of which nothing is known."""
+    plain = asdict(profile_of("", "", model.format.NAME))
+    return {name: value for name, value in asdict(model.target.profile).items() if value != plain[name]}
+
+
+def note_on(model: Model) -> str:
+    """What the owner should know of a model, "" where there is nothing."""
+    target = model.target
+    if target.reasoning == "off" and target.profile.is_reasoning(level_of(target)):
+        return "reasoning is off, but this model cannot be told so: it reasons all the same"
+    return ""
 
 
 def guess_format(formats: Sequence[Format], body: Json) -> tuple[Format, str]:
@@ -97,6 +118,11 @@ _RESET = "\x1b[0m"
 _COLORS = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
 
 
+def profile_to_text(profile: Json) -> str:
+    told = {name: value if type(value) is str else orjson.dumps(value).decode() for name, value in profile.items()}
+    return ", ".join(f"{name}={value}" for name, value in told.items()) or "plain"
+
+
 def to_text(explained: Explanation, color: bool) -> str:
     """The request as it would go out, and what became of the client's."""
     guessed = f" (guessed: {explained.guess}; --format names another)" if explained.guess else ""
@@ -104,6 +130,8 @@ def to_text(explained: Explanation, color: bool) -> str:
     lines = [
         f"format    {explained.format}{guessed}",
         f"model     {explained.model}{redirected}",
+        f"profile   {profile_to_text(explained.profile)}",
+        *([f"note      {explained.note}"] if explained.note else []),
         f"lane      {explained.lane}: {explained.format} -> {explained.upstream}",
         f"dropped   {', '.join(map(_told, explained.dropped)) or 'nothing'}",
         f"repaired  {', '.join(f'{name}={count}' for name, count in explained.repaired.items()) or 'nothing'}",

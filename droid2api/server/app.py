@@ -6,15 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, assert_never
+from typing import Any, ParamSpec, TypeVar, assert_never
 
-import orjson
 from aiohttp import web
 
 from droid2api import __version__
 from droid2api.config import Settings
 from droid2api.credentials.credential import Credential
-from droid2api.errors import RequestError
 from droid2api.formats import Format
 from droid2api.formats.routes import (
     Answer,
@@ -26,14 +24,16 @@ from droid2api.formats.routes import (
     ShowModel,
 )
 from droid2api.gateway.exchange import Notifier, Observer
-from droid2api.gateway.lanes import BODY_LIMIT
 from droid2api.gateway.logs import RequestLog
 from droid2api.gateway.prepare import decode, prepare, read_model
 from droid2api.gateway.pump import Call, answer
 from droid2api.gateway.upstream import open_session
 from droid2api.hub.estimate import estimate_tokens
+from droid2api.server.body import MANY_VALUES, count_values, parse_body, read_body
+from droid2api.server.connections import Connections
 from droid2api.server.edge import complete_head, json_response, observed, served_routes
 from droid2api.server.keys import (
+    CONNECTIONS,
     EXCHANGE,
     NOTIFIER,
     OBSERVERS,
@@ -48,7 +48,9 @@ from droid2api.server.keys import (
 )
 from droid2api.server.models import model_card, model_cards
 from droid2api.server.reload import Reloader, Runtime, Source
-from droid2api.wire.fields import Json
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def build_core(
@@ -58,10 +60,11 @@ def build_core(
     from `source` the settings are read again when its files change. `credentials`, by names of endpoints, win over
     what the settings say.
     """
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[observed])
+    app = web.Application(middlewares=[observed])
     app[STARTED] = time.time()
     app[STOPPING] = asyncio.Event()
     app[RUNNING] = set()
+    app[CONNECTIONS] = Connections()
     observers: list[Observer] = [RequestLog()]
     app[OBSERVERS] = observers
     app[NOTIFIER] = Notifier(observers)
@@ -95,7 +98,7 @@ def _lifecycle(
     async def run(app: web.Application) -> AsyncIterator[None]:
         async with open_session() as session:
             runtime = app[RUNTIME] = Runtime(settings, session, credentials)
-            tasks = []
+            tasks = [asyncio.create_task(app[CONNECTIONS].run(lambda: runtime.settings.timeouts))]
             if source:
                 app[RELOADER] = Reloader(source, runtime)
                 tasks.append(asyncio.create_task(app[RELOADER].run()))
@@ -173,28 +176,39 @@ def _handler(format: Format, route: Route) -> Handler:
 
 
 async def _answer(request: web.Request, format: Format) -> web.StreamResponse:
-    call = await _read_call(request, format)
-    prepared = prepare(call.settings, call.model, format, call.sent, request.headers)
+    call, large = await _read_call(request, format)
+    prepared = await _run(large, prepare, call.settings, call.model, format, call.sent, request.headers)
     call.exchange.dropped, call.exchange.repaired = prepared.dropped, prepared.repaired
     return await answer(call, prepared)
 
 
 async def _count_tokens(request: web.Request, format: Format, route: CountTokens) -> web.StreamResponse:
-    """Counted by the upstream where it speaks the client's format (what it would get that costs tokens), else
-    estimated.
+    """Counted by the upstream where it speaks the client's format and counts (what it would get that costs tokens),
+    else estimated. Factory's service answers 404.
     """
-    call = await _read_call(request, format)
-    if call.model.format is not format:
-        return json_response(route.encode(estimate_tokens(decode(format, call.sent))))
-    return await answer(call, prepare(call.settings, call.model, format, call.sent, request.headers, "count_tokens"))
+    call, large = await _read_call(request, format)
+    if call.model.format is format:
+        prepared = prepare(call.settings, call.model, format, call.sent, request.headers, "count_tokens")
+        counted = await answer(call, prepared)
+        if counted.status not in (404, 405):
+            return counted
+        call.exchange.end, call.exchange.error = "", ""
+    count = await _run(large, lambda: estimate_tokens(decode(format, call.sent)))
+    return json_response(route.encode(count))
 
 
-async def _read_call(request: web.Request, format: Format) -> Call:
-    """What the client sent, with its model found. Raises RequestError."""
+async def _run(large: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Beside the event loop where it takes long: nobody else waits for it."""
+    return await asyncio.to_thread(function, *args, **kwargs) if large else function(*args, **kwargs)
+
+
+async def _read_call(request: web.Request, format: Format) -> tuple[Call, bool]:
+    """What the client sent, with its model found, and whether it is much. Raises RequestError."""
     exchange, runtime = request[EXCHANGE], request.app[RUNTIME]
     exchange.format = format.NAME
     try:
-        sent = ClientCall(await _read_json(request), request.match_info, request.query)
+        content = await read_body(request, runtime.settings.timeouts.client_body)
+        sent = ClientCall(parse_body(content), request.match_info, request.query)
         asked = read_model(runtime.settings, format, sent)
         exchange.asked = asked[:200]
         model = runtime.settings.route(asked)
@@ -202,18 +216,5 @@ async def _read_call(request: web.Request, format: Format) -> Call:
     finally:
         request.app[NOTIFIER].notify("began", exchange)
     call = Call(runtime.settings, runtime.upstream, request, format, sent, model, exchange, request.app[STOPPING])
-    call.show("asked", await request.read())
-    return call
-
-
-async def _read_json(request: web.Request) -> Json:
-    try:
-        body = orjson.loads(await request.read())
-    except web.RequestPayloadError:
-        raise RequestError("The body is not encoded as its Content-Encoding or Transfer-Encoding says.") from None
-    except orjson.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise RequestError(f"The body is not valid JSON: {where}.") from None
-    if type(body) is not dict:
-        raise RequestError("The body must be a JSON object.")
-    return body
+    call.show("asked", content)
+    return call, count_values(content) > MANY_VALUES

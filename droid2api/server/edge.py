@@ -14,10 +14,9 @@ from droid2api.errors import CredentialError, GatewayError, RequestError
 from droid2api.formats import Format, spoken
 from droid2api.formats.routes import Refuse
 from droid2api.gateway.exchange import Exchange, client_name
-from droid2api.gateway.lanes import BODY_LIMIT
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.server.guard import CORS_HEADERS
-from droid2api.server.keys import EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
+from droid2api.server.keys import CONNECTIONS, EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api")
@@ -30,6 +29,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     exchange = request[EXCHANGE] = _new_exchange(request)
     if task := asyncio.current_task():
         app[RUNNING].add(task)
+    app[CONNECTIONS].began(request)
     try:
         response = await _answer(request, handler, exchange)
         exchange.status = exchange.status or response.status  # of a stream the first one counts
@@ -38,6 +38,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
         exchange.end = "stopped" if app[STOPPING].is_set() else "client left"
         raise
     finally:
+        app[CONNECTIONS].ended(request)
         if task:
             app[RUNNING].discard(task)
         if exchange.format:
@@ -66,8 +67,6 @@ async def _answer(request: web.Request, handler: Handler, exchange: Exchange) ->
         allowed = ", ".join(sorted(error.allowed_methods))
         wrong = f"{request.method} is not served on this path, but {allowed}."
         return _error_response(request, RequestError(wrong, status=405, headers={"Allow": allowed}))
-    except web.HTTPRequestEntityTooLarge:
-        return _refuse(request, RequestError(f"The body has more than {BODY_LIMIT} bytes.", status=413))
     except web.HTTPException:
         raise
     except Exception:  # a mistake of this program: the client must get an end all the same, and the log the traceback

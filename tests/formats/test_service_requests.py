@@ -7,6 +7,7 @@ from droid2api.formats import BY_NAME
 from droid2api.hub.events import State
 from droid2api.hub.profiles import profile_of
 from droid2api.hub.tools import safe_name
+from droid2api.wire.fields import dump
 
 from .bodies import (
     CLOSED,
@@ -149,6 +150,38 @@ CASES = {
         },
         [],
         {},
+    ),
+    "two in a row are one": (
+        "responses",
+        responses(user("hi"), developer("A"), developer("B"), assistant("ok"), user("go")),
+        OPUS_55,
+        {
+            "system": None,
+            "messages": [
+                blocks("user", "hi"),
+                blocks("system", "A", "B"),
+                blocks("assistant", "ok"),
+                blocks("user", "go"),
+            ],
+        },
+        [],
+        {},
+    ),
+    "behind an answer at the end it does not change what is before": (
+        "chat",
+        chat(user("hi"), assistant("ok"), system("S")),
+        OPUS_55,
+        {
+            "system": None,
+            "messages": [
+                blocks("user", "hi"),
+                blocks("assistant", "ok"),
+                blocks("user", "Continue."),
+                blocks("system", "S"),
+            ],
+        },
+        [],
+        {"messages.prefill": 1},
     ),
     "but not Sonnet 5, which ignores them": (
         "chat",
@@ -361,6 +394,36 @@ CASES = {
         {"tools": [{"name": "f", "description": "", "input_schema": CLOSED, "strict": True}]},
         [],
         {},
+    ),
+    "a strict tool's reference at the root": (
+        "responses",
+        responses(tools=[responses_tool(parameters={"$ref": "#/$defs/X", "$defs": {"X": SCHEMA}}, strict=True)]),
+        OPUS_5,
+        {
+            "tools": [
+                {"name": "f", "description": "", "input_schema": CLOSED | {"$defs": {"X": CLOSED}}, "strict": True}
+            ]
+        },
+        [],
+        {"tools.parameters.$ref": 1},
+    ),
+    "a strict tool's union at the root": (
+        "chat",
+        chat(tools=[chat_tool(parameters={"oneOf": [SCHEMA, SCHEMA | {"minProperties": 1}]}, strict=True)]),
+        OPUS_5,
+        {
+            "tools": [
+                {
+                    "name": "f",
+                    "description": "",
+                    "input_schema": CLOSED
+                    | {"description": "{oneOf: " + dump([SCHEMA, SCHEMA | {"minProperties": 1}]).decode() + "}"},
+                    "strict": True,
+                }
+            ]
+        },
+        [],
+        {"tools.parameters.oneOf": 1},
     ),
     "and not to services that only speak its format": (
         "chat",

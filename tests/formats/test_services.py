@@ -148,8 +148,12 @@ def test_an_incomplete_response_without_a_reason_is_cut():
 
 
 @pytest.mark.parametrize("status", ["in_progress", "queued", "cancelled", "failed", "unheard_of"])
-def test_a_whole_response_of_another_status_is_a_failure(status):
-    failed = read_answer("responses", {"status": status, "output": responses_output(["ok"])})[-1]
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_response_of_another_status_is_a_failure(status, whole):
+    """Whatever the event at the end of a stream is called."""
+    body = {"status": status, "output": responses_output(["ok"])}
+    end = {"type": "response.completed", "response": body}
+    failed = (read_answer("responses", body) if whole else read("responses", end))[-1]
     assert failed.error.message == f"The upstream ended its answer with {status!r}."
 
 

@@ -45,6 +45,17 @@ BODIES = [
         "400",
     ),
     ({"error": {"code": "x", "message": ""}}, "The upstream answered with an error (x).", "x"),
+    (
+        {"Error": {"Message": "boom"}, "code": "E1"},
+        'The upstream answered with an error ({"Error":{"Message":"boom"},"code":"E1"}).',
+        "E1",
+    ),
+    (
+        {"errors": {"model": ["boom"]}},
+        'The upstream answered with an error ({"errors":{"model":["boom"]}}).',
+        None,
+    ),
+    ({"error": "invalid_token", "error_description": "boom"}, "invalid_token; boom", None),
     ("boom", "boom", None),
     (["boom"], "boom", None),
 ]
@@ -62,6 +73,9 @@ def test_error_bodies_have_their_limits():
     for _ in range(500):
         deep = {"error": deep}
     assert read_error(deep, 400).message == "The upstream answered with an error (no message)."
+    unknown = read_error({"x": "y" * 5000}, 400).message
+    assert len(unknown) < 1100
+    assert "yyy" in unknown
     many = read_error({"detail": [{"msg": f"m{number}"} for number in range(1000)]}, 400).message
     assert many == "m0; m1; m2; m3; m4"
 

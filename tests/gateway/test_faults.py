@@ -665,7 +665,15 @@ async def test_compressed_bodies_of_clients(tmp_path, client):
         ("gzip", packed[:-20], 400),
         ("deflate", b"\xff" * 50, 400),
         ("gzip", bomb, 413),
-        ("snappy", b"\xff\x06\x00\x00sNaPpY", 400),
+        ("gzip", packed + b"more", 400),
+        ("GZIP", packed, 200),
+        ("deflate", zlib.compress(body), 200),
+        ("deflate", zlib.compress(body, wbits=-15), 200),
+        ("deflate", b"", 400),
+        ("identity", body, 200),
+        ("br", body, 415),
+        ("zstd", body, 415),
+        ("gzip, gzip", packed, 415),
     ]
     async with faulty_gateway(tmp_path, read_and(play_whole)) as gateway:
         for encoding, content, status in cases:

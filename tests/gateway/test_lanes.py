@@ -8,7 +8,7 @@ from multidict import CIMultiDict
 
 from droid2api.config import Endpoint, Model
 from droid2api.errors import StreamError, UpstreamError
-from droid2api.formats import BY_NAME
+from droid2api.formats import BY_NAME, decoder
 from droid2api.gateway.lanes import (
     BODY_LIMIT,
     AnswerReader,
@@ -316,6 +316,22 @@ def test_an_answer_that_is_read_whole_has_a_limit():
             lane.feed(b" ")
 
 
+@each_format
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_stream_that_never_ends_has_a_limit(name, stream, monkeypatch):
+    """For who gets a stream and for who waits: one clear error, and nothing is read behind it."""
+    monkeypatch.setattr(decoder, "ANSWER_LIMIT", 20_000)
+    lane = translating(other(name), name, stream=stream)
+    begin, endless = TEXT[name].split(b"\n\n")[:3], TEXT[name].split(b"\n\n")[3]
+    out = lane.feed(b"\n\n".join(begin) + b"\n\n")
+    for _ in range(2 * 20_000 // len(endless)):
+        out += lane.feed(endless + b"\n\n")
+    assert lane.over
+    assert lane.error.message == "The upstream sent more than 20000 bytes in one answer."
+    assert bool(out) is stream
+    assert len(lane._events) < 500
+
+
 @pytest.mark.parametrize(
     ("status", "content", "code", "message"),
     [
@@ -336,4 +352,12 @@ def test_a_relayed_error_is_known_and_passes():
     lane = choose_lane(BY_NAME["chat"], relayed, 429, False, lambda: 0.0, lambda: "")
     assert pump(lane, [content]) == content
     assert lane.relayed_error().message == "Slow down"
+    assert lane.error is None
+
+
+@each_pair
+def test_half_a_character_does_not_fail_a_whole_answer(client, upstream):
+    content = (OWN / upstream / "text.response.json").read_bytes().replace(b"In Oslo", b"In \\ud83dOslo")
+    lane = translating(client, upstream, stream=False, streamed=False)
+    assert "In \ufffdOslo" in pump(lane, [content]).decode()
     assert lane.error is None

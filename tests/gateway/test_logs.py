@@ -15,9 +15,17 @@ import pytest
 
 from droid2api.config import load
 from droid2api.errors import ConfigError
-from droid2api.gateway import logs
+from droid2api.gateway import logs, pump
 from droid2api.gateway.exchange import Exchange, client_name
-from droid2api.gateway.logs import BODY_SHOWN, JsonFormatter, TextFormatter, log_body, request_line, start_logging
+from droid2api.gateway.logs import (
+    BODY_KEPT,
+    BODY_SHOWN,
+    JsonFormatter,
+    TextFormatter,
+    log_body,
+    request_line,
+    start_logging,
+)
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.hub.events import Usage
 from droid2api.server import app
@@ -367,6 +375,28 @@ async def test_without_dev_mode_no_body_is_shown(tmp_path):
         await ask(gateway, "/v1/messages", messages=[{"role": "user", "content": "private words"}])
     assert requests_in(lines)
     assert not [line for line in lines if "private words" in line or "one " in line]
+
+
+async def test_what_is_only_logged_is_cut_while_it_comes(tmp_path, monkeypatch):
+    logged_sizes = []
+    monkeypatch.setattr(pump, "log_body", lambda *body: logged_sizes.append(len(body[2])))
+    script = Scripted(chunks=[CHUNK, *[b'data: {"choices":[]}\n\n' * 1000] * 20, DONE])
+    async with logged(tmp_path, script, dev_mode=True) as (gateway, _):
+        _, _, content = await ask(gateway, "/v1/chat/completions")
+    assert len(content) > 400_000
+    assert logged_sizes[-1] < 200_000
+
+
+def test_a_long_body_costs_no_more_than_what_is_shown(caplog):
+    secret = "a-secret-of-mine"
+    for before in range(BODY_KEPT - 20, BODY_KEPT):
+        content = (
+            b'{"a": "' + b"iVBO" * (before // 4) + b"A" * (before % 4) + f'","{secret}'.encode() + b"x" * 40_000_000
+        )
+        log_body("asked", "1", content, [secret])
+        assert not any(secret[:length] in caplog.messages[-1] for length in range(4, 16))
+        assert len(caplog.messages[-1]) < 200
+        assert caplog.messages[-1].endswith(f"... (more than {BODY_KEPT} characters)")
 
 
 KEYS = [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import aiohttp
 import orjson
 import pytest
 
 from droid2api.server.app import drain
-from tests.harness import BODIES, BY_TYPE, CHUNK, DONE, Scripted, body_of, scripted_gateway
+from tests.harness import BODIES, BY_TYPE, CHUNK, DONE, PAIRS, PATHS, Scripted, body_of, scripted_gateway
 
 ERRORS = {
     "/v1/messages": b'event: error\ndata: {"type":"error"',
@@ -110,3 +111,16 @@ async def test_a_stop_sequence_ends_the_call_of_an_upstream_that_has_none(tmp_pa
     assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in deltas) == "one two "
     assert deltas[-1]["choices"][0]["finish_reason"] == "stop"
     assert content.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(("client", "upstream"), PAIRS)
+async def test_json_too_deep_to_be_written_is_refused(tmp_path, client, upstream):
+    """In both lanes: what is read to 1,024 levels can be written to 254 only."""
+    deep = orjson.loads(b"[" * 300 + b"]" * 300)
+    async with scripted_gateway(tmp_path, Scripted()) as gateway:
+        body = BODIES[PATHS[client]] | {"model": BY_TYPE[upstream], "metadata": {"user_id": "x", "deep": deep}}
+        status, _, content = await gateway.ask(PATHS[client], json.dumps(body).encode())
+    kept = client == upstream or (client, upstream) == ("common", "openai")  # others have no place for it
+    assert status == (400 if kept else 502)
+    if kept:
+        assert "cannot be written as JSON" in orjson.loads(content)["error"]["message"]

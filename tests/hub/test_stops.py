@@ -1,11 +1,13 @@
 """The filter that applies stop sequences: whatever the pieces, the text ends where the first sequence begins."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Finish
-from droid2api.hub.stops import StopFilter
+from droid2api.hub.stops import LONGEST_STOP, StopFilter
 
 letters = st.text("ab", max_size=20)
 
@@ -45,3 +47,21 @@ def test_the_text_ends_where_a_sequence_begins(sequences, pieces):
 )
 def test_in_pieces(pieces, text, stop):
     assert filtered(["STOP", "\n\n"], pieces) == (text, stop)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text", "stop"),
+    [(["xabcdef"], "xab", "cd"), (["xabc", "def"], "xab", "cd"), (["xabcx"], "xabcx", None), (["xab"], "xab", None)],
+)
+def test_the_sequence_that_is_whole_first_counts(pieces, text, stop):
+    assert filtered(["abcdef", "cd", "cde"], pieces) == (text, stop)
+
+
+def test_as_many_and_as_long_ones_as_may_be_cost_what_they_weigh():
+    """A regular expression of these would take minutes and gigabytes."""
+    sequences = [f"{number:04}" * (LONGEST_STOP // 4) for number in range(8191)]
+    tracemalloc.start()
+    assert filtered(sequences, ["0042" * 249] * 50 + ["1"]) == ("", "0042" * 250)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2_000_000

@@ -53,7 +53,8 @@ async def test_all_is_well(tmp_path, upstream):
     findings = await check(ours(tmp_path, upstream), folder=tmp_path)
     assert problems(findings) == []
     names = [finding.name for finding in findings]
-    assert names == ["config", "credential", "endpoint anthropic", "endpoint openai", "endpoint common", "port"]
+    endpoints = ["endpoint anthropic", "endpoint openai", "endpoint common"]
+    assert [name for name in names if name != "model"] == ["config", "credential", *endpoints, "port"]
     assert "(405)" in str(findings[2])  # the demo answers POST only: the way there is open all the same
 
 
@@ -67,6 +68,15 @@ async def test_what_config_json_warns_of(tmp_path, upstream):
 
 async def test_no_model(tmp_path, upstream):
     assert (await the_problem(ours(tmp_path, upstream, models=[]))).todo == 'add one to "models"'
+
+
+async def test_each_model_with_its_profile(tmp_path, upstream):
+    models = [{"id": "house-model", "type": "common"}, {"id": "gpt-5", "type": "openai", "reasoning": "off"}]
+    findings = await check(ours(tmp_path, upstream, models=models), folder=tmp_path)
+    plain, known = (finding.text for finding in findings if finding.name == "model")
+    assert plain == "house-model: plain"
+    assert known.startswith("gpt-5: efforts=")
+    assert known.endswith("it reasons all the same")
 
 
 @pytest.mark.parametrize("keys", [[], ["planted-gateway-key"]])

@@ -119,6 +119,43 @@ def test_another_model_and_a_redirect(tmp_path):
     assert "glm-4.6 (asked for as fast-1)" in to_text(explained, color=False)
 
 
+def test_the_profile_of_the_model(tmp_path):
+    """Only what is not as for any model of its type: known facts, and what config.json says."""
+    models = [
+        {"id": "gpt-5", "type": "openai"},
+        {"id": "house-model", "type": "common"},
+        {"id": "mine", "type": "common", "profile": {"efforts": [], "most_stops": None, "strict_tools": False}},
+    ]
+    settings = settings_for(tmp_path, "http://127.0.0.1:9", models=models)
+    known = explain(settings, {"model": "gpt-5", "input": "hello"})
+    assert known.profile["efforts"] == ("minimal", "low", "medium", "high")
+    assert known.profile["reasons"] == "always"
+    assert "system_messages" not in known.profile  # as for all of its type
+    assert '\nprofile   efforts=["minimal","low","medium","high"], off=weakest, ' in to_text(known, color=False)
+    assert "\nprofile   plain\n" in to_text(explain(settings, BODIES["chat"] | {"model": "house-model"}), color=False)
+    mine = explain(settings, BODIES["chat"] | {"model": "mine"})
+    assert mine.profile == {"efforts": (), "most_stops": None, "strict_tools": False}
+    assert "\nprofile   efforts=[], strict_tools=false, most_stops=null\n" in to_text(mine, color=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "level", "reasons"),
+    [
+        ({"id": "gpt-5", "type": "openai"}, "off", True),  # always
+        ({"id": "gpt-5", "type": "openai"}, "auto", False),  # nothing was asked
+        ({"id": "gpt-5.5", "type": "openai"}, "off", False),  # can be told
+        ({"id": "glm-4.6", "type": "common"}, "off", False),  # does not unless it is asked to
+        ({"id": "claude-opus-5-5", "type": "anthropic"}, "off", True),
+        ({"id": "x", "type": "common", "profile": {"reasons": "unless_off", "off": "omit"}}, "off", True),
+    ],
+)
+def test_a_model_that_reasons_although_it_is_off(tmp_path, model, level, reasons):
+    settings = settings_for(tmp_path, "http://127.0.0.1:9", models=[model | {"reasoning": level}])
+    explained = explain(settings, BODIES["chat"] | {"model": model["id"]})
+    assert ("reasons all the same" in explained.note) is reasons
+    assert ("\nnote      " in to_text(explained, color=False)) is reasons
+
+
 def test_names_of_a_request_do_not_reach_the_terminal_raw(tmp_path):
     settings = settings_for(tmp_path, "http://127.0.0.1:9")
     body = {"model": "gpt-5.5", "messages": USER, "\x1b]0;x\x07": 1}

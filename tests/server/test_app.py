@@ -16,7 +16,7 @@ from aiohttp import web
 
 from droid2api import __version__
 from droid2api.formats import FORMATS
-from droid2api.server import app, edge
+from droid2api.server import body as body_module
 from droid2api.server.edge import served_routes
 from droid2api.server.keys import RUNTIME
 from tests.harness import BODIES, BY_TYPE, FORMAT_OF, MODELS, PATHS, Scripted, demo_gateway, scripted_gateway
@@ -276,8 +276,7 @@ async def test_no_value_makes_the_gateway_fail(tmp_path, path, reasoning):
 
 @each_path
 async def test_a_body_that_is_too_large(tmp_path, path, monkeypatch):
-    for module in (app, edge):
-        monkeypatch.setattr(module, "BODY_LIMIT", 1000)
+    monkeypatch.setattr(body_module, "BODY_LIMIT", 1000)
     async with demo_gateway(tmp_path) as gateway:
         status, _, content = await gateway.ask(path, BODIES[path] | {"padding": "x" * 1000})
         assert (status, "1000 bytes" in error_of(path, content)["message"]) == (413, True)
@@ -319,6 +318,14 @@ async def test_count_tokens(tmp_path):
         assert (path, headers["anthropic-beta"]) == ("/v1/messages/count_tokens", "token-counting-2024-11-01")
         system = [{"type": "text", "text": "Be Droid. "}, {"type": "text", "text": "Be kind."}]
         assert body == asked | {"system": system}
+
+
+@pytest.mark.parametrize(("status", "answered"), [(404, 200), (405, 200), (403, 403), (500, 500)])
+async def test_tokens_that_the_upstream_does_not_count_are_estimated(tmp_path, status, answered):
+    script = Scripted(status=status, headers={"Content-Type": "application/json"}, chunks=[b'{"error": "no"}'])
+    async with scripted_gateway(tmp_path, script) as gateway:
+        got, _, content = await gateway.ask("/v1/messages/count_tokens", BODIES["/v1/messages"])
+        assert (got, b"input_tokens" in content) == (answered, answered == 200)
 
 
 # -- what must never happen -----------------------------------------------------------------------------------------

@@ -293,7 +293,10 @@ def _decode_tool(request: Request, where: str, tool: Json) -> Tool | None:
     if native := native_tool(kind, tool, where):
         request.drop_rest(f"tools.{native.name}", tool, _TOOL)
         return native
-    raise RequestError(f"{where}.type: {kind[:40]!r} tools cannot be offered to this model.", param=f"{where}.type")
+    raise RequestError(
+        f"{where}.type: {kind[:40]!r} tools cannot be offered to this model; leave it out or ask an anthropic model.",
+        param=f"{where}.type",
+    )
 
 
 def _decode_search(tool: Json) -> WebSearch:

@@ -5,7 +5,7 @@ from typing import assert_never
 
 from droid2api.errors import RequestError
 from droid2api.formats.anthropic.request import NAME
-from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, may_think, thinking_for
+from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, may_think, thinking_for, with_thinking
 from droid2api.hub import fitting
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.media import check_media
@@ -79,18 +79,29 @@ def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> 
             _append(messages, message.role, writer.encode(message))
         else:
             waiting += [_encode_text(part) for part in message.parts]
-        if waiting and messages and messages[-1]["role"] == "user" and in_place:
-            messages.append({"role": "system", "content": waiting})
-            waiting = []
-        elif waiting and not messages:
+        if not messages:
             system, waiting = system + waiting, []
-    if waiting:
-        encoded.repair("messages.system_moved", len(waiting))
+        elif in_place:
+            waiting = _place(messages, waiting)
     if not messages:
         raise RequestError("messages: an anthropic model needs a user message.", param="messages")
     _fit_end(encoded, messages, target)
+    if in_place:
+        waiting = _place(messages, waiting)
+    if waiting:
+        encoded.repair("messages.system_moved", len(waiting))
     encoded.body["messages"] = messages
     return system + waiting
+
+
+def _place(messages: list[Json], system: list[Json]) -> list[Json]:
+    """Put system blocks behind the last message if it is no answer; gives those that must wait for a user turn."""
+    if not system or messages[-1]["role"] == "assistant":
+        return system
+    if messages[-1]["role"] == "user":
+        messages.append({"role": "system", "content": []})
+    messages[-1]["content"] += system
+    return []
 
 
 def _append(messages: list[Json], role: str, blocks: list[Json]) -> None:
@@ -275,7 +286,7 @@ class _MessageWriter:
 
     def encode(self, message: Message) -> list[Json]:
         self._calls = any(isinstance(part, ToolCall) for part in message.parts)
-        return self._encode_parts(message.parts)
+        return with_thinking(self._encode_parts(message.parts), self._target.profile)
 
     def _encode_parts(self, parts: list[Part]) -> list[Json]:
         return [block for part in parts for block in self._encode_part(part)]
@@ -299,7 +310,8 @@ class _MessageWriter:
                 name = upstream_name(self._encoded, part.name, part.namespace)
                 return [{"type": "tool_use", "id": self._ids.of_call(part.id), "name": name, "input": arguments}]
             case ToolResult():
-                id, content = self._ids.of_result(part.call_id), self._encode_parts(part.content)
+                id = self._ids.of_result(part.call_id)
+                content = self._encode_parts(fitting.result_for(self._encoded, part, self._target))
                 result: Json = {"type": "tool_result", "tool_use_id": id, "content": content}
                 return [_with_cache(result | ({"is_error": True} if part.is_error else {}), part.cache)]
             case Foreign():
@@ -309,6 +321,8 @@ class _MessageWriter:
 
     def _encode_reasoning(self, part: Reasoning) -> list[Json]:
         profile, data = self._target.profile, self._target.state_data(part.state, NAME)
+        if profile.bound_thinking and part.outdated:
+            data = None
         if data and "data" in data and profile.replay != "never":
             return [{"type": "redacted_thinking", "data": data["data"]}]
         if data and profile.replay != "never":

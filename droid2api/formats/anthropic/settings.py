@@ -27,7 +27,7 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
     if system_prompt:
         body["system"] = _prepend_system(body.get("system"), system_prompt)
     if type(messages := body.get("messages")) is list:
-        body["messages"] = [_without_foreign_reasoning(message, target.profile) for message in messages]
+        body["messages"] = [_fit_message(message, target.profile) for message in messages]
         if body["messages"] != messages and not may_think(body["messages"]):
             body.pop("thinking", None)
     if target.reasoning == "off":
@@ -145,7 +145,7 @@ def may_think(messages: object) -> bool:
     content = answers[-1].get("content")
     if answers[-1] is messages[-1]:
         return False
-    blocks = [block.get("type") for block in content if type(block) is dict] if type(content) is list else []
+    blocks = _kinds(content) if type(content) is list else []
     return "tool_use" not in blocks or blocks[0] in ("thinking", "redacted_thinking")
 
 
@@ -165,15 +165,32 @@ def is_attribution(block: object) -> bool:
     return type(block) is dict and str(block.get("text")).startswith(ATTRIBUTION)
 
 
-def _without_foreign_reasoning(message: object, profile: Profile) -> object:
+def _fit_message(message: object, profile: Profile) -> object:
+    """Another provider's reasoning goes; what the service wants with every turn that called tools is added."""
     if type(message) is not dict:
         return message
     content = message.get("content")
-    if type(content) is not list or not any(_is_foreign(block, profile) for block in content):
+    if type(content) is not list:
         return message
-    calls = any(type(block) is dict and block.get("type") == "tool_use" for block in content)
-    kept = [_unsigned(block, profile, calls) if _is_foreign(block, profile) else block for block in content]
-    return {**message, "content": [block for block in kept if block is not None]}
+    blocks = content
+    if any(_is_foreign(block, profile) for block in content):
+        calls = "tool_use" in _kinds(content)
+        kept = [_unsigned(block, profile, calls) if _is_foreign(block, profile) else block for block in content]
+        blocks = [block for block in kept if block is not None]
+    blocks = with_thinking(blocks, profile)
+    return message if blocks is content else {**message, "content": blocks}
+
+
+def with_thinking(blocks: list[Json], profile: Profile) -> list[Json]:
+    """The blocks of a turn, with a stand-in where the service wants thinking with every call and there is none."""
+    kinds = _kinds(blocks)
+    if profile.replay != "always" or "tool_use" not in kinds or "thinking" in kinds:
+        return blocks
+    return [{"type": "thinking", "thinking": " ", "signature": ""}, *blocks]
+
+
+def _kinds(blocks: list[Json]) -> list[object]:
+    return [block.get("type") for block in blocks if type(block) is dict]
 
 
 def _is_foreign(block: object, profile: Profile) -> bool:

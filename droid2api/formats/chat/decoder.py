@@ -271,10 +271,10 @@ class StreamDecoder(TurnDecoder):
         if type(calls) is not list:
             raise WireError("tool calls that are no list")
         for value in calls:
-            fragment = read_fragment(value)
-            call = self._calls.find(fragment)
-            if call is None:
+            found = self._calls.find(read_fragment(value))
+            if found is None:
                 continue
+            call, fragment = found
             if call.extra is not None:
                 call.extra = call.extra or fragment.extra
             if call.name:

@@ -206,7 +206,10 @@ def _decode_tool(request: Request, where: str, tool: Json) -> Tool:
         grammar = (optional(custom, "format", dict, path) or {}).get("grammar")
         name, description = required(custom, "name", str, path), optional(custom, "description", str, path) or ""
         return Tool(name, description, kind="custom", grammar=grammar if type(grammar) is dict else None)
-    raise RequestError(f"{where}.type: {kind[:40]!r} is no tool of a chat request.", param=f"{where}.type")
+    raise RequestError(
+        f"{where}.type: {kind[:40]!r} is no tool of a chat request; it must be function or custom.",
+        param=f"{where}.type",
+    )
 
 
 def _decode_named(choice: Json) -> ToolChoice | None:

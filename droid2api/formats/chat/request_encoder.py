@@ -166,8 +166,9 @@ class _MessageWriter:
     def _encode_result(self, result: ToolResult, files: list[Part]) -> Json:
         """A tool's message; what it cannot hold is added to `files`."""
         id = self._ids.of_result(result.call_id)
-        texts = [shared.text_of(item, TYPE) for item in result.content if not isinstance(item, Image | Document)]
-        shown = [item for item in result.content if isinstance(item, Image | Document)]
+        content = fitting.result_for(self._encoded, result, self._target)
+        texts = [shared.text_of(item, TYPE) for item in content if not isinstance(item, Image | Document)]
+        shown = [item for item in content if isinstance(item, Image | Document)]
         if shown:
             files += [Text(f"Files from the tool result {id}:"), *shown]
             texts.append("The files of this result are in the next user message.")

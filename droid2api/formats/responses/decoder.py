@@ -22,7 +22,7 @@ from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_
 from droid2api.formats.responses.items import Item, arguments_of, kind_of, number_of
 from droid2api.formats.responses.request import NAME
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
-from droid2api.hub.events import BlockEnd, BlockStart, Event, Finish, FinishReason, State, Usage
+from droid2api.hub.events import BlockEnd, BlockStart, Event, Finish, State, Usage
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, count, inner, inners, member, members, number, string, text, word
 from droid2api.wire.sse import ServerSentEvent
@@ -345,11 +345,7 @@ class StreamDecoder(TurnDecoder):
             self._end(item, {})  # its end was forgotten, or cut off
         cut, status = word(inner(response, "incomplete_details"), "reason"), word(response, "status")
         raw = cut or status
-        reason: FinishReason | None = "stop"
-        if cut:
-            reason = finish_reason(cut)
-        elif "incomplete" in (status, kind.removeprefix("response.")):
-            reason = "length"
+        reason = finish_reason(cut or ("incomplete" if kind == "response.incomplete" else status or "completed"))
         if usage := inner(response, "usage"):
             self.usage = decode_usage(usage)
         if reason is None:

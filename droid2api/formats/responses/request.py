@@ -171,7 +171,8 @@ class _InputReader:
         """A call of a tool that the client runs, or what came of it. Raises RequestError for any other item."""
         name = kind.removesuffix("_output").removesuffix("_call")
         if name not in NATIVES or kind not in (f"{name}_call", f"{name}_call_output", "tool_search_output"):
-            raise RequestError(f"{where}: {kind[:40]} items cannot be sent to this model.", param=where)
+            message = f"{where}: {kind[:40]} items cannot be sent to this model; leave it out or ask an openai model."
+            raise RequestError(message, param=where)
         id = optional(item, "call_id", str, f"{where}.") or ""
         if _is_served(item) or id in self._served:
             self._served.add(id)
@@ -200,8 +201,12 @@ class _InputReader:
         """Tools that came in the course of the conversation: the last word on each counts."""
         reader = _InputReader(self._request)
         reader.read_tools(where, tools)
-        for tool in [*reader._tools, *reader._deferred]:
-            self._found[tool.namespace, tool.name] = tool
+        found = {(tool.namespace, tool.name): tool for tool in [*reader._tools, *reader._deferred]}
+        if any(self._found.get(key) != tool for key, tool in found.items()):
+            for part in [part for message in self._request.messages for part in message.parts]:
+                if isinstance(part, Reasoning):
+                    part.outdated = True
+        self._found |= found
 
     def read_tools(self, where: str, tools: object, namespace: str = "") -> None:
         for path, tool in objects(tools, where):
@@ -221,8 +226,8 @@ class _InputReader:
                 self._request.drop_rest(f"tools.{kind}", tool, _TOOL | {"execution", "environment"})
                 self._tools.append(native_tool(kind, tool, path))
             else:
-                place = f"{path}.type"
-                raise RequestError(f"{place}: {kind[:40]!r} tools cannot be offered to this model.", param=place)
+                message = f"{kind[:40]!r} tools cannot be offered to this model; leave it out or ask an openai model."
+                raise RequestError(f"{path}.type: {message}", param=f"{path}.type")
 
 
 def _is_served(value: Json) -> bool:

@@ -237,11 +237,12 @@ class _MessageWriter:
         return {"type": "function_call", "call_id": id, "name": name, "arguments": call.arguments or "{}"}
 
     def _encode_output(self, result: ToolResult) -> object:
-        if all(isinstance(part, Text) for part in result.content):
-            text = "\n\n".join(shared.text_of(part, TYPE) for part in result.content)
+        content = fitting.result_for(self._encoded, result, self._target)
+        if all(isinstance(part, Text) for part in content):
+            text = "\n\n".join(shared.text_of(part, TYPE) for part in content)
             return f"Error: {text}" if result.is_error else text
         error = [{"type": "input_text", "text": "Error:"}] if result.is_error else []
-        return error + [self._encode_part(part) for part in result.content]
+        return error + [self._encode_part(part) for part in content]
 
     def _encode_part(self, part: Part) -> Json:
         match part:

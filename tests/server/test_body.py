@@ -1,0 +1,79 @@
+"""Bodies that cost more than they weigh: nobody else waits for them, and who has no key cannot send one."""
+
+import asyncio
+import gzip
+import time
+
+import orjson
+import pytest
+
+from droid2api.server import body as body_module
+from droid2api.server.body import MOST_VALUES, parse_body
+from tests.harness import BODIES, BY_TYPE, PATHS, Scripted, demo_gateway, scripted_gateway
+from tests.server.test_app import error_of
+
+GZIP = {"Content-Encoding": "gzip"}
+
+
+async def test_nothing_is_unpacked_for_who_has_no_key(tmp_path, monkeypatch):
+    unpacked = []
+    monkeypatch.setattr(body_module, "_unpack", lambda encoding, content: unpacked.append(content) or b"{}")
+    bomb = gzip.compress(b" " * 50_000_000, 1)
+    async with demo_gateway(tmp_path, api_keys=["gateway-key"]) as gateway:
+        for path in PATHS.values():
+            assert (await gateway.ask(path, bomb, GZIP))[0] == 401
+            assert (await gateway.ask(path, bomb, GZIP | {"x-api-key": "gateway-key", "Host": "evil.example"}))[
+                0
+            ] == 403
+            assert unpacked == []
+        assert (await gateway.ask(path, bomb, GZIP | {"x-api-key": "gateway-key"}))[0] == 400
+        assert unpacked == [bomb]
+
+
+async def longest_wait(gateway, work) -> float:
+    """For /health, while `work` is being done."""
+    longest, task = 0.0, asyncio.ensure_future(work)
+    while not task.done():
+        began = time.perf_counter()
+        assert (await gateway.get("/health"))[0] == 200
+        longest = max(longest, time.perf_counter() - began)
+    await task
+    return longest
+
+
+@pytest.mark.parametrize("piece", [b"{},", b"[],", b"[", b"1,", b'"a",'])
+async def test_a_body_of_countless_values_is_refused_at_once(tmp_path, piece):
+    path = "/v1/messages"
+    content = b'{"model": "glm-4.6", "messages": [%b1]}' % (piece * (60_000_000 // len(piece)))
+    packed = gzip.compress(content, 1)
+    async with demo_gateway(tmp_path) as gateway:
+
+        async def work():
+            status, _, answer = await gateway.ask(path, packed, GZIP)
+            assert (status, f"{MOST_VALUES} brackets" in error_of(path, answer)["message"]) == (413, True)
+
+        assert await longest_wait(gateway, work()) < 0.5
+
+
+def test_the_most_values_take_no_second():
+    for piece in (b"{},", b'"a",', b'{"a":1},'):
+        content = b'{"a":[%b1]}' % (piece * ((MOST_VALUES - 3) // (piece.count(b",") + piece.count(b"{"))))
+        began = time.process_time()
+        parse_body(content)
+        assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("client", PATHS)
+async def test_many_messages_are_read_beside_the_others(tmp_path, client):
+    """Tens of thousands take seconds in the translate lane."""
+    upstream = "common" if client != "common" else "anthropic"
+    messages = [{"role": role, "content": "a"} for role in ("user", "assistant")] * 30_000
+    more = {"input" if client == "openai" else "messages": messages}
+    body = BODIES[PATHS[client]] | {"model": BY_TYPE[upstream]} | more
+    content = gzip.compress(orjson.dumps(body))
+    async with scripted_gateway(tmp_path, Scripted(status=500, headers={}, chunks=[b"{}"])) as gateway:
+
+        async def work():
+            assert (await gateway.ask(PATHS[client], content, GZIP))[0] == 500
+
+        assert await longest_wait(gateway, work()) < 0.4
