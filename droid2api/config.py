@@ -215,7 +215,7 @@ class _Reader:
         for model in models.values():
             _check_host(model.endpoint, auth.hosts)
         self._check_keys(endpoint.api_key_env for endpoint in endpoints.values())
-        redirects = self._read_texts(value, "model_redirects")
+        redirects = _read_texts(value, "model_redirects")
         for pattern, id in redirects.items():
             if id not in models:
                 self._warnings.append(f"model_redirects.{pattern}: {id!r} is no configured model.")
@@ -229,15 +229,15 @@ class _Reader:
             host=self._environment.get("HOST") or optional(value, "host", str) or "127.0.0.1",
             port=self._read_port(),
             system_prompt=optional(value, "system_prompt", str) or "",
-            user_agent=self._header_value("user_agent", optional(value, "user_agent", str)) or USER_AGENT,
+            user_agent=_header_value("user_agent", optional(value, "user_agent", str)) or USER_AGENT,
             dev_mode=optional(value, "dev_mode", bool) or False,
             log_format=_one_of(optional(value, "log_format", str) or "text", LOG_FORMATS, "log_format"),
             log_level=_one_of(optional(value, "log_level", str) or "info", LOG_LEVELS, "log_level"),
             auth=auth,
             timeouts=self._read_timeouts(),
             api_keys=self._read_keys(),
-            allowed_hosts=self._read_list("allowed_hosts"),
-            allowed_origins=self._read_list("allowed_origins"),
+            allowed_hosts=_read_list(value, "allowed_hosts"),
+            allowed_origins=_read_list(value, "allowed_origins"),
             warnings=tuple(self._warnings),
             formats=tuple(self._formats.values()),
         )
@@ -272,11 +272,11 @@ class _Reader:
                 known = ", ".join(self._formats)
                 raise RequestError(f"{where}.name: must be one of {known}, or one that a model names.")
             url = _checked_url(required(item, "base_url", str, f"{where}."), f"{where}.base_url")
-            headers = self._read_texts(item, "headers", f"{where}.")
+            headers = _read_texts(item, "headers", f"{where}.")
             for header, text in headers.items():
                 if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", header, re.ASCII):
                     raise RequestError(f"{where}.headers: {header[:40]!r} is no name of a header.")
-                self._header_value(f"{where}.headers.{header}", text)
+                _header_value(f"{where}.headers.{header}", text)
             key = optional(item, "api_key_env", str, f"{where}.") or ""
             endpoints[name] = Endpoint(name, url, headers, key)
         return endpoints
@@ -308,7 +308,7 @@ class _Reader:
                 service=_host(endpoints[name]),
                 profile=profile,
             )
-            provider = self._header_value(f"{path}provider", optional(item, "provider", str, path)) or ""
+            provider = _header_value(f"{path}provider", optional(item, "provider", str, path)) or ""
             label = optional(item, "name", str, path) or id
             models[id] = Model(label, target, self._formats[type_], endpoints[name], provider)
         return models
@@ -324,7 +324,7 @@ class _Reader:
         value = optional(self._value, "auth", dict) or {}
         self._warn_unknown(value, frozenset(Auth.__slots__), "auth.")
         token_url = _checked_url(optional(value, "token_url", str, "auth.") or TOKEN_URL, "auth.token_url")
-        hosts = tuple(host.lower() for host in self._read_list("hosts", value, "auth."))
+        hosts = tuple(host.lower() for host in _read_list(value, "hosts", "auth."))
         return Auth(token_url, optional(value, "client_id", str, "auth.") or CLIENT_ID, hosts)
 
     def _read_timeouts(self) -> Timeouts:
@@ -338,7 +338,7 @@ class _Reader:
 
     def _read_keys(self) -> tuple[str, ...]:
         given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]
-        return tuple(key for key in given if key) or self._read_list("api_keys")
+        return tuple(key for key in given if key) or _read_list(self._value, "api_keys")
 
     def _check_keys(self, own: Iterable[str]) -> None:
         """A key with a line break in it would end a header. Raises ConfigError."""
@@ -346,21 +346,24 @@ class _Reader:
             if not self._environment.get(name, "").strip().isprintable():
                 raise ConfigError(f"{name}: must not hold control characters.")
 
-    def _read_list(self, name: str, value: Json | None = None, where: str = "") -> tuple[str, ...]:
-        items = optional(self._value if value is None else value, name, list, where) or []
-        for index, item in enumerate(items):
-            if type(item) is not str or not item:
-                raise wrong(f"{where}{name}[{index}]", "a string", item)
-        return tuple(items)
 
-    def _read_texts(self, value: Json, name: str, where: str = "") -> dict[str, str]:
-        texts = optional(value, name, dict, where) or {}
-        return {key: required(texts, key, str, f"{where}{name}.") for key in texts}
+def _read_list(value: Json, name: str, where: str = "") -> tuple[str, ...]:
+    items = optional(value, name, list, where) or []
+    for index, item in enumerate(items):
+        if type(item) is not str or not item:
+            raise wrong(f"{where}{name}[{index}]", "a string", item)
+    return tuple(items)
 
-    def _header_value(self, where: str, value: str | None) -> str | None:
-        if value and not value.isprintable():
-            raise RequestError(f"{where}: must not hold control characters.")
-        return value
+
+def _read_texts(value: Json, name: str, where: str = "") -> dict[str, str]:
+    texts = optional(value, name, dict, where) or {}
+    return {key: required(texts, key, str, f"{where}{name}.") for key in texts}
+
+
+def _header_value(where: str, value: str | None) -> str | None:
+    if value and not value.isprintable():
+        raise RequestError(f"{where}: must not hold control characters.")
+    return value
 
 
 def _host(endpoint: Endpoint) -> str:
@@ -388,18 +391,15 @@ def _checked_url(url: str, where: str) -> str:
 
 def _check_host(endpoint: Endpoint, allowed: tuple[str, ...]) -> None:
     """Factory's credential is for Factory. Raises RequestError when a mistake in a URL would give it to another."""
-    host = (urlsplit(endpoint.base_url).hostname or "").rstrip(".")
+    host = _host(endpoint).rstrip(".")
     brings_its_own = endpoint.api_key_env or any(name.lower() == "authorization" for name in endpoint.headers)
-    if brings_its_own or _is_factory(host) or is_loopback(host) or host in allowed:
+    is_factory = re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host)
+    if brings_its_own or is_factory or is_loopback(host) or host in allowed:
         return
     raise RequestError(
         f"endpoint {endpoint.name!r}: Factory's credential is not for the host {host}. Give the endpoint a key of its "
         "own (api_key_env), or name the host in auth.hosts."
     )
-
-
-def _is_factory(host: str) -> bool:
-    return bool(re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host))
 
 
 def is_loopback(host: str) -> bool:

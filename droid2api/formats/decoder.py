@@ -83,8 +83,9 @@ class TurnDecoder:
     What cannot be read (WireError) becomes one Failed, and so does input that stops before its end. Any other exception
     is a mistake in this program and passes through. `usage` is what the upstream has told of its tokens so far.
 
-    A subclass gives `read_value`, which reads one JSON object of the wire. `used_ids` are the ids of the tool calls
-    that the conversation holds: no call of this answer gets one of them.
+    A subclass gives `read_value`, which reads one JSON object of the wire; `start`, `open`, `state` and `unused_id` are
+    for it, the other methods for whoever feeds the wire. `used_ids` are the ids of the tool calls that the conversation
+    holds: no call of this answer gets one of them.
     """
 
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:

@@ -154,10 +154,8 @@ class StreamDecoder(TurnDecoder):
             self._read_usage(choice)
         if choice.get("finish_reason"):
             self._reason = string(choice, "finish_reason")
-            if not (
-                self._whole or self.turn.blocks or self._tags.held
-            ):  # a whole message at the end of a stream without deltas
-                self._read_delta(inner(choice, "message"))
+            if not (self._whole or self.turn.blocks or self._tags.held):
+                self._read_delta(inner(choice, "message"))  # a whole one at the end of a stream without deltas
 
     def _finish(self) -> None:
         self._write_all(self._tags.release())
@@ -167,10 +165,8 @@ class StreamDecoder(TurnDecoder):
             raise WireError("a tool call without a name")
         reason = finish_reason(self._reason)
         if self._reason and reason is None:
-            error = self._noted or StreamError(
-                f"The upstream ended its answer with {self._reason!r}.", code=self._reason
-            )
-            self.turn.fail(error)
+            text = f"The upstream ended its answer with {self._reason!r}."
+            self.turn.fail(self._noted or StreamError(text, code=self._reason))
         elif not self._reason and self._noted:
             self.turn.fail(self._noted)
         elif not self._reason and not self.turn.blocks and not self._has_message:
@@ -208,11 +204,10 @@ class StreamDecoder(TurnDecoder):
             elif type(part) is not dict:
                 raise WireError("a part of content that is no object")
             elif part.get("type") == "thinking":
-                thinking = part.get("thinking")
-                texts = (
-                    [thinking] if type(thinking) is str else [string(item, "text") for item in inners(part, "thinking")]
-                )
-                self._write("reasoning", "".join(texts))
+                text = part.get("thinking")
+                if type(text) is not str:
+                    text = "".join(string(item, "text") for item in inners(part, "thinking"))
+                self._write("reasoning", text)
             else:
                 self._write("text", string(part, "text"))
 

@@ -75,6 +75,8 @@ def ending(event: ServerSentEvent) -> Ending:
 
 
 class StreamDecoder(TurnDecoder):
+    """There is a method for each thing that an event may say of an item, a part or the response."""
+
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         super().__init__(target, used_ids)
         self._items: dict[int, Item] = {}
