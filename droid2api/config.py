@@ -31,6 +31,7 @@ USER_AGENT = f"droid2api/{__version__}"
 THINKING = ("budget", "adaptive")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+SECRET_HEADERS = frozenset("authorization x-api-key api-key cookie x-goog-api-key".split())
 
 _KEYS = frozenset(
     "port host endpoint models model_redirects system_prompt user_agent dev_mode log_format log_level auth timeouts "
@@ -50,6 +51,11 @@ class Endpoint:
     base_url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     api_key_env: str = ""
+
+    @property
+    def holds_secret(self) -> bool:
+        """Whether a configured header lets requests in, as a credential does."""
+        return any(name.lower() in SECRET_HEADERS for name in self.headers)
 
 
 @dataclass(frozen=True, slots=True)

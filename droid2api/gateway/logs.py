@@ -161,15 +161,27 @@ def request_line(exchange: Exchange) -> str:
     return " ".join(parts) + f" {exchange.end}" + (f": {_printable(exchange.error)}" if exchange.error else "")
 
 
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """Without the secrets, as they are and as JSON may write them."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+        if "\\" in text:
+            text = re.sub("".join(map(_spellings, secret)), "***", text)
+    return text
+
+
+def _spellings(char: str) -> str:
+    return rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))"
+
+
 def log_body(what: str, id: str, content: bytes, secrets: Iterable[str]) -> None:
     """A body on its way, for dev_mode: on one line, without credentials and pictures, and cut."""
     whole = len(content) <= BODY_KEPT
     if not whole:
         content = content[: content.rfind(b'"', 0, BODY_KEPT) + 1]  # not in the middle of a key
     text = content.decode(errors="replace")
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    text = _BASE64.sub(lambda found: f"<{len(found.group())} characters of base64>", _KEY.sub("***", text))
+    text = _KEY.sub("***", masked(text, secrets))
+    text = _BASE64.sub(lambda found: f"<{len(found.group())} characters of base64>", text)
     size = f"{len(text)}" if whole else f"more than {BODY_KEPT}"
     cut = "" if whole and len(text) <= BODY_SHOWN else f" ... ({size} characters)"
     shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:BODY_SHOWN])

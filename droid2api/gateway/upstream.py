@@ -22,6 +22,7 @@ from droid2api.credentials.credential import Credential
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import client_keys
 from droid2api.gateway.exchange import Exchange
+from droid2api.gateway.logs import masked
 
 CONNECT_DELAYS = (0.2, 0.6)
 """Seconds before it is tried again to connect, give or take a half."""
@@ -68,16 +69,20 @@ class Upstream:
         self._credentials = credentials
         self._formats = settings.formats
         self._gateway_keys = settings.api_keys
-        self._configured = [text for model in settings.models.values() for text in model.endpoint.headers.values()]
+        headers = [text for model in settings.models.values() for text in model.endpoint.headers.values()]
+        self._configured = [part for text in headers for part in (text, *text.split()[-1:])]  # without "Bearer" too
         self._timeouts = settings.timeouts
         # no limit on the whole call: streams are long
         self._limits = aiohttp.ClientTimeout(total=None, connect=settings.timeouts.connect, sock_read=None)
 
     def mask(self, error: GatewayError, client: Mapping[str, str]) -> GatewayError:
         """An upstream's error without the credentials that it may repeat."""
-        for secret in self.secrets(client):
-            error.message = error.message.replace(secret, "***")
+        error.message = masked(error.message, self.secrets(client))
         return error
+
+    def mask_body(self, content: bytes, client: Mapping[str, str]) -> bytes:
+        text = content.decode(errors="surrogateescape")
+        return masked(text, self.secrets(client)).encode(errors="surrogateescape")
 
     def secrets(self, client: Mapping[str, str]) -> list[str]:
         """What an upstream may repeat of what it was sent for a client with these headers."""

@@ -75,17 +75,15 @@ class Guard:
             )
 
     def allows_origin(self, origin: str, headers: Mapping[str, str]) -> bool:
-        """The gateway's own page, one that the owner named, or one that brings what it needs itself."""
+        """The gateway's own page, one that the owner named, or one that has a key of the gateway's."""
         if origin in self._settings.allowed_origins or origin.partition("://")[2] == headers.get("Host"):
             return True
-        if self._keys:
-            return self._has_key(headers)
-        return not self._holds_credential and bool(client_keys(self._settings.formats, headers))
+        return bool(self._keys) and self._has_key(headers)
 
     def check_preflight(self, origin: str, headers: Mapping[str, str]) -> None:
         """A preflight carries no key yet; the request after it is checked again. Raises RequestError (403)."""
         self.check_host(headers)
-        if not self._keys and self._holds_credential and not self.allows_origin(origin, headers):
+        if not self._keys and not self.allows_origin(origin, headers):
             raise _foreign(origin)
 
     def _has_key(self, headers: Mapping[str, str]) -> bool:

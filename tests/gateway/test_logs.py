@@ -416,6 +416,7 @@ KEYS = [
         ("a" * (BODY_SHOWN + 5), "a" * BODY_SHOWN + f" ... ({BODY_SHOWN + 5} characters)"),
         ("a" * BODY_SHOWN, "a" * BODY_SHOWN),
         ("[a-secret-of-mine]", "[***]"),
+        (r"[a-secret\u002Dof-min\u0065]", "[***]"),
         ("a" * (BODY_SHOWN - 5) + "a-secret-of-mine", "a" * (BODY_SHOWN - 5) + "***"),  # masked before it is cut
         *((f'{{"key": "{key}"}}', '{"key": "***"}') for key in KEYS),
         ('"iVBORw0KGgo' + "A" * 500 + '=="', '"<513 characters of base64>"'),

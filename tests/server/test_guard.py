@@ -5,7 +5,8 @@ import orjson
 import pytest
 
 from droid2api.server.guard import Guard
-from tests.harness import BY_TYPE, Scripted, demo_gateway, gateway_for, scripted_gateway, serving, settings_for
+from droid2api.server.keys import RUNTIME
+from tests.harness import BY_TYPE, PATHS, Scripted, demo_gateway, gateway_for, scripted_gateway, serving, settings_for
 
 ASK = {"model": BY_TYPE["common"], "messages": [{"role": "user", "content": "hi"}]}
 CHAT = "/v1/chat/completions"
@@ -149,13 +150,25 @@ async def test_a_page_with_a_key_may(tmp_path):
         assert (status, headers["Access-Control-Allow-Origin"]) == (200, FOREIGN["Origin"])
 
 
-async def test_a_page_with_its_own_credential_may_where_the_gateway_has_none(tmp_path):
+async def test_a_foreign_page_with_a_key_of_its_own_may_not(tmp_path):
+    """Whoever's key it is: a page that the owner did not name has no business here."""
     script = Scripted(headers=JSON, chunks=[b"{}"])
     async with serving(script.app()) as upstream, gateway_for(settings_for(tmp_path, upstream, {})) as gateway:
-        assert (await preflight(gateway))[0] == 204
-        assert (await gateway.ask(CHAT, ASK, FOREIGN))[0] == 403
+        assert (await preflight(gateway))[0] == 403
         status, headers, _ = await gateway.ask(CHAT, ASK, FOREIGN | {"Authorization": "Bearer own"})
-        assert (status, headers["Access-Control-Allow-Origin"]) == (200, FOREIGN["Origin"])
+        assert (status, headers.get("Access-Control-Allow-Origin")) == (403, None)
+    assert script.requests == []
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key", "api-key", "Cookie", "x-goog-api-key"])
+async def test_a_secret_in_a_header_of_an_endpoint_is_the_owners(tmp_path, name):
+    secret = [{"name": type, "base_url": "http://127.0.0.1:1", "headers": {name: "planted-s"}} for type in PATHS]
+    plain = [endpoint | {"headers": {"x-team": "a"}} for endpoint in secret]
+    for endpoint, owned in ((secret, True), (plain, False)):
+        async with gateway_for(
+            settings_for(tmp_path, "http://127.0.0.1:1", {}, endpoint=endpoint, host="0.0.0.0")
+        ) as gateway:
+            assert gateway.app[RUNTIME].guard.is_open is owned
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
