@@ -14,6 +14,10 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -31,9 +35,37 @@ _FINAL = frozenset([400, 401, 402, 403, 404, 405, 413, 415, 422])
 _PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
 
 
+class _Idle(asyncio.Protocol):
+    """Stands for a connection's protocol while nobody waits for an answer: what comes then ends the connection, or it
+    would be the next client's answer.
+    """
+
+    def __init__(self, protocol: ResponseHandler) -> None:
+        self._protocol = protocol
+
+    def data_received(self, data: bytes) -> None:
+        self._protocol.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._protocol.connection_lost(exc)
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        connection = await super()._get(key, traces)
+        if connection and connection.transport and connection.protocol:
+            connection.transport.set_protocol(connection.protocol)
+        return connection
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        if protocol.is_connected() and protocol.transport:
+            protocol.transport.set_protocol(_Idle(protocol))
+
+
 def open_session() -> aiohttp.ClientSession:
     """No limit on connections: streams are many. No cookies are kept."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(connector=_Connector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
 def authorized(headers: CIMultiDict[str], model: Model, credential: Mapping[str, str]) -> CIMultiDict[str]:
