@@ -163,6 +163,7 @@ def is_own(path: Path, given: str | None) -> bool:
 
 def read_environment(file: Path) -> dict[str, str]:
     """The process's variables and those of a .env file; those that are set already win. Raises ConfigError."""
+    _refuse_pipe(file)
     try:
         given = dotenv.dotenv_values(file)
     except (OSError, UnicodeDecodeError) as error:
@@ -184,6 +185,7 @@ def load(
 ) -> Settings:
     """Read and check the settings; models may be of the types of `formats`. Raises ConfigError."""
     environment = os.environ if environment is None else environment
+    _refuse_pipe(path)
     try:
         value = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))  # Windows editors put it there
     except OSError as error:
@@ -196,6 +198,12 @@ def load(
         return replace(_Reader(value, path, environment, formats).read(), own=own)
     except RequestError as error:  # fields.py names the field; here it is the owner's
         raise ConfigError(f"{path}: {error.message}") from None
+
+
+def _refuse_pipe(file: Path) -> None:
+    """Raises ConfigError: to read it would wait for its writer, with all streams, and give nothing a second time."""
+    if file.is_fifo():
+        raise ConfigError(f"{file}: cannot be read: it is a pipe, not a file.")
 
 
 class _Reader:
@@ -220,6 +228,9 @@ class _Reader:
         for pattern, id in redirects.items():
             if id not in models:
                 self._warnings.append(f"model_redirects.{pattern}: {id!r} is no configured model.")
+        keys, hosts = self._read_keys(), self._read_list("allowed_hosts")
+        if not keys and any(fnmatchcase("any.example", pattern) for pattern in hosts):
+            self._warnings.append("allowed_hosts: lets in pages of any name (DNS rebinding), and no key is set.")
         return Settings(
             source=self._path,
             data_folder=self._data_folder(),
@@ -236,8 +247,8 @@ class _Reader:
             log_level=_one_of(optional(value, "log_level", str) or "info", LOG_LEVELS, "log_level"),
             auth=auth,
             timeouts=self._read_timeouts(),
-            api_keys=self._read_keys(),
-            allowed_hosts=self._read_list("allowed_hosts"),
+            api_keys=keys,
+            allowed_hosts=hosts,
             allowed_origins=self._read_list("allowed_origins"),
             warnings=tuple(self._warnings),
             formats=tuple(self._formats.values()),
@@ -339,7 +350,10 @@ class _Reader:
 
     def _read_keys(self) -> tuple[str, ...]:
         given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]
-        return tuple(key for key in given if key) or self._read_list("api_keys")
+        keys = tuple(key for key in given if key)
+        if not keys and len(given) > 1:
+            raise ConfigError("DROID2API_KEYS: holds only commas, no key.")
+        return keys or self._read_list("api_keys")
 
     def _check_keys(self, own: Iterable[str]) -> None:
         """A key with a line break in it would end a header. Raises ConfigError."""
@@ -378,7 +392,8 @@ def _checked_url(url: str, where: str) -> str:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # a port that is no number, a bracket that is not closed, a label that is empty or too long
         good = False
     if not good or not url.isprintable() or " " in url:
         raise RequestError(f"{where}: must be an http or https URL, not {url[:80]!r}.")

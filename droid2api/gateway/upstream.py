@@ -53,7 +53,7 @@ class _Idle(asyncio.Protocol):
 class _Connector(aiohttp.TCPConnector):
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         connection = await super()._get(key, traces)
-        if connection and connection.transport and connection.protocol:
+        if connection and connection.transport and connection.protocol is not None:  # an empty one is false
             connection.transport.set_protocol(connection.protocol)
         return connection
 

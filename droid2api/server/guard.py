@@ -55,6 +55,8 @@ class Guard:
         origin = headers.get("Origin")
         if origin and not self.allows_origin(origin, headers):
             raise _foreign(origin)
+        if method in ("GET", "HEAD") and path not in KEYLESS and not origin and _is_cross_site(headers):
+            raise _foreign(headers.get("Referer", "another site"))
         media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if method == "POST" and media_type != "application/json" and not media_type.endswith("+json"):
             raise RequestError("The body must be JSON, sent with Content-Type: application/json.", status=415)
@@ -103,6 +105,11 @@ class Guard:
             return False
         bound = _address(self._settings.host)
         return address.is_loopback or (bound is not None and bound.is_unspecified)  # no name, so no DNS to rebind
+
+
+def _is_cross_site(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says so: a link or a picture in a foreign page has no Origin."""
+    return headers.get("Sec-Fetch-Site") == "cross-site"
 
 
 def _host_name(host: str) -> str:

@@ -613,6 +613,28 @@ async def test_an_answer_that_nobody_asked_for_is_no_next_clients(tmp_path, more
     assert len(connections) == 3
 
 
+async def test_a_connection_on_which_nothing_came_is_used_again(tmp_path):
+    connections = []
+
+    async def play(line: Line):
+        connections.append(line)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await line.read_request()
+                await line.head(f"Content-Length: {len(line.content)}")
+                await line.write(line.content)
+
+    async with playing(play) as url, gateway_for(settings_for(tmp_path, url)) as gateway:
+        for _ in range(3):
+            assert (await ask(gateway, "common", "common", False))[0] == 200
+            await asyncio.sleep(0.05)
+        assert len(connections) == 1
+        connections[0].writer.close()  # as a service does after a while
+        await asyncio.sleep(0.05)
+        assert (await ask(gateway, "common", "common", False))[0] == 200
+    assert len(connections) == 2
+
+
 # -- backpressure ---------------------------------------------------------------------------------------------------
 
 

@@ -228,6 +228,16 @@ async def test_how_it_ended(tmp_path, path, end, error, status, play, script):
     assert value["duration"] is not None
 
 
+@pytest.mark.parametrize("status", [204, 302, 304])
+async def test_what_is_no_answer_is_no_finish(tmp_path, status):
+    """It is passed on as it is."""
+    async with logged(tmp_path, Scripted(status=status, headers={}), log_format="json") as (gateway, lines):
+        told, _, content = await gateway.ask("/v1/chat/completions", BODIES["/v1/chat/completions"])
+        assert (told, content) == (status, b"")
+    (value,) = requests_in(lines)
+    assert (value["end"], value["error"]) == ("upstream error", f"The upstream's answer has the status {status}.")
+
+
 # -- settings -------------------------------------------------------------------------------------------------------
 
 

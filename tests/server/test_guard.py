@@ -199,3 +199,36 @@ async def test_a_request_that_cannot_be_read_is_not_quoted_in_the_log(tmp_path, 
         await writer.wait_closed()
     assert "Error handling request" in caplog.text
     assert "test-key" not in caplog.text
+
+
+async def test_a_foreign_page_may_not_even_look(tmp_path):
+    """By a link, a frame or a picture, which have no Origin; the page at / shows nothing without its own requests."""
+    async with demo_gateway(tmp_path, allowed_origins=["https://good.example"]) as gateway:
+        for path in ("/v1/models", "/status", "/status/setups", "/api/hello", "/metrics"):
+            assert (await gateway.get(path, {"Sec-Fetch-Site": "cross-site"}))[0] == 403
+            assert (await gateway.get(path, {"Sec-Fetch-Site": "same-origin"}))[0] != 403
+        for path in ("/", "/health"):
+            assert (await gateway.get(path, {"Sec-Fetch-Site": "cross-site"}))[0] == 200
+        allowed = {"Sec-Fetch-Site": "cross-site", "Origin": "https://good.example"}
+        assert (await gateway.get("/v1/models", allowed))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost/health", "localhost", 200),
+        ("http://evil.example/health", "localhost", 403),
+        ("HTTP://evil.example/health", "localhost", 403),
+        ("http://localhost@evil.example/health", "localhost", 403),
+        ("http://localhost/health", "evil.example", 200),
+        ("http://localhost:99/v1/models?x=1", "evil.example", 200),
+        ("/health", "evil.example", 403),
+    ],
+)
+async def test_the_host_of_a_whole_url_wins(tmp_path, target, host, status):
+    """RFC 9112, 3.2.2: an origin server must ignore Host then."""
+    async with demo_gateway(tmp_path) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert int((await reader.read()).split()[1]) == status
+        writer.close()
