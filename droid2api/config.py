@@ -31,6 +31,7 @@ USER_AGENT = f"droid2api/{__version__}"
 THINKING = ("budget", "adaptive")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+SECRET_HEADERS = frozenset("authorization x-api-key api-key cookie x-goog-api-key".split())
 
 _KEYS = frozenset(
     "port host endpoint models model_redirects system_prompt user_agent dev_mode log_format log_level auth timeouts "
@@ -50,6 +51,11 @@ class Endpoint:
     base_url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     api_key_env: str = ""
+
+    @property
+    def holds_secret(self) -> bool:
+        """Whether a configured header lets requests in, as a credential does."""
+        return any(name.lower() in SECRET_HEADERS for name in self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,7 @@ def is_own(path: Path, given: str | None) -> bool:
 
 def read_environment(file: Path) -> dict[str, str]:
     """The process's variables and those of a .env file; those that are set already win. Raises ConfigError."""
+    _refuse_pipe(file)
     try:
         given = dotenv.dotenv_values(file)
     except (OSError, UnicodeDecodeError) as error:
@@ -183,6 +190,7 @@ def load(
 ) -> Settings:
     """Read and check the settings; models may be of the types of `formats`. Raises ConfigError."""
     environment = os.environ if environment is None else environment
+    _refuse_pipe(path)
     try:
         value = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))  # Windows editors put it there
     except OSError as error:
@@ -195,6 +203,12 @@ def load(
         return replace(_Reader(value, path, environment, formats).read(), own=own)
     except RequestError as error:  # fields.py names the field; here it is the owner's
         raise ConfigError(f"{path}: {error.message}") from None
+
+
+def _refuse_pipe(file: Path) -> None:
+    """Raises ConfigError: to read it would wait for its writer, with all streams, and give nothing a second time."""
+    if file.is_fifo():
+        raise ConfigError(f"{file}: cannot be read: it is a pipe, not a file.")
 
 
 class _Reader:
@@ -219,6 +233,9 @@ class _Reader:
         for pattern, id in redirects.items():
             if id not in models:
                 self._warnings.append(f"model_redirects.{pattern}: {id!r} is no configured model.")
+        keys, hosts = self._read_keys(), _read_list(value, "allowed_hosts")
+        if not keys and any(fnmatchcase("any.example", pattern) for pattern in hosts):
+            self._warnings.append("allowed_hosts: lets in pages of any name (DNS rebinding), and no key is set.")
         return Settings(
             source=self._path,
             data_folder=self._data_folder(),
@@ -235,8 +252,8 @@ class _Reader:
             log_level=_one_of(optional(value, "log_level", str) or "info", LOG_LEVELS, "log_level"),
             auth=auth,
             timeouts=self._read_timeouts(),
-            api_keys=self._read_keys(),
-            allowed_hosts=_read_list(value, "allowed_hosts"),
+            api_keys=keys,
+            allowed_hosts=hosts,
             allowed_origins=_read_list(value, "allowed_origins"),
             warnings=tuple(self._warnings),
             formats=tuple(self._formats.values()),
@@ -338,7 +355,10 @@ class _Reader:
 
     def _read_keys(self) -> tuple[str, ...]:
         given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]
-        return tuple(key for key in given if key) or _read_list(self._value, "api_keys")
+        keys = tuple(key for key in given if key)
+        if not keys and len(given) > 1:
+            raise ConfigError("DROID2API_KEYS: holds only commas, no key.")
+        return keys or _read_list(self._value, "api_keys")
 
     def _check_keys(self, own: Iterable[str]) -> None:
         """A key with a line break in it would end a header. Raises ConfigError."""
@@ -380,7 +400,8 @@ def _checked_url(url: str, where: str) -> str:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # a port that is no number, a bracket that is not closed, a label that is empty or too long
         good = False
     if not good or not url.isprintable() or " " in url:
         raise RequestError(f"{where}: must be an http or https URL, not {url[:80]!r}.")
