@@ -30,15 +30,17 @@ async def test_nothing_is_unpacked_for_who_has_no_key(tmp_path, monkeypatch):
         assert unpacked == [bomb]
 
 
-async def longest_wait(gateway, work) -> float:
-    """For /health, while `work` is being done."""
-    longest, task = 0.0, asyncio.ensure_future(work)
+async def is_served(gateway, work) -> bool:
+    """Whether /health answers all the time while `work` is being done: within half a second, or on a busy machine in a
+    third of the time that the work takes.
+    """
+    longest, started, task = 0.0, time.perf_counter(), asyncio.ensure_future(work)
     while not task.done():
         began = time.perf_counter()
         assert (await gateway.get("/health"))[0] == 200
         longest = max(longest, time.perf_counter() - began)
     await task
-    return longest
+    return longest < max(0.5, (time.perf_counter() - started) / 3)
 
 
 @pytest.mark.parametrize("piece", [b"{},", b"[],", b"[", b"1,", b'"a",'])
@@ -52,7 +54,7 @@ async def test_a_body_of_countless_values_is_refused_at_once(tmp_path, piece):
             status, _, answer = await gateway.ask(path, packed, GZIP)
             assert (status, f"{MOST_VALUES} brackets" in error_of(path, answer)["message"]) == (413, True)
 
-        assert await longest_wait(gateway, work()) < 0.5
+        assert await is_served(gateway, work())
 
 
 def test_the_most_values_take_no_second():
@@ -60,7 +62,7 @@ def test_the_most_values_take_no_second():
         content = b'{"a":[%b1]}' % (piece * ((MOST_VALUES - 3) // (piece.count(b",") + piece.count(b"{"))))
         began = time.process_time()
         parse_body(content)
-        assert time.process_time() - began < 0.5
+        assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("client", PATHS)
@@ -76,4 +78,4 @@ async def test_many_messages_are_read_beside_the_others(tmp_path, client):
         async def work():
             assert (await gateway.ask(PATHS[client], content, GZIP))[0] == 500
 
-        assert await longest_wait(gateway, work()) < 0.4
+        assert await is_served(gateway, work())
