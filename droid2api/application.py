@@ -139,7 +139,7 @@ async def serve(settings: Settings, source: Source | None = None, *, demo: float
         site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
         await site.start()
         port = runner.addresses[0][1]
-        print(_banner(settings, app, port, demo is not None), flush=True)
+        print(_banner(settings, app, port), flush=True)
         if source:
             with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
                 loop.add_signal_handler(signal.SIGHUP, app[RELOADER].ask)
@@ -148,13 +148,13 @@ async def serve(settings: Settings, source: Source | None = None, *, demo: float
         await stop.wait()
 
 
-def _banner(settings: Settings, app: web.Application, port: int, demo: bool) -> str:
+def _banner(settings: Settings, app: web.Application, port: int) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     used = {model.endpoint.name: model.endpoint for model in settings.models.values()}
     lines = [
         f"droid2api {__version__} listens on http://{host}:{port}",
         f"  config      {settings.source}",
-        f"  credential  {'not needed (demo)' if demo else _credential(settings, app)}",
+        f"  credential  {_credential(settings, app)}",
     ]
     # a query may be a credential
     lines += [f"  endpoint    {name}: {endpoint.base_url.partition('?')[0]}" for name, endpoint in used.items()]

@@ -102,7 +102,9 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`own`: the user chose the file `source`; else it only lies in the folder that the gateway was started in."""
+    """`own`: the user chose the file `source`; else it only lies in the folder that the gateway was started in.
+    `demo`: all models are at the embedded upstream.
+    """
 
     source: Path
     data_folder: Path
@@ -125,6 +127,7 @@ class Settings:
     warnings: tuple[str, ...] = ()
     formats: tuple[Format, ...] = FORMATS
     own: bool = True
+    demo: bool = False
 
     def route(self, model_id: str) -> Model:
         """The model for the id that a client sent. Raises RequestError (404) that lists the configured ones.

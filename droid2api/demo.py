@@ -380,4 +380,4 @@ def point_at(base: str, settings: Settings) -> Settings:
     }
     environment = {"FACTORY_API_KEY": "demo"}
     auth = Auth(f"{base}/oauth/token", settings.auth.client_id)
-    return replace(settings, models=models, environment=environment, auth=auth)
+    return replace(settings, models=models, environment=environment, auth=auth, demo=True)

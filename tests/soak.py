@@ -1,10 +1,11 @@
 """A long time under load: a gateway and, in a process of its own, the demo upstream and many clients at once.
 
-    scripts/soak [--minutes 5] [--streams 200]
+    scripts/soak [--minutes 10] [--streams 200] [--hostile 20]
 
 All nine pairs, streamed and not; a tenth of the clients leave or read slowly, a tenth of the answers fail in the
-upstream, the token is refreshed every second. Prints a table; exit code 1 when an answer was wrong, memory grew, or a
-task, a connection or an error in the log was left over.
+upstream, the token is refreshed every second, and beside them others do what they can to hold the gateway up
+(hostile.py). Prints a table; exit code 1 when an answer was wrong, /health was slow, memory grew, or a task, a
+connection or an error in the log was left over.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import logging
 import os
 import random
 import resource
+import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -29,9 +32,13 @@ from droid2api.server.keys import RUNNING, RUNTIME
 from tests.formats.sdk import wire_events
 from tests.gateway.faults import check_envelope, stream_outcome
 from tests.harness import BY_TYPE, PATHS, body_of, gateway_for, serving, settings_for
+from tests.hostile import HOLD, KINDS, attack
 
 GROWTH = 1.10, 8.0
 """Memory that may be more in the end than after the warm-up: a factor, and megabytes of noise."""
+SLOWEST_HEALTH = 0.25
+"""Seconds that /health may take, but for one answer of a hundred."""
+IMPATIENT = {f"client_{what}": 0.4 * HOLD for what in ("head", "body", "send")}
 PATIENCE = 60
 """Seconds after which an answer is not waited for any more: it hangs."""
 WORDS = ["one", "two", "three", "vier", "fünf", "六", "七", "emoji👋🏽", "line\nfeed", "tab\tstop", 'quote"']
@@ -41,16 +48,21 @@ MEGABYTE = 1 << 20
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--streams", type=int, default=200, help="how many requests at once")
+    parser.add_argument("--hostile", type=int, default=20, help="how many clients beside them that mean no good")
     parser.add_argument("--load", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--health", metavar="URL", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     seconds = arguments.minutes * 60
+    if arguments.health:
+        print(ask_health(arguments.health, seconds))
+        return 0
     if arguments.load:
         logging.disable()  # the demo is told that clients left
-        return asyncio.run(load(arguments.streams, seconds))
+        return asyncio.run(load(arguments.streams, arguments.hostile, seconds))
     logging.basicConfig(level=logging.ERROR, handlers=[ERRORS])
-    return asyncio.run(soak(arguments.streams, seconds))
+    return asyncio.run(soak(arguments.streams, arguments.hostile, seconds))
 
 
 # -- the gateway's process ------------------------------------------------------------------------------------------
@@ -70,8 +82,9 @@ class _Errors(logging.Handler):
 ERRORS = _Errors()
 
 
-async def soak(streams: int, seconds: float) -> int:
+async def soak(streams: int, hostile: int, seconds: float) -> int:
     command = [sys.executable, "-m", "tests.soak", "--load", f"--streams={streams}", f"--minutes={seconds / 60}"]
+    command.append(f"--hostile={hostile}")
     pipe = asyncio.subprocess.PIPE
     loader = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=MEGABYTE)
     assert loader.stdin
@@ -79,12 +92,13 @@ async def soak(streams: int, seconds: float) -> int:
     try:
         upstream = (await loader.stdout.readline()).decode().strip()
         with tempfile.TemporaryDirectory() as folder:
-            settings = settings_for(Path(folder), upstream, {"DROID_REFRESH_KEY": "demo-refresh-0"})
+            settings = settings_for(Path(folder), upstream, {"DROID_REFRESH_KEY": "demo-refresh-0"}, timeouts=IMPATIENT)
             async with gateway_for(settings) as gateway:
                 await asyncio.sleep(0.5)
                 before = _open_files(), len(asyncio.all_tasks())
                 loader.stdin.write(f"{gateway.url}\n".encode())
                 memory, refreshing = [], asyncio.create_task(_refresh_all_the_time(gateway.app[RUNTIME].shared))
+                health = asyncio.create_task(asyncio.to_thread(slowest_health, gateway.url, seconds))
                 told = asyncio.create_task(loader.stdout.readline())
                 while not told.done():
                     memory.append(_memory())
@@ -94,11 +108,28 @@ async def soak(streams: int, seconds: float) -> int:
                 await asyncio.sleep(3)  # connections that are kept alive are none of a leak: the clients have left
                 after = _open_files(), len(asyncio.all_tasks())
                 left = len(gateway.app[RUNNING])
-        return _report(result, memory, before, after, left)
+        return _report(result, await health, memory, before, after, left)
     finally:
         if loader.returncode is None:
             loader.kill()
         await loader.wait()
+
+
+def slowest_health(url: str, seconds: float) -> float:
+    """Of a hundred; asked by a process that has nothing else to do."""
+    command = [sys.executable, "-m", "tests.soak", "--health", url, f"--minutes={seconds / 60}"]
+    return float(subprocess.run(command, capture_output=True, check=True, timeout=seconds + 60).stdout)
+
+
+def ask_health(url: str, seconds: float) -> float:
+    waits, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.perf_counter()
+        with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE) as response:
+            response.read()
+        waits.append(time.perf_counter() - began)
+        time.sleep(0.02)
+    return sorted(waits)[int(len(waits) * 0.99)]
 
 
 async def _refresh_all_the_time(credential) -> None:
@@ -120,7 +151,9 @@ def _open_files() -> int:
     return len(os.listdir("/dev/fd"))
 
 
-def _report(result, memory: list[float], before: tuple[int, int], after: tuple[int, int], left: int) -> int:
+def _report(
+    result, health: float, memory: list[float], before: tuple[int, int], after: tuple[int, int], left: int
+) -> int:
     third = len(memory) // 3
     warm, end = max(memory[third : third + 5]), sum(memory[-5:]) / len(memory[-5:])
     factor, noise = GROWTH
@@ -128,6 +161,8 @@ def _report(result, memory: list[float], before: tuple[int, int], after: tuple[i
         ("answers", result["answers"], result["answers"] > 0),
         ("  of them", ", ".join(f"{name} {count}" for name, count in sorted(result["kinds"].items())), True),
         ("wrong answers", len(result["wrong"]), not result["wrong"]),
+        ("attacks", result["attacks"], True),
+        ("/health, p99", f"{health:.3f} s", health < SLOWEST_HEALTH),
         ("refreshes", result["refreshes"], result["refreshes"] >= len(memory) / 3),
         ("memory, MB", f"{warm:.1f} warm, {end:.1f} in the end", end <= warm * factor + noise),
         ("  on the way", " ".join(f"{value:.1f}" for value in memory[:: len(memory) // 10 + 1]), True),
@@ -146,7 +181,7 @@ def _report(result, memory: list[float], before: tuple[int, int], after: tuple[i
 # -- the demo's and the clients' process ----------------------------------------------------------------------------
 
 
-async def load(streams: int, seconds: float) -> int:
+async def load(streams: int, hostile: int, seconds: float) -> int:
     demo = Demo(pace=0.05)
     async with serving(demo.app()) as url:
         print(url, flush=True)
@@ -154,13 +189,16 @@ async def load(streams: int, seconds: float) -> int:
         before, clients = len(asyncio.all_tasks()), Clients(gateway)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             end = time.monotonic() + seconds
-            await asyncio.gather(*(clients.work(session, end) for _ in range(streams)))
+            work = [clients.work(session, end) for _ in range(streams)]
+            attacks = [clients.attack(end) for _ in range(hostile)]
+            await asyncio.gather(*work, *attacks)
         await asyncio.sleep(2)
         idle = sum("RequestHandler.start" in str(task.get_coro()) for task in asyncio.all_tasks())  # kept alive
         result = {
             "answers": clients.kinds.total(),
             "kinds": clients.kinds,
             "wrong": clients.wrong[:100],
+            "attacks": clients.attacks,
             "refreshes": demo.refreshes,
             "tasks": len(asyncio.all_tasks()) - idle - before,
         }
@@ -173,6 +211,14 @@ class Clients:
         self._gateway = gateway
         self.kinds: Counter[str] = Counter()
         self.wrong: list[str] = []
+        self.attacks = 0
+
+    async def attack(self, end: float) -> None:
+        while time.monotonic() < end:
+            kind = random.choice(KINDS)
+            if wrong := await attack(self._gateway, kind):
+                self.wrong.append(f"{kind.__name__}: {wrong}")
+            self.attacks += 1
 
     async def work(self, session: aiohttp.ClientSession, end: float) -> None:
         while time.monotonic() < end:

@@ -188,6 +188,8 @@ async def test_demo_answers_in_every_format_without_any_account(tmp_path, enviro
     asked = {"/v1/chat/completions": "messages", "/v1/responses": "input", "/v1/messages": "messages"}
     async with started(tmp_path, environment, "--demo", "--port", "0") as running:
         assert "  credential  not needed (demo)" in running.banner
+        for path in ("/health", "/status"):
+            assert (await get(running.url + path))["credential"]["source"] == "not needed (demo)"
         async with aiohttp.ClientSession() as client:
             for path, name in asked.items():
                 body = {"model": "gpt-5.5", "max_tokens": 100, name: [{"role": "user", "content": "早上好"}]}

@@ -35,7 +35,7 @@ def find_shared(settings: Settings, session: aiohttp.ClientSession) -> Credentia
     """What the endpoints without a key of their own share. Raises ConfigError."""
     environment = settings.environment
     if key := environment.get("FACTORY_API_KEY", "").strip():
-        return FixedKey("FACTORY_API_KEY", key)
+        return FixedKey("not needed (demo)" if settings.demo else "FACTORY_API_KEY", key)
     redis_url = environment.get("DROID2API_REDIS_URL", "").strip()
     if key := environment.get("DROID_REFRESH_KEY", "").strip():
         first = Tokens("", key)

@@ -55,7 +55,7 @@ class Connections:
             since = since if state == known else now
             self._waits[connection] = state, since
             if now - since >= patience:
-                transport.abort()
+                transport.abort() if state[0] == "send" else transport.close()
         for gone in self._writers.keys() - self._waits.keys():
             del self._writers[gone]
 
