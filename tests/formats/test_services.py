@@ -538,6 +538,16 @@ def test_the_items_of_a_complete_response_are_complete():
     assert [item.get("status") for item in output] == ["completed", "completed", None]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [("[1]", {"arguments": [1]}), ('"x"', {"arguments": "x"}), ("null", {}), ('{"x":1}', {"x": 1}), ('{"x":', {})],
+)
+def test_arguments_that_are_no_object_for_an_anthropic_client(arguments, given):
+    call = [BlockStart("tool_call", "a", "f"), Delta(arguments), BlockEnd()]
+    (block,) = write_answer("anthropic", [Start("i", "m"), *call, Finish("tool_calls")])["content"]
+    assert block["input"] == given
+
+
 def test_a_response_that_failed_has_no_half_item_that_is_done():
     stream = write_stream("responses", [Start("i", "m"), *CALL[:2], Failed(UpstreamError("boom"))])
     assert b"output_item.done" not in stream
