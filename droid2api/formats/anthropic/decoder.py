@@ -104,8 +104,8 @@ class StreamDecoder(TurnDecoder):
         """What is none of the format's events: an error, or nothing."""
         if tells_error(value) or (kind is None and find_words(value)):
             self.turn.fail(read_error(value))
-        elif type(kind) is not str:
-            raise WireError("an event without a type")
+        else:
+            self.read_unknown(value)
 
     def _index(self, value: Json) -> int:
         """Whose event it is: the newest block's where it does not say so."""
