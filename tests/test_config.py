@@ -180,7 +180,10 @@ WRONG = [
     ({"models": [model(thinking="much")]}, "models[0].thinking: must be one of budget, adaptive"),
     ({"models": [model(profile="plain")]}, "models[0].profile: must be an object, not a string."),
     ({"models": [model(profile={"of": "none"})]}, "models[0].profile.of: is no field of a profile. Fields: efforts, "),
-    ({"models": [model(profile={"ids": "all"})]}, "models[0].profile.ids: must be one of kept, safe, short, nine, not 'all'."),
+    (
+        {"models": [model(profile={"ids": "all"})]},
+        "models[0].profile.ids: must be one of kept, safe, short, nine, not 'all'.",
+    ),
     ({"models": [model(fast="yes")]}, "models[0].fast: must be true or false"),
     ({"models": [model(endpoint="nowhere")]}, "models[0].endpoint: 'nowhere' is no configured endpoint"),
     ({"models": [model(max_tokens=0)]}, "models[0].max_tokens: must be positive"),

@@ -91,6 +91,8 @@ class TurnDecoder:
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         self.turn = Turn()
         self.usage: Usage | None = None
+        self.noted: UpstreamError | None = None
+        """What was no part of an answer but had words: should the answer end badly, they say why."""
         self._target = target
         self._used_ids = set(used_ids)
         self._answer_id = ""
@@ -143,7 +145,7 @@ class TurnDecoder:
                 self.read_end()
         except WireError as error:
             self._fail(error)
-        return self.fail(StreamError("The upstream closed the stream before its end."))
+        return self.fail(self.noted or StreamError("The upstream closed the stream before its end."))
 
     def fail(self, error: UpstreamError) -> list[Event]:
         """The input broke. Nothing happens when the turn has ended already."""
@@ -159,6 +161,13 @@ class TurnDecoder:
 
     def read_end(self) -> None:
         """The input has ended before the turn: the last chance to end or to fail it."""
+
+    def read_unknown(self, value: Json) -> None:
+        """An event of a type that nobody knows, or of none. Raises WireError for the latter."""
+        if type(value.get("type")) is not str:
+            raise WireError(f"an event without a type: {_shown(orjson.dumps(value))}")
+        if find_words(value):
+            self.noted = read_error(value)
 
     def start(self, value: Json) -> None:
         """Begin the turn, with what the upstream calls its answer and its model."""

@@ -161,14 +161,14 @@ def test_data_without_content(format, data):
             {"choices": [{"delta": {"tool_calls": [{"function": 5}]}}]},
             "a tool call whose function is no object",
         ),
-        ("responses", {"output_index": 0}, "an event without a type"),
+        ("responses", {"output_index": 0}, 'an event without a type: {"output_index":0}'),
         ("responses", {"type": "response.output_item.done", "output_index": 0}, "an event whose item is no object"),
         (
             "responses",
             {"type": "response.output_item.added", "output_index": 0, "item": {"type": "function_call"}},
             "a tool call without a name",
         ),
-        ("anthropic", {"index": 0}, "an event without a type"),
+        ("anthropic", {"index": 0}, 'an event without a type: {"index":0}'),
         ("anthropic", {"type": "message_start"}, "an event whose message is no object"),
         ("anthropic", {"type": "content_block_start", "index": 0}, "an event whose content_block is no object"),
         (

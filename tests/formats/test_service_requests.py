@@ -630,6 +630,17 @@ CASES = {
     ),
     # 19: arguments that are no object
     **{
+        f"an input that is no object, {given!r}": (
+            "anthropic",
+            anthropic(user("go"), assistant([anthropic_call("a") | {"input": given}]), user([anthropic_result("a")])),
+            QWEN,
+            {"messages": [user("go"), assistant(tool_calls=[chat_call("a", arguments=sent)]), chat_result("a")]},
+            [],
+            {"messages.tool_call.arguments": 1},
+        )
+        for given, sent in [([1], '{"arguments":[1]}'), ('{"x', '{"arguments":"{\\"x"}'), (7, '{"arguments":7}')]
+    },
+    **{
         f"a call that was cut, {client} to {name}": (
             client,
             CUT[client],

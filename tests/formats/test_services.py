@@ -228,6 +228,36 @@ def test_an_end_before_anything_was_said(events):
     assert events()[-1].error.message == "The upstream ended its answer before it said anything."
 
 
+UNKNOWN = {"ok": False, "why": "boom"}
+SAID_UNKNOWN = '{"ok":false,"why":"boom"}'
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(
+    ("format", "value", "message"),
+    [
+        ("chat", UNKNOWN, f"The upstream answered with an error ({SAID_UNKNOWN})."),
+        ("responses", UNKNOWN, f"The upstream sent an event without a type: {SAID_UNKNOWN}."),
+        ("anthropic", UNKNOWN, f"The upstream sent an event without a type: {SAID_UNKNOWN}."),
+        ("chat", {"type": "exception", "message": "boom"}, "boom"),
+        ("responses", {"type": "exception", "message": "boom"}, "boom"),
+        ("anthropic", {"type": "exception", "message": "boom"}, "boom"),
+    ],
+)
+def test_an_error_in_a_shape_that_nobody_knows(format, value, message, begun):
+    first = {
+        "chat": [chunk(content="ok")],
+        "responses": [{"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "ok"}],
+        "anthropic": list(anthropic_values(None, ["ok"]))[:2],
+    }
+    failed = read(format, *(first[format] if begun else ()), value, b"[DONE]")[-1]
+    assert failed.error.message == message
+
+
+def test_what_is_no_chunk_does_not_fail_a_whole_stream():
+    assert read("chat", {"type": "ping"}, chunk("stop", content="ok"), UNKNOWN, b"[DONE]")[-1] == Finish("stop", "stop")
+
+
 def test_a_regular_end_may_follow_on_nothing():
     """A model may have nothing to say, when it says so."""
     assert chat_stream("stop")[-1] == Finish("stop", "stop")
@@ -536,6 +566,16 @@ def test_the_last_item_of_an_incomplete_response_is_incomplete(reason, last):
 def test_the_items_of_a_complete_response_are_complete():
     output = write_answer("responses", [Start("i", "m"), *TEXT, *CALL, *THOUGHT, Finish("tool_calls")])["output"]
     assert [item.get("status") for item in output] == ["completed", "completed", None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [("[1]", {"arguments": [1]}), ('"x"', {"arguments": "x"}), ("null", {}), ('{"x":1}', {"x": 1}), ('{"x":', {})],
+)
+def test_arguments_that_are_no_object_for_an_anthropic_client(arguments, given):
+    call = [BlockStart("tool_call", "a", "f"), Delta(arguments), BlockEnd()]
+    (block,) = write_answer("anthropic", [Start("i", "m"), *call, Finish("tool_calls")])["content"]
+    assert block["input"] == given
 
 
 def test_a_response_that_failed_has_no_half_item_that_is_done():

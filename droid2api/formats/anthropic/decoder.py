@@ -97,10 +97,15 @@ class StreamDecoder(TurnDecoder):
                 self._count(inner(value, "usage"))
             case "message_stop":
                 self._finish()
-            case kind if tells_error(value) or (kind is None and find_words(value)):
-                self.turn.fail(read_error(value))
-            case kind if type(kind) is not str:
-                raise WireError("an event without a type")
+            case kind:
+                self._read_other(kind, value)
+
+    def _read_other(self, kind: object, value: Json) -> None:
+        """What is none of the format's events: an error, or nothing."""
+        if tells_error(value) or (kind is None and find_words(value)):
+            self.turn.fail(read_error(value))
+        else:
+            self.read_unknown(value)
 
     def _index(self, value: Json) -> int:
         """Whose event it is: the newest block's where it does not say so."""

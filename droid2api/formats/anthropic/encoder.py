@@ -62,12 +62,12 @@ def _carrier(start: BlockStart, state: State | None) -> Json | None:
 
 
 def _input_of(arguments: str) -> Json:
-    """Arguments as an object; what is cut off in the middle (max_tokens) is left out."""
+    """Arguments as an object, wrapped into one if need be; what is cut off in the middle (max_tokens) is left out."""
     try:
         value = orjson.loads(arguments)
     except orjson.JSONDecodeError:
         return {}
-    return value if type(value) is dict else {}
+    return value if type(value) is dict else {"arguments": value} if value is not None else {}
 
 
 def _encode_signature(state: State | None) -> str:

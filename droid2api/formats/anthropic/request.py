@@ -169,7 +169,8 @@ class _MessageReader:
             case "redacted_thinking":
                 return hub.Reasoning("", _decode_state(block, "data"))
             case "tool_use":
-                arguments = dump(optional(block, "input", dict, path) or {}).decode()
+                given = block.get("input") or {}  # what a model once called it with, be it an object or not
+                arguments = given if type(given) is str else dump(given).decode()
                 id, name = required(block, "id", str, path), required(block, "name", str, path)
                 return hub.ToolCall(id, name, arguments, where=where)
             case "tool_result":

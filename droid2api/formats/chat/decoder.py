@@ -31,6 +31,8 @@ from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, count, inner, inners, is_shallow, number, string, word
 from droid2api.wire.sse import ServerSentEvent
 
+_OF_CHUNKS = frozenset(["choices", "model", "usage", "x_groq"])
+"""What has none of these is no chunk of an answer."""
 _NO_ARGUMENTS = ("{}", "null")
 LEGACY_CALL = -1
 """The index of a `function_call`, which is what there was before tool calls."""
@@ -89,8 +91,6 @@ class StreamDecoder(TurnDecoder):
         self._whole = whole
         self._has_message = False
         self._reason = ""
-        self._noted: UpstreamError | None = None
-        """What was no chunk but had words: should the answer end badly, they say why."""
         self._details: list[Detail] = []
         self._reasoning_field = "reasoning_content"
         self._citations: list[Citation] = []
@@ -121,17 +121,15 @@ class StreamDecoder(TurnDecoder):
     def read_end(self) -> None:
         if self._reason or self._has_message:
             self._finish()
-        elif self._noted:
-            self.turn.fail(self._noted)
-        elif self._whole:
+        elif self._whole and not self.noted:
             self.turn.fail(StreamError("The upstream's answer has no message."))
 
     def _read_odd(self, value: Json) -> None:
         """What is no chunk of an answer: an error, or something that is to be noted in case the answer fails."""
         if tells_error(value):
             self.turn.fail(read_error(value))
-        elif not value.get("choices") and find_words(value):
-            self._noted = read_error(value)
+        elif not value.get("choices") and (find_words(value) or not value.keys() & _OF_CHUNKS):
+            self.noted = read_error(value)
 
     def _read_usage(self, value: Json) -> None:
         if usage := _usage_of(value, []):
@@ -165,10 +163,12 @@ class StreamDecoder(TurnDecoder):
             raise WireError("a tool call without a name")
         reason = finish_reason(self._reason)
         if self._reason and reason is None:
-            text = f"The upstream ended its answer with {self._reason!r}."
-            self.turn.fail(self._noted or StreamError(text, code=self._reason))
-        elif not self._reason and self._noted:
-            self.turn.fail(self._noted)
+            error = self.noted or StreamError(
+                f"The upstream ended its answer with {self._reason!r}.", code=self._reason
+            )
+            self.turn.fail(error)
+        elif not self._reason and self.noted:
+            self.turn.fail(self.noted)
         elif not self._reason and not self.turn.blocks and not self._has_message:
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
         else:

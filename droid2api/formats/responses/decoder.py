@@ -138,8 +138,8 @@ class StreamDecoder(TurnDecoder):
                 self._complete_reasoning(self._item(value), "content", number_of(value), word(value, "text"))
             case _ if tells_error(value) or (kind is None and find_words(value)):
                 self.turn.fail(read_error(value))
-            case _ if type(kind) is not str:
-                raise WireError("an event without a type")
+            case _:
+                self.read_unknown(value)
 
     # -- items ------------------------------------------------------------------------------------------------------
 
