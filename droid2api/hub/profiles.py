@@ -50,9 +50,10 @@ class Profile:
     """False: the history must not end with the assistant."""
     prefill_space: bool = True
     """False: an assistant's text at the end of the history must not end in white space."""
-    ids: Literal["kept", "safe", "short", "nine"] = "safe"
-    """Ids of tool calls: kept as sent; at most 64 (or, short, 40) letters, digits, "_" and "-"; or exactly nine letters
-    and digits."""
+    ids: Literal["kept", "safe", "nine"] = "safe"
+    """Ids of tool calls: kept as sent; letters, digits, "_" and "-"; or exactly nine letters and digits."""
+    longest_id: int = 64
+    """Most characters of a safe id."""
     media: tuple[str, ...] = ("*/*",)
     """Patterns of the media types that content may have."""
 
@@ -166,7 +167,7 @@ def _checked(value: object, kind: Any, name: str, where: str) -> object:
     if type(value) is not kind and not (kind is float and type(value) is int):
         expected = {bool: "true or false", int: "an integer", float: "a number"}[kind]
         raise wrong(where, expected + (" or null" if NoneType in choices else ""), value)
-    least = 1 if name == "max_output_tokens" else 0
+    least = {"max_output_tokens": 1, "longest_id": 16}.get(name, 0)
     if kind is not bool and cast(float, value) < least:
         raise RequestError(f"{where}: must be {least} or more, not {value}.")
     return value
