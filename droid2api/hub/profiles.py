@@ -167,7 +167,7 @@ def _checked(value: object, kind: Any, name: str, where: str) -> object:
     if type(value) is not kind and not (kind is float and type(value) is int):
         expected = {bool: "true or false", int: "an integer", float: "a number"}[kind]
         raise wrong(where, expected + (" or null" if NoneType in choices else ""), value)
-    least = {"max_output_tokens": 1, "longest_id": 16}.get(name, 0)
+    least = 1 if name == "max_output_tokens" else 0
     if kind is not bool and cast(float, value) < least:
         raise RequestError(f"{where}: must be {least} or more, not {value}.")
     return value

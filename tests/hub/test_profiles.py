@@ -352,7 +352,6 @@ def test_every_field_can_be_overridden():
         ({"most_stops": True}, "profile.most_stops: must be an integer or null, not true or false."),
         ({"most_stops": -1}, "profile.most_stops: must be 0 or more, not -1."),
         ({"max_output_tokens": 0}, "profile.max_output_tokens: must be 1 or more, not 0."),
-        ({"longest_id": 9}, "profile.longest_id: must be 16 or more, not 9."),
         ({"max_output_tokens": 1.5}, "profile.max_output_tokens: must be an integer or null, not a number."),
         ({"highest_temperature": "2"}, "profile.highest_temperature: must be a number, not a string."),
         ({"highest_temperature": -0.1}, "profile.highest_temperature: must be 0 or more, not -0.1."),
