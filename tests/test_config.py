@@ -182,7 +182,7 @@ WRONG = [
     ({"models": [model(profile={"of": "none"})]}, "models[0].profile.of: is no field of a profile. Fields: efforts, "),
     (
         {"models": [model(profile={"ids": "all"})]},
-        "models[0].profile.ids: must be one of kept, safe, short, nine, not 'all'.",
+        "models[0].profile.ids: must be one of kept, safe, nine, not 'all'.",
     ),
     ({"models": [model(fast="yes")]}, "models[0].fast: must be true or false"),
     ({"models": [model(endpoint="nowhere")]}, "models[0].endpoint: 'nowhere' is no configured endpoint"),

@@ -176,7 +176,8 @@ _OPENAI_MODELS = (
     _row(
         "gpt-[3-9]* gpt-[1-9][0-9]* chatgpt-* o[1-9]*",
         formats="chat",
-        ids="short",
+        ids="safe",
+        longest_id=40,
         output_schema="openai",
         **_OPENAI_CHAT,
     ),
@@ -289,7 +290,7 @@ _OTHER_MODELS = (
 
 _SERVICES = (
     # https://developers.openai.com/api/reference
-    _row(hosts="api.openai.com *.openai.azure.com", formats="chat", ids="short", **_OPENAI_CHAT),
+    _row(hosts="api.openai.com *.openai.azure.com", formats="chat", ids="safe", longest_id=40, **_OPENAI_CHAT),
     # Factory's list: no effort
     _row("glm-5 glm-4.7 glm-4.6", "*.factory.ai", efforts=()),
     # Factory's list; https://docs.fireworks.ai/guides/reasoning: effort none

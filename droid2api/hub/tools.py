@@ -14,8 +14,6 @@ from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event
 from droid2api.hub.request import Tool, ToolCall
 
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
-_LONGEST_ID = {"short": 40}
-"""Characters of a call's id that services take, by the style; most take 64."""
 
 
 def safe_name(name: str, limit: int = 64) -> str:
@@ -34,11 +32,13 @@ class CallIds:
     """The ids of a history's tool calls as the upstream gets them, in the style that its profile names.
 
     Two answers of one conversation may have the same id ("call_0" each time), and even two calls of one answer. Where
-    ids are kept as they came only the latter get another; else each call of the conversation has an id of its own.
+    ids are kept as they came only the latter get another; else each call of the conversation has an id of its own. Safe
+    ones have `longest` characters at most.
     """
 
-    def __init__(self, style: Literal["kept", "safe", "short", "nine"]) -> None:
+    def __init__(self, style: Literal["kept", "safe", "nine"], longest: int = 64) -> None:
         self._style = style
+        self._longest = longest
         self._unanswered: dict[str, deque[str]] = {}
         self._times: Counter[str] = Counter()
         self._used: set[str] = set()
@@ -67,7 +67,7 @@ class CallIds:
 
     def _styled(self, id: str) -> str:
         if self._style != "nine":
-            return safe_name(id, _LONGEST_ID.get(self._style, 64)) if self._style != "kept" or not id else id
+            return safe_name(id, self._longest) if self._style == "safe" or not id else id
         if len(id) == 9 and id.isascii() and id.isalnum():
             return id
         return hashlib.sha256(id.encode()).hexdigest()[:9]

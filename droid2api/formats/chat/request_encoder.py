@@ -118,7 +118,7 @@ class _MessageWriter:
     def __init__(self, encoded: Encoded, target: hub.Target) -> None:
         self._encoded = encoded
         self._target = target
-        self._ids = CallIds(target.profile.ids)
+        self._ids = CallIds(target.profile.ids, target.profile.longest_id)
 
     def encode(self, message: hub.Message) -> list[Json]:
         match message.role:
