@@ -15,7 +15,7 @@ from droid2api import __version__
 from droid2api.config import Settings
 from droid2api.credentials.credential import Credential
 from droid2api.errors import RequestError
-from droid2api.formats import Format
+from droid2api.formats import Format, spoken
 from droid2api.formats.routes import (
     Answer,
     ClientCall,
@@ -45,6 +45,7 @@ from droid2api.server.keys import (
     STARTED,
     STOPPING,
     Handler,
+    sent_headers,
 )
 from droid2api.server.models import model_card, model_cards
 from droid2api.server.reload import Reloader, Runtime, Source
@@ -72,16 +73,19 @@ def build_core(
     app.router.add_get("/", index)
     app.router.add_get("/health", health)
     app.router.add_get("/api/hello", hello)
+    shared: dict[str, list[tuple[Format, Route]]] = {}
     for format in settings.formats:
         for route in format.ROUTES:
             handler = _handler(format, route)
             for prefix in format.PREFIXES:
                 if route.method == "GET":
-                    app.router.add_get(prefix + route.path, handler)  # with HEAD
+                    shared.setdefault(prefix + route.path, []).append((format, route))
                 else:
                     app.router.add_route(route.method, prefix + route.path, handler)
             if isinstance(route, Answer | CountTokens):
                 app[SPEAKERS][handler] = format
+    for path, speakers in shared.items():
+        app.router.add_get(path, _shared_handler(dict(speakers)))  # with HEAD
     return app
 
 
@@ -132,7 +136,7 @@ async def index(request: web.Request) -> web.Response:
     if PAGE in request.app and "text/html" in request.headers.get("Accept", ""):
         return request.app[PAGE]()
     runtime = request.app[RUNTIME]
-    runtime.guard.check_key(request.headers)
+    runtime.guard.check_key(sent_headers(request))
     endpoints = [route.split(" ")[1] for route in served_routes(runtime.settings.formats)[2:]]
     return json_response({"name": "droid2api", "version": __version__, "endpoints": endpoints})
 
@@ -149,6 +153,16 @@ async def health(request: web.Request) -> web.Response:
 
 
 # -- the formats' paths ---------------------------------------------------------------------------------------------
+
+
+def _shared_handler(routes: dict[Format, Route]) -> Handler:
+    """Clients of several formats ask on this path: each is answered in its own."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        format = spoken(tuple(routes), request.path, sent_headers(request))
+        return await _handler(format, routes[format])(request)
+
+    return handle
 
 
 def _handler(format: Format, route: Route) -> Handler:
@@ -180,13 +194,15 @@ async def _answer(request: web.Request, format: Format) -> web.StreamResponse:
 
 
 async def _count_tokens(request: web.Request, format: Format, route: CountTokens) -> web.StreamResponse:
-    """Counted by the upstream where it speaks the client's format (what it would get that costs tokens), else
-    estimated.
+    """Counted by the upstream where it speaks the client's format and counts (what it would get that costs tokens),
+    else estimated.
     """
     call = await _read_call(request, format)
-    if call.model.format is not format:
-        return json_response(route.encode(estimate_tokens(decode(format, call.sent))))
-    return await answer(call, prepare(call.settings, call.model, format, call.sent, request.headers, "count_tokens"))
+    if call.model.format is format:
+        prepared = prepare(call.settings, call.model, format, call.sent, request.headers, "count_tokens")
+        if prepared.url:
+            return await answer(call, prepared)
+    return json_response(route.encode(estimate_tokens(decode(format, call.sent))))
 
 
 async def _read_call(request: web.Request, format: Format) -> Call:
@@ -201,7 +217,8 @@ async def _read_call(request: web.Request, format: Format) -> Call:
         exchange.model, exchange.upstream = model.id, model.format.NAME
     finally:
         request.app[NOTIFIER].notify("began", exchange)
-    call = Call(runtime.settings, runtime.upstream, request, format, sent, model, exchange, request.app[STOPPING])
+    headers, stopping = sent_headers(request), request.app[STOPPING]
+    call = Call(runtime.settings, runtime.upstream, request, headers, format, sent, model, exchange, stopping)
     call.show("asked", await request.read())
     return call
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 
@@ -17,7 +18,7 @@ from droid2api.gateway.exchange import Exchange, client_name
 from droid2api.gateway.lanes import BODY_LIMIT
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.server.guard import CORS_HEADERS
-from droid2api.server.keys import EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
+from droid2api.server.keys import EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler, sent_headers
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api")
@@ -84,7 +85,7 @@ def served_routes(formats: tuple[Format, ...]) -> list[str]:
     """Every path as its clients' documentation has it, with its method."""
     own = ["GET /", "GET /health"]
     rooms = [
-        f"{route.method} {format.PREFIXES[0]}{route.path.replace(':.+', '')}"
+        f"{route.method} {format.PREFIXES[0]}{documented(route.path)}"
         for format in formats
         for route in format.ROUTES
         if not isinstance(route, Refuse)
@@ -92,13 +93,19 @@ def served_routes(formats: tuple[Format, ...]) -> list[str]:
     return own + rooms
 
 
+def documented(pattern: str) -> str:
+    """A route's pattern without its regular expressions."""
+    return re.sub(r"\{\w+:(\w+)\}", r"\1", pattern.replace(":.+}", "}"))
+
+
 def _let_in(request: web.Request) -> web.Response | None:
     """The answer to a preflight. Raises RequestError or CredentialError for who must not be served."""
-    guard, origin = request.app[RUNTIME].guard, request.headers.get("Origin")
+    guard, headers = request.app[RUNTIME].guard, sent_headers(request)
+    origin = headers.get("Origin")
     if request.method == "OPTIONS" and origin:
-        guard.check_preflight(origin, request.headers)
+        guard.check_preflight(origin, headers)
         return web.Response(status=204, headers=CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
-    guard.check(request.method, request.path, request.headers)
+    guard.check(request.method, request.path, headers)
     return None
 
 
@@ -120,7 +127,7 @@ async def complete_head(request: web.Request, response: web.StreamResponse) -> N
     response.headers["x-request-id"] = exchange.id
     response.headers.setdefault("request-id", exchange.id)
     origin = request.headers.get("Origin")
-    if origin and request.app[RUNTIME].guard.allows_origin(origin, request.headers):
+    if origin and request.app[RUNTIME].guard.allows_origin(origin, sent_headers(request)):
         response.headers.update(CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
 
 
@@ -128,7 +135,7 @@ def _error_response(request: web.Request, error: GatewayError) -> web.Response:
     headers = dict(error.headers)
     if isinstance(error, RequestError | CredentialError) and error.status < 500:
         headers["x-should-retry"] = "false"  # Claude Code and the SDKs would try again for minutes
-    format = spoken(request.app[RUNTIME].settings.formats, request.path, request.headers)
+    format = spoken(request.app[RUNTIME].settings.formats, request.path, sent_headers(request))
     return json_response(format.encode_error(error), error.status, headers)
 
 

@@ -22,6 +22,7 @@ from droid2api.formats.anthropic.request_encoder import encode_request as encode
 from droid2api.formats.anthropic.settings import apply_model_settings as apply_model_settings
 from droid2api.formats.routes import Action, Answer, CountTokens, Route, inner_objects, own_field
 from droid2api.formats.routes import read_model as read_model
+from droid2api.formats.routes import wants_array as wants_array
 from droid2api.formats.routes import wants_stream as wants_stream
 from droid2api.formats.upstream_error import read_error as read_error
 from droid2api.hub.request import Target
@@ -37,6 +38,7 @@ SHIPPED_URL = "https://api.factory.ai/api/llm/a/v1/messages"
 PREFIXES: tuple[str, ...] = ("/v1", "", "/v1/v1")
 ROUTES: tuple[Route, ...] = (Answer("/messages"), CountTokens("/messages/count_tokens", _encode_count))
 KEY_HEADERS: tuple[str, ...] = ("x-api-key",)
+KEY_QUERY = ""
 KEY_HEADER = "x-api-key"
 KEEPALIVE = b'event: ping\ndata: {"type":"ping"}\n\n'
 ANSWER_HEADERS: tuple[str, ...] = ("anthropic-ratelimit-",)
@@ -61,7 +63,7 @@ def recognize(body: Json) -> str:
     return "it has max_tokens, which this format requires" if "max_tokens" in body else ""
 
 
-def upstream_url(base_url: str, target: Target, action: Action, stream: bool) -> str:
+def upstream_url(base_url: str, target: Target, action: Action, stream: bool, body: Json) -> str:
     if action == "answer":
         return base_url
     path, mark, query = base_url.partition("?")

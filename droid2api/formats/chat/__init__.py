@@ -27,6 +27,7 @@ from droid2api.formats.openai_shared import upstream_headers as upstream_headers
 from droid2api.formats.openai_shared import upstream_url as upstream_url
 from droid2api.formats.routes import Answer, ListModels, Route, ShowModel, inner_objects, own_field
 from droid2api.formats.routes import read_model as read_model
+from droid2api.formats.routes import wants_array as wants_array
 from droid2api.formats.routes import wants_stream as wants_stream
 from droid2api.formats.upstream_error import read_error as read_error
 from droid2api.wire.fields import Json
@@ -40,6 +41,7 @@ ROUTES: tuple[Route, ...] = (
     Answer("/chat/completions"),
 )
 KEY_HEADERS: tuple[str, ...] = ()
+KEY_QUERY = ""
 KEY_HEADER = "authorization"
 KEEPALIVE = b": keepalive\n\n"
 

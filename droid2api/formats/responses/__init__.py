@@ -26,6 +26,7 @@ from droid2api.formats.responses.request_encoder import encode_request as encode
 from droid2api.formats.responses.settings import apply_model_settings as apply_model_settings
 from droid2api.formats.routes import Answer, Refuse, Route, own_field
 from droid2api.formats.routes import read_model as read_model
+from droid2api.formats.routes import wants_array as wants_array
 from droid2api.formats.routes import wants_stream as wants_stream
 from droid2api.formats.upstream_error import read_error as read_error
 from droid2api.wire.fields import Json
@@ -41,6 +42,7 @@ SHIPPED_URL = "https://api.factory.ai/api/llm/o/v1/responses"
 PREFIXES: tuple[str, ...] = ("/v1", "", "/v1/v1")
 ROUTES: tuple[Route, ...] = (Answer("/responses"), Refuse("/responses", _no_websocket))
 KEY_HEADERS: tuple[str, ...] = ()
+KEY_QUERY = ""
 KEY_HEADER = "authorization"
 KEEPALIVE = b": keepalive\n\n"
 
