@@ -17,7 +17,8 @@ json_values = st.recursive(
 )
 NAMES = (
     "error type id index message delta content choices usage finish_reason status output object phase name arguments "
-    "input text call_id output_index content_index extra_content function_call response item content_block code".split()
+    "input text call_id output_index content_index extra_content function_call response item content_block code "
+    "candidates parts thoughtSignature functionCall args finishReason usageMetadata groundingMetadata".split()
 )
 json_objects = st.dictionaries(texts, json_values, max_size=3)
 states = st.one_of(

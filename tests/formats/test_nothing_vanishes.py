@@ -336,9 +336,94 @@ ANTHROPIC = anthropic(
     fallbacks=[{"model": "M59"}],
     x_new="M60",
 )
-BODIES = {"chat": CHAT, "responses": RESPONSES, "anthropic": ANTHROPIC}
+SIGNED = "c2lnbmF0dXJl"
+GEMINI = {
+    "systemInstruction": {"parts": [{"text": "M1"}]},
+    "contents": [
+        {
+            "role": "user",
+            "parts": [
+                {"text": "M2", "videoMetadata": {"fps": 4701}},
+                {"inlineData": {"mimeType": "image/png", "data": PNG, "displayName": "M3"}},
+                {"inlineData": {"mimeType": "application/pdf", "data": "JVBERi0x"}, "mediaResolution": {"level": "M4"}},
+            ],
+            "x_new": "M5",
+        },
+        {
+            "role": "model",
+            "parts": [
+                {"text": "M6", "thought": True},
+                {"text": "M7", "thoughtSignature": SIGNED},
+                {"executableCode": {"language": "PYTHON", "code": "M8"}},
+                {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "M9"}},
+                {
+                    "functionCall": {"id": "M10", "name": "M11", "args": {"a": "M12"}, "x_new": "M13"},
+                    "thoughtSignature": SIGNED,
+                },
+                {"functionCall": {"id": "M14", "name": "M15", "args": {}}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"id": "M10", "name": "M11", "response": {"output": "M16"}, "scheduling": "M17"}},
+                {"functionResponse": {"id": "M14", "name": "M15", "response": {"x": "M18"}}},
+                {"text": "M19"},
+            ],
+        },
+    ],
+    "tools": [
+        {
+            "functionDeclarations": [
+                {
+                    "name": "M11",
+                    "description": "M20",
+                    "parameters": {"type": "OBJECT", "properties": {"M21": {"type": "STRING"}}},
+                    "behavior": "M22",
+                },
+                {
+                    "name": "M23",
+                    "parametersJsonSchema": {"type": "object", "properties": {"M24": {"type": "string"}}},
+                    "response": {"type": "M25"},
+                },
+            ]
+        },
+        {"googleSearch": {"timeRangeFilter": {"startTime": "M26"}}},
+        {"urlContext": {"x": "M27"}},
+        {"codeExecution": {"x": "M28"}},
+    ],
+    "toolConfig": {
+        "functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["M11"], "streamFunctionCallArguments": True},
+        "retrievalConfig": {"languageCode": "M29"},
+    },
+    "generationConfig": {
+        "temperature": 0.4702,
+        "topP": 0.4703,
+        "topK": 4704,
+        "maxOutputTokens": 4705,
+        "stopSequences": ["M30"],
+        "seed": 4706,
+        "presencePenalty": 0.4707,
+        "frequencyPenalty": 0.4708,
+        "responseLogprobs": True,
+        "logprobs": 4709,
+        "responseMimeType": "application/json",
+        "responseSchema": {"type": "OBJECT", "properties": {"M31": {"type": "STRING"}}},
+        "mediaResolution": "M32",
+        "speechConfig": {"languageCode": "M33"},
+        "thinkingConfig": {"thinkingLevel": "high", "x_new": "M34"},
+    },
+    "safetySettings": [{"category": "M35", "threshold": "M36"}],
+    "serviceTier": "flex",
+    "store": True,
+    "labels": {"a": "M37"},
+    "x_new": "M38",
+}
+BODIES = {"chat": CHAT, "responses": RESPONSES, "anthropic": ANTHROPIC, "gemini": GEMINI}
 
-SILENT = frozenset("type role model mode stream include_usage syntax required".split())
+SILENT = frozenset(
+    "mimeType mime_type responseMimeType language outcome thought type role model mode stream include_usage syntax required".split()
+)
 """Keys that say to this gateway how to read the rest, or that have no word of their own in another format."""
 RENAMED = {
     "display": "thinking.display",
@@ -356,6 +441,12 @@ RENAMED = {
     "safety_identifier": "user",
     "user_id": "user",
     "citations": "messages.text.citations",
+    "topP": "top_p",
+    "topK": "top_k",
+    "presencePenalty": "presence_penalty",
+    "frequencyPenalty": "frequency_penalty",
+    "serviceTier": "service_tier",
+    "thinkingLevel": "reasoning_effort",
 }
 """Fields whose paths have other words, since all formats share them."""
 OPPOSITE = {
@@ -368,6 +459,7 @@ MODELS = {
     "chat": [target("chat", "qwen3-max"), target("chat", "gpt-5.5", "api.openai.com")],
     "responses": [target("responses", "gpt-5.5"), target("responses", "gpt-4.1")],
     "anthropic": [target("anthropic", "claude-haiku-4-5"), target("anthropic", "claude-opus-5-5")],
+    "gemini": [target("gemini", "gemini-2.5-flash"), target("gemini", "gemini-4-neon")],
 }
 PAIRS = [
     pytest.param(client, upstream, model, id=f"{client}-{upstream}-{model.id}")

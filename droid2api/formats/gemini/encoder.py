@@ -14,8 +14,8 @@ import orjson
 
 from droid2api.errors import GatewayError
 from droid2api.formats.gemini.errors import encode_error
-from droid2api.formats.gemini.words import NAME, encode_state
-from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
+from droid2api.formats.gemini.words import encode_state
+from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, Usage
 from droid2api.hub.request import Request
 from droid2api.hub.turn import fold
 from droid2api.wire.fields import Json
@@ -62,7 +62,7 @@ class _PartWriter:
         match start.kind:
             case "tool_call":
                 call: Json = {"id": start.id, "name": start.name, "args": _input_of(text)}
-                return self._signed({"functionCall": call}, _on_call(state, start) if state else None)
+                return self._signed({"functionCall": call}, encode_state(state.for_block(start)) if state else None)
             case "reasoning":
                 if state:
                     self._waiting.append(encode_state(replace(state, data=state.data | {"text": text})))
@@ -101,10 +101,6 @@ class _PartWriter:
             segment = {"startIndex": start, "endIndex": start + len(cited.encode()), "text": cited}
             self._supports.append({"segment": segment, "groundingChunkIndices": [len(self._chunks) - 1]})
         self._said += len(text.encode())
-
-
-def _on_call(state: State, start: BlockStart) -> str:
-    return encode_state(state if state.format == NAME else state.for_block(start))
 
 
 def _input_of(arguments: str) -> Json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import replace
 from typing import Any
 
 from droid2api.errors import RequestError
@@ -136,9 +138,10 @@ class _MessageReader:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._waiting: list[tuple[str, str]] = []
-        """Name and id of each call that has no response yet."""
-        self._calls = 0
+        self._ids: set[str] = set()
+        self._unanswered: dict[str, deque[str]] = {}
+        """The ids of the last calls of each name."""
+        self._answered = False
 
     def read(self, body: Json) -> list[Message]:
         messages = []
@@ -208,9 +211,11 @@ class _MessageReader:
     def _decode_call(self, where: str, call: Json) -> ToolCall:
         name, id = required(call, "name", str, f"{where}."), optional(call, "id", str, f"{where}.")
         self._request.drop_rest("contents.parts.functionCall", call, frozenset("id name args".split()))
-        self._calls += 1
-        id = id or f"call_{self._calls}"
-        self._waiting.append((name, id))
+        id = id or f"call_{len(self._ids)}"
+        if self._answered:
+            self._answered, self._unanswered = False, {}
+        self._ids.add(id)
+        self._unanswered.setdefault(name, deque()).append(id)
         return ToolCall(id, name, dump(optional(call, "args", dict, f"{where}.") or {}).decode(), where=where)
 
     def _decode_response(self, where: str, response: Json) -> ToolResult:
@@ -218,11 +223,9 @@ class _MessageReader:
         self._request.drop_rest(
             "contents.parts.functionResponse", response, frozenset("id name response parts".split())
         )
-        for waiting in self._waiting:
-            if waiting[1] == id or (not id and waiting[0] == name):
-                self._waiting.remove(waiting)
-                id = waiting[1]
-                break
+        self._answered = True
+        if id not in self._ids and (waiting := self._unanswered.get(name or "")):
+            id = waiting.popleft()
         text, is_error = _said(optional(response, "response", dict, f"{where}.") or {})
         content: list[Part] = [Text(text)] if text else []
         for path, part in _items(response.get("parts"), f"{where}.parts"):
@@ -260,18 +263,18 @@ def _joined(parts: list[Part]) -> list[Part]:
     Thoughts stand in the signature too where another provider wants them back.
     """
     signed = any(isinstance(part, Reasoning) and part.state and not part.state.bound() for part in parts)
-    joined: list[Part] = []
+    runs: list[list[Any]] = []
     for part in parts:
-        last = joined[-1] if joined else None
-        if isinstance(part, Text) and isinstance(last, Text) and not part.state:
-            joined[-1] = Text(last.text + part.text, where=last.where, state=last.state)
-        elif isinstance(part, Reasoning) and part.state is None and signed:
+        thought = isinstance(part, Reasoning) and part.state is None
+        if thought and signed:
             continue
-        elif isinstance(part, Reasoning) and isinstance(last, Reasoning) and not part.state and not last.state:
-            joined[-1] = Reasoning(last.text + part.text)
+        first = runs[-1][0] if runs else None
+        goes_on = isinstance(part, Text) and part.state is None and isinstance(first, Text)
+        if goes_on or (thought and isinstance(first, Reasoning) and first.state is None):
+            runs[-1].append(part)
         else:
-            joined.append(part)
-    return joined
+            runs.append([part])
+    return [run[0] if len(run) == 1 else replace(run[0], text="".join(part.text for part in run)) for run in runs]
 
 
 # -- tools ----------------------------------------------------------------------------------------------------------

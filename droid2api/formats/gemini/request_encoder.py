@@ -152,7 +152,7 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
         for name in ("allowed_domains", "blocked_domains", "location", "max_uses", "context_size", "live"):
             if any(getattr(search, name) is not None for search in searches):
                 encoded.drop(f"tools.web_search.{name}")
-    config: Json = {"functionCallingConfig": _encode_choice(choice)} if choice else {}
+    config: Json = {"functionCallingConfig": _encode_choice(choice, functions)} if choice else {}
     if functions and searches:
         config["includeServerSideToolInvocations"] = True
     encoded.body |= {name: value for name, value in (("tools", tools), ("toolConfig", config)) if value}
@@ -170,10 +170,10 @@ def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Jso
     return declared | ({field: schema} if schema.keys() - {"type", "properties"} or schema.get("properties") else {})
 
 
-def _encode_choice(choice: Choice) -> Json:
+def _encode_choice(choice: Choice, functions: list[tuple[str, Tool]]) -> Json:
     if choice.mode == "none" or choice.allowed == set():
         return {"mode": "NONE"}
-    names = [choice.name] if choice.name else sorted(choice.allowed or ())
+    names = [choice.name] if choice.name else [name for name, _ in functions if name in (choice.allowed or ())]
     mode = "ANY" if choice.mode == "required" else "VALIDATED" if names else "AUTO"
     return {"mode": mode} | ({"allowedFunctionNames": names} if names else {})
 

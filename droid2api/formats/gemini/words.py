@@ -51,9 +51,7 @@ def standard_base64(data: str) -> str:
 
 
 def encode_state(state: State) -> str:
-    """State as a signature: Gemini's own, or another provider's, packed."""
-    if state.format == NAME and state.data.keys() == {"signature"}:
-        return str(state.data["signature"])
+    """Another provider's state as a signature."""
     return base64.b64encode(state.pack().encode()).decode()
 
 
