@@ -282,7 +282,8 @@ def _gemini(read: Read, whole: bool) -> None:
     for piece in joined(read).pieces if whole else read.pieces:
         kind, state = piece.start.kind, piece.start.state or piece.end.state
         if kind == "tool_call":
-            parts.call(piece.start, piece.text, state and state.for_block(piece.start))
+            own = state and state.format == "gemini"
+            parts.call(piece.start, piece.text, state and (state if own else state.for_block(piece.start)))
             continue
         if kind == "reasoning":
             for delta in filter(None, piece.deltas):

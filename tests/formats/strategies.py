@@ -1,5 +1,6 @@
 """Turns and JSON, generated."""
 
+import base64
 import copy
 
 import orjson
@@ -35,7 +36,11 @@ signatures = st.builds(
     texts,
     services,
 )
-foreign = st.builds(lambda text, service: State("gemini", "gemini", {"signature": text}, service), texts, services)
+foreign = st.builds(
+    lambda text, service: State("gemini", "gemini", {"signature": base64.b64encode(text.encode()).decode()}, service),
+    texts.filter(bool),
+    services,
+)
 redacted = st.builds(lambda text: State("anthropic", "claude", {"data": "d" + text}), texts)
 counts = st.integers(0, 10**6)
 usages = st.builds(

@@ -14,7 +14,7 @@ import orjson
 
 from droid2api.errors import GatewayError
 from droid2api.formats.gemini.errors import encode_error
-from droid2api.formats.gemini.words import encode_state
+from droid2api.formats.gemini.words import NAME, encode_state
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, Usage
 from droid2api.hub.request import Request
 from droid2api.hub.turn import fold
@@ -62,7 +62,8 @@ class _PartWriter:
         match start.kind:
             case "tool_call":
                 call: Json = {"id": start.id, "name": start.name, "args": _input_of(text)}
-                return self._signed({"functionCall": call}, encode_state(state.for_block(start)) if state else None)
+                bound = state and (state if state.format == NAME else state.for_block(start))
+                return self._signed({"functionCall": call}, encode_state(bound) if bound else None)
             case "reasoning":
                 if state:
                     self._waiting.append(encode_state(replace(state, data=state.data | {"text": text})))

@@ -45,6 +45,14 @@ from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_argu
 from droid2api.wire.fields import Json, parse_arguments
 
 _OPTIONS = {"seed": "seed", "presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty"}
+_SEARCH = {
+    "allowed_domains": "allowed_domains",
+    "blocked_domains": "blocked_domains",
+    "location": "user_location",
+    "max_uses": "max_uses",
+    "context_size": "search_context_size",
+    "live": "external_web_access",
+}
 _SAMPLING = {"temperature": "temperature", "top_p": "topP", "top_k": "topK"}
 
 
@@ -149,8 +157,8 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
         tools.append({"functionDeclarations": declared})
     if searches:
         tools.append({"googleSearch": {}})
-        for name in ("allowed_domains", "blocked_domains", "location", "max_uses", "context_size", "live"):
-            if any(getattr(search, name) is not None for search in searches):
+        for field, name in _SEARCH.items():
+            if any(getattr(search, field) is not None for search in searches):
                 encoded.drop(f"tools.web_search.{name}")
     config: Json = {"functionCallingConfig": _encode_choice(choice, functions)} if choice else {}
     if functions and searches:

@@ -51,7 +51,9 @@ def standard_base64(data: str) -> str:
 
 
 def encode_state(state: State) -> str:
-    """Another provider's state as a signature."""
+    """State as a signature: Gemini's own, or another provider's, packed."""
+    if state.format == NAME and state.data.keys() == {"signature"}:
+        return str(state.data["signature"])
     return base64.b64encode(state.pack().encode()).decode()
 
 
