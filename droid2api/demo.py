@@ -193,8 +193,8 @@ def _check(format: Format, body: Json) -> None:
     if format.NAME == anthropic.NAME:
         _check_anthropic(body)
     elif format.NAME == gemini.NAME:
-        for content in body["contents"]:
-            calls = [part for part in content["parts"] if "functionCall" in part]
+        for _, turn in itertools.groupby(body["contents"], key=lambda content: content.get("role")):
+            calls = [part for content in turn for part in content["parts"] if "functionCall" in part]
             if calls and not calls[0].get("thoughtSignature"):
                 name = calls[0]["functionCall"]["name"]
                 raise RequestError(f"Function call `{name}` is missing a thought_signature in functionCall parts.")

@@ -466,7 +466,7 @@ SCALING = {
                 {"functionCall": {"name": "f" if i == 0 else None, "willContinue": True, "partialArgs": [piece]}}
             )
             for i in range(n)
-            for piece in [{"jsonPath": f"$.a[{i}]", "numberValue": i}]
+            for piece in [{"jsonPath": f"$.a.b{i % 9}", "stringValue": "x" * 50}]
         ],
     ),
     "anthropic blocks": lambda n: ("anthropic", many_blocks("anthropic", n)),

@@ -25,7 +25,7 @@ from droid2api.formats.gemini.request import decode_request as decode_request
 from droid2api.formats.gemini.request_encoder import encode_request as encode_request
 from droid2api.formats.gemini.settings import apply_model_settings as apply_model_settings
 from droid2api.formats.gemini.words import NAME as NAME
-from droid2api.formats.gemini.words import model_path, without_path
+from droid2api.formats.gemini.words import model_path
 from droid2api.formats.routes import Action, Answer, ClientCall, CountTokens, ListModels, Route, ShowModel, own_field
 from droid2api.formats.routes import read_model as read_model_of_body
 from droid2api.formats.routes import wants_stream as wants_stream_in_body
@@ -62,7 +62,7 @@ def recognize(body: Json) -> str:
 
 
 def read_model(call: ClientCall) -> str:
-    return without_path(call.path["model"]) if "model" in call.path else read_model_of_body(call)
+    return call.path["model"].removeprefix("models/") if "model" in call.path else read_model_of_body(call)
 
 
 def wants_stream(call: ClientCall) -> bool | None:

@@ -43,10 +43,9 @@ from droid2api.wire.fields import (
 from droid2api.wire.sse import ServerSentEvent
 
 _FILTERED = re.compile(r"SAFETY|.*_SAFETY|LANGUAGE|MODEL_ARMOR|ESCALATION|JAILBREAK|IMAGE_\w+|NO_IMAGE")
+_VALUES = ("stringValue", "numberValue", "boolValue")
 _MEDIA = ("inlineData", "fileData")
 _OWN = frozenset("candidates promptFeedback usageMetadata responseId modelVersion createTime".split())
-_MOST_ITEMS = 10_000
-"""Items of a list in streamed arguments."""
 
 
 def decode_response(body: Any, target: Target, used_ids: Collection[str] = ()) -> list[Event]:
@@ -122,8 +121,7 @@ class StreamDecoder(TurnDecoder):
         told = string(candidate, "finishReason")
         reason, words = _reason(told), word(candidate, "finishMessage")
         if told and reason is None:
-            words = words or f"The upstream ended its answer with {told!r}."
-            self.turn.fail(StreamError(words, code=told))
+            self.turn.fail(StreamError(words or f"The upstream ended its answer with {told!r}.", code=told))
             return
         for part in members(inner(candidate, "content"), "parts"):
             self._read_part(part)
@@ -260,26 +258,13 @@ def _place(ends: list[int], offset: int | None, before: int) -> int | None:
     return bisect_left(ends, offset - before) + 1 if offset > before else 0
 
 
-def _put(arguments: Json | None, path: str, piece: Json) -> None:
-    """Put a piece of a streamed call's arguments where its path says ("$.a[0].b"); texts are appended."""
-    steps: list[Any] = [
-        int(item) if item else name for name, item in re.findall(r"([^.\[\]$]+)(?![^\[]*\])|\[(\d+)\]", path)
-    ]
+def _put(arguments: Json, path: str, piece: Json) -> None:
+    """Put a piece of a streamed call's arguments where its path says ("$.a.b"); texts are appended."""
+    *steps, last = path.removeprefix("$.").split(".")
     node: Any = arguments
-    for step, following in zip(steps, [*steps[1:], None], strict=True):
-        if type(node) is not (list if type(step) is int else dict) or (type(step) is int and step > _MOST_ITEMS):
-            raise WireError("arguments of a tool call in no such place")
-        if type(node) is list:
-            node += [None] * (step + 1 - len(node))
-        known = node[step] if type(node) is list else node.get(step)
-        if following is None:
-            node[step] = _piece(known, piece)
-        elif known is None:
-            node[step] = [] if type(following) is int else {}
-        node = node[step]
-
-
-def _piece(known: object, piece: Json) -> object:
-    if type(text := piece.get("stringValue")) is str:
-        return known + text if type(known) is str else text
-    return next((piece[name] for name in ("numberValue", "boolValue") if name in piece), None)
+    for step in steps:
+        node = node.setdefault(step, {}) if type(node) is dict else None
+    if "[" in path or type(node) is not dict:
+        raise WireError("arguments of a tool call in no such place")
+    value, known = next((piece[name] for name in _VALUES if name in piece), None), node.get(last)
+    node[last] = known + value if type(known) is type(value) is str else value

@@ -33,14 +33,7 @@ from droid2api.wire.fields import Json, dump, optional, required, strings, wrong
 MOST_STOPS = 128
 """Google takes five; other upstreams more."""
 
-_OPTIONS = {
-    "temperature": "temperature",
-    "topP": "top_p",
-    "topK": "top_k",
-    "seed": "seed",
-    "presencePenalty": "presence_penalty",
-    "frequencyPenalty": "frequency_penalty",
-}
+_OPTIONS = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty")
 _CONFIG = frozenset(
     "maxOutputTokens stopSequences candidateCount thinkingConfig responseMimeType responseSchema responseJsonSchema "
     "temperature topP topK seed presencePenalty frequencyPenalty".split()
@@ -64,11 +57,9 @@ def decode_request(body: Json) -> Request:
     config = optional(given, "generationConfig", dict) or {}
     thinking = optional(config, "thinkingConfig", dict, _IN_CONFIG) or {}
     if (optional(config, "candidateCount", int, _IN_CONFIG) or 1) > 1:
-        raise RequestError(
-            "generationConfig.candidateCount: only 1 is served.", param="generationConfig.candidateCount"
-        )
+        raise _refusal("generationConfig.candidateCount", "only 1 is served")
     if given.get("cachedContent"):
-        raise RequestError("cachedContent: is known to Google only.", param="cachedContent")
+        raise _refusal("cachedContent", "is known to Google only")
     request = Request(
         model=optional(given, "model", str) or "",
         messages=[],
@@ -79,7 +70,7 @@ def decode_request(body: Json) -> Request:
         effort=_decode_effort(thinking),
         show_reasoning=thinking.get("includeThoughts") is True,
         output=_decode_output(config),
-        options={_OPTIONS[name]: config[name] for name in _OPTIONS if config.get(name) is not None},
+        options={name: config[camel(name)] for name in _OPTIONS if config.get(camel(name)) is not None},
         body=body,
     )
     for name in ("temperature", "topP"):
@@ -99,18 +90,20 @@ def decode_request(body: Json) -> Request:
 _IN_CONFIG = "generationConfig."
 
 
+def _refusal(where: str, why: str) -> RequestError:
+    return RequestError(f"{where}: {why}.", param=where)
+
+
 def _decode_effort(thinking: Json) -> str | None:
     if level := optional(thinking, "thinkingLevel", str, "thinkingConfig."):
         return None if level.endswith("UNSPECIFIED") else level.lower()
     budget = optional(thinking, "thinkingBudget", int, "thinkingConfig.")
-    if budget is None or budget < 0:  # -1: as the model likes
-        return None
-    return effort_of(budget) if budget else "none"
+    budget = -1 if budget is None else budget  # as the model likes
+    return None if budget < 0 else effort_of(budget) if budget else "none"
 
 
 def _decode_output(config: Json) -> OutputFormat | None:
-    kind = optional(config, "responseMimeType", str, _IN_CONFIG)
-    if kind != "application/json":
+    if optional(config, "responseMimeType", str, _IN_CONFIG) != "application/json":
         return None
     for name in ("responseJsonSchema", "responseSchema"):
         if schema := optional(config, name, dict, _IN_CONFIG):
@@ -154,7 +147,7 @@ class _MessageReader:
             else:
                 messages.append(message)
         if not body.get("contents"):
-            raise RequestError("contents: is required and must not be empty.", param="contents")
+            raise _refusal("contents", "is required and must not be empty")
         for message in messages:
             message.parts = _joined(message.parts) if message.role == "assistant" else message.parts
         return attach_states(messages)
@@ -162,7 +155,7 @@ class _MessageReader:
     def _decode_content(self, where: str, content: Json) -> Message:
         role = optional(content, "role", str, f"{where}.") or "user"
         if role not in ("user", "model", "function"):
-            raise RequestError(f"{where}.role: must be user or model, not {role[:40]!r}.", param=f"{where}.role")
+            raise _refusal(f"{where}.role", f"must be user or model, not {role[:40]!r}")
         self._request.drop_rest("contents", content, frozenset(["role", "parts"]))
         return Message("assistant" if role == "model" else "user", self._decode_parts(content, where))
 
@@ -206,7 +199,7 @@ class _MessageReader:
                 return None
         if part.get("thoughtSignature"):
             return None
-        raise RequestError(f"{where}: must have one of {', '.join(_KINDS)}.", param=where)
+        raise _refusal(where, f"must have one of {', '.join(_KINDS)}")
 
     def _decode_call(self, where: str, call: Json) -> ToolCall:
         name, id = required(call, "name", str, f"{where}."), optional(call, "id", str, f"{where}.")

@@ -6,21 +6,10 @@ from typing import assert_never
 
 from droid2api.errors import RequestError
 from droid2api.formats.gemini.settings import thinking_config
-from droid2api.formats.gemini.words import NAME, STAND_IN
+from droid2api.formats.gemini.words import NAME, STAND_IN, camel
+from droid2api.hub import fitting
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.fitting import (
-    CONTINUE,
-    Choice,
-    cache_lives,
-    choice_for,
-    effort_for,
-    limit_for,
-    options_for,
-    output_schema_for,
-    parameters_for,
-    sampling_for,
-    stops_for,
-)
+from droid2api.hub.fitting import CONTINUE, Choice
 from droid2api.hub.history import system_first
 from droid2api.hub.media import check_media
 from droid2api.hub.request import (
@@ -44,7 +33,7 @@ from droid2api.hub.request import (
 from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json, parse_arguments
 
-_OPTIONS = {"seed": "seed", "presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty"}
+_OPTIONS = frozenset(["seed", "presence_penalty", "frequency_penalty", "service_tier"])
 _SEARCH = {
     "allowed_domains": "allowed_domains",
     "blocked_domains": "blocked_domains",
@@ -53,14 +42,13 @@ _SEARCH = {
     "context_size": "search_context_size",
     "live": "external_web_access",
 }
-_SAMPLING = {"temperature": "temperature", "top_p": "topP", "top_k": "topK"}
 
 
 def encode_request(request: Request, target: Target) -> Encoded:
     """The request for a Gemini upstream. Raises RequestError for content that it cannot express."""
     encoded = Encoded.begun(request)
     _encode_conversation(encoded, request, target)
-    effort = effort_for(encoded, request, target, bool(request.tools))
+    effort = fitting.effort_for(encoded, request, target, bool(request.tools))
     _encode_tools(encoded, request, target, effort)
     config = _encode_config(encoded, request, target, effort)
     if config:
@@ -69,7 +57,7 @@ def encode_request(request: Request, target: Target) -> Encoded:
         encoded.drop("user")
     if request.parallel_tool_calls is False:
         encoded.drop("parallel_tool_calls")
-    if cache_lives(request):
+    if fitting.cache_lives(request):
         encoded.drop("cache_breakpoints")
     return encoded
 
@@ -98,16 +86,16 @@ def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> 
 
 def _encode_config(encoded: Encoded, request: Request, target: Target, effort: str | None) -> Json:
     config: Json = {}
-    if (limit := limit_for(encoded, request, target)) is not None:
+    if (limit := fitting.limit_for(encoded, request, target)) is not None:
         config["maxOutputTokens"] = limit
-    if stops := stops_for(encoded, request, target):
+    if stops := fitting.stops_for(encoded, request, target):
         config["stopSequences"] = stops
-    sampling = sampling_for(encoded, request, target, effort)
-    config |= {_SAMPLING[name]: value for name, value in sampling.items()}
-    options = options_for(encoded, request, target, frozenset([*_OPTIONS, "service_tier"]))
+    options = fitting.options_for(encoded, request, target, _OPTIONS) | fitting.sampling_for(
+        encoded, request, target, effort
+    )
     if tier := options.pop("service_tier", None):
         encoded.body["serviceTier"] = "standard" if tier == "default" else tier
-    config |= {_OPTIONS[name]: value for name, value in options.items()}
+    config |= {camel(name): value for name, value in options.items()}
     if request.output:
         config |= _encode_output(encoded, request.output, target)
     thinking = thinking_config(target.profile, effort)
@@ -137,7 +125,7 @@ def _encode_output(encoded: Encoded, output: OutputFormat, target: Target) -> Js
     if output.description:
         encoded.drop("response_format.description")
     field = "responseSchema" if target.profile.output_schema == "gemini" else "responseJsonSchema"
-    return told | {field: output_schema_for(encoded, output, target)}
+    return told | {field: fitting.output_schema_for(encoded, output, target)}
 
 
 # -- tools ----------------------------------------------------------------------------------------------------------
@@ -150,7 +138,7 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
     if functions and searches and not target.profile.signed_calls:  # both at once came with Gemini 3
         encoded.drop("tools.web_search")
         searches = []
-    choice = choice_for(encoded, request, target, effort, functions)
+    choice = fitting.choice_for(encoded, request, target, effort, functions)
     tools: list[Json] = []
     if functions:
         declared = [_encode_tool(encoded, name, tool, target) for name, tool in functions]
@@ -173,7 +161,7 @@ def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Jso
     if tool.strict:
         encoded.drop("tools.strict")
     declared: Json = {"name": name, "description": tool.description}
-    schema = parameters_for(encoded, tool, target)
+    schema = fitting.parameters_for(encoded, tool, target)
     field = "parameters" if target.profile.tool_schema == "gemini" else "parametersJsonSchema"
     return declared | ({field: schema} if schema.keys() - {"type", "properties"} or schema.get("properties") else {})
 

@@ -4,46 +4,41 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from droid2api.formats.gemini.words import STAND_IN, get, is_foreign, put
+from droid2api.formats.gemini.words import STAND_IN, camelized, is_foreign
 from droid2api.hub.fitting import level_of
 from droid2api.hub.profiles import Profile
 from droid2api.hub.reasoning import budget_of
 from droid2api.hub.request import Target
-from droid2api.wire.fields import Json
+from droid2api.wire.fields import Json, inner
 
 
 def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
     """Put the system prompt and the reasoning level into a body for the upstream; its URL has the model.
 
-    Takes out the state of other providers that this gateway packed into signatures. Writes to `body` itself, and to
-    nothing inside.
+    Takes out the state of other providers that this gateway packed into signatures. Names are in camelCase then. Writes
+    to `body` itself, and to nothing inside.
     """
-    whole = get(body, "generateContentRequest")  # of countTokens
-    if type(whole) is dict:
-        put(body, "generateContentRequest", None)
-        body |= whole
-    contents = get(body, "contents")
-    if type(contents) is list:
-        put(body, "contents", [_without_foreign_state(content, target.profile) for content in contents])
+    given: Json = camelized(body)
+    whole = given.pop("generateContentRequest", None)  # of countTokens
+    body.clear()
+    body |= given | (whole if type(whole) is dict else {})
+    if type(contents := body.get("contents")) is list:
+        body["contents"] = _with_own_signatures(contents, target.profile)
     if system_prompt:
-        put(body, "systemInstruction", _prepend_system(get(body, "systemInstruction"), system_prompt))
+        parts = inner(body, "systemInstruction").get("parts")
+        body["systemInstruction"] = {"parts": [{"text": system_prompt}, *(parts if type(parts) is list else [parts])]}
+        if not parts:
+            body["systemInstruction"]["parts"].pop()
     if target.reasoning != "auto":
-        _set_level(body, target)
-    if target.fast and get(body, "serviceTier") is None:
-        body["serviceTier"] = "priority"
-
-
-def _set_level(body: Json, target: Target) -> None:
-    config = get(body, "generationConfig")
-    config = dict(config) if type(config) is dict else {}
-    asked = get(config, "thinkingConfig")
-    shown = get(asked, "includeThoughts") if type(asked) is dict else None
-    level = level_of(target)
-    thinking = thinking_config(target.profile, target.profile.effort(level) if level else None)
-    if shown is True and thinking and level != "none":
-        thinking["includeThoughts"] = True
-    put(config, "thinkingConfig", thinking or None)
-    put(body, "generationConfig", config or None)
+        config, level = dict(inner(body, "generationConfig")), level_of(target)
+        thinking = thinking_config(target.profile, target.profile.effort(level) if level else None)
+        if thinking and level != "none" and inner(config, "thinkingConfig").get("includeThoughts") is True:
+            thinking["includeThoughts"] = True
+        body["generationConfig"] = config | {"thinkingConfig": thinking}
+        if not thinking:
+            del body["generationConfig"]["thinkingConfig"]
+    if target.fast:
+        body.setdefault("serviceTier", "priority")
 
 
 def thinking_config(profile: Profile, effort: str | None) -> Json:
@@ -52,33 +47,28 @@ def thinking_config(profile: Profile, effort: str | None) -> Json:
         return {}
     if effort == "none":
         return {"thinkingBudget": 0} if profile.off == "disabled" else {}
-    if profile.thinking == "level":
-        return {"thinkingLevel": effort.upper()}
-    return {"thinkingBudget": budget_of(effort)}
+    return {"thinkingLevel": effort.upper()} if profile.thinking == "level" else {"thinkingBudget": budget_of(effort)}
 
 
-def _prepend_system(system: object, prompt: str) -> Json:
-    parts = get(system, "parts") if type(system) is dict else None
-    return {"parts": [{"text": prompt}, *(parts if type(parts) is list else [parts] if parts else [])]}
-
-
-def _without_foreign_state(content: object, profile: Profile) -> object:
-    parts = get(content, "parts") if type(content) is dict else None
-    if type(content) is not dict or type(parts) is not list:
-        return content
-    if not any(type(part) is dict and is_foreign(get(part, "thoughtSignature")) for part in parts):
-        return content
-    kept = []
-    for part in parts:
-        if type(part) is dict and is_foreign(get(part, "thoughtSignature")):
-            part = dict(part)
-            put(part, "thoughtSignature", None)
-            if part == {"text": ""} or not part:
-                continue
-        kept.append(part)
-    calls = [index for index, part in enumerate(kept) if type(part) is dict and get(part, "functionCall")]
-    if calls and profile.signed_calls and get(kept[calls[0]], "thoughtSignature") is None:
-        kept[calls[0]] = kept[calls[0]] | {"thoughtSignature": STAND_IN}
-    changed = dict(content)
-    put(changed, "parts", kept or [{"text": ""}])
-    return changed
+def _with_own_signatures(contents: list[object], profile: Profile) -> list[object]:
+    """Without state of other providers; the first call of each turn of the model's is signed, if by a stand-in only."""
+    fitted: list[object] = []
+    called = False
+    for content in contents:
+        parts = content.get("parts") if type(content) is dict else None
+        if type(content) is not dict or type(parts) is not list or content.get("role") != "model":
+            fitted.append(content)
+            called = False
+            continue
+        kept = []
+        for part in parts:
+            if type(part) is dict and is_foreign(part.get("thoughtSignature")):
+                part = {name: value for name, value in part.items() if name != "thoughtSignature"}
+            if type(part) is dict and "functionCall" in part:
+                if profile.signed_calls and not called:
+                    part = {"thoughtSignature": STAND_IN} | part
+                called = True
+            if part != {"text": ""}:
+                kept.append(part)
+        fitted.append(content | {"parts": kept or [{"text": ""}]})
+    return fitted

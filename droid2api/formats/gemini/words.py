@@ -12,14 +12,12 @@ import re
 from typing import Any
 
 from droid2api.hub.events import PACKED_STATE, State
-from droid2api.wire.fields import Json
 
 NAME = "gemini"
 STAND_IN = "skip_thought_signature_validator"
 """What Gemini takes for the signature of a call that another model made (https://ai.google.dev/gemini-api/docs)."""
 
 _STAND_INS = (STAND_IN.encode(), b"context_engineering_is_the_way_to_go")
-_PACKED = PACKED_STATE.encode()
 _DATA = frozenset(
     "args response parameters parametersJsonSchema responseJsonSchema responseSchema labels partialArgs".split()
 )
@@ -34,12 +32,10 @@ def camel(name: str) -> str:
 
 def camelized(value: Any, level: int = 0) -> Any:
     """A body with all names of the API in camelCase."""
-    if level > _DEEPEST:
+    if level > _DEEPEST or type(value) not in (list, dict):
         return value
     if type(value) is list:
         return [camelized(item, level + 1) for item in value]
-    if type(value) is not dict:
-        return value
     named = ((camel(name), item) for name, item in value.items())
     return {name: item if name in _DATA else camelized(item, level + 1) for name, item in named}
 
@@ -59,17 +55,16 @@ def encode_state(state: State) -> str:
 
 def decode_state(signature: str) -> State | None:
     """The state in a signature; None for a stand-in, which holds none."""
-    content = _content(signature)
-    if signature.encode() in _STAND_INS or content in _STAND_INS:
+    if signature.encode() in _STAND_INS or _content(signature) in _STAND_INS:
         return None
-    if content.startswith(_PACKED):
-        return State.unpack(content.decode(errors="replace"))
+    if is_foreign(signature):
+        return State.unpack(_content(signature).decode(errors="replace"))
     return State(NAME, "", {"signature": signature})
 
 
 def is_foreign(signature: object) -> bool:
     """Whether this gateway packed another provider's state into it."""
-    return type(signature) is str and _content(signature).startswith(_PACKED)
+    return type(signature) is str and _content(signature).startswith(PACKED_STATE.encode())
 
 
 def _content(signature: str) -> bytes:
@@ -82,20 +77,3 @@ def _content(signature: str) -> bytes:
 def model_path(id: str) -> str:
     """How a URL and a model's `name` have it."""
     return id if id.startswith(("models/", "tunedModels/")) else f"models/{id}"
-
-
-def without_path(name: str) -> str:
-    return name.removeprefix("models/")
-
-
-def get(value: Json, name: str) -> Any:
-    """A field of a body that is passed on as the client wrote it, in whichever spelling."""
-    return next((item for key, item in value.items() if camel(key) == name), None)
-
-
-def put(value: Json, name: str, item: object) -> None:
-    """Set such a field, or take it out (None)."""
-    for key in [key for key in value if camel(key) == name]:
-        del value[key]
-    if item is not None:
-        value[name] = item
