@@ -31,6 +31,7 @@ The map, lowest floor first. A module imports only what stands above it in this 
     formats/chat/               one room for each format
     formats/responses/
     formats/anthropic/
+    formats/gemini/
     formats                     the Format protocol, and FORMATS
     config                      settings from config.json and the environment
     credentials/credential      what a credential is

@@ -1,4 +1,4 @@
-"""A small upstream that speaks all three formats, for trying the gateway without an account, tests and benchmarks.
+"""A small upstream that speaks all formats, for trying the gateway without an account, tests and benchmarks.
 
 It echoes the last user text word by word. What else it does, the text and the request say:
 
@@ -34,12 +34,13 @@ from aiohttp import web
 
 from droid2api.config import Auth, Settings
 from droid2api.errors import GatewayError, RequestError, UpstreamError
-from droid2api.formats import FORMATS, Format, anthropic, responses
-from droid2api.formats.routes import Answer
+from droid2api.formats import FORMATS, Format, anthropic, client_keys, gemini, responses
+from droid2api.formats.routes import Answer, ClientCall, CountTokens
+from droid2api.gateway.prepare import decode
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, State, Usage
 from droid2api.hub.history import normalize
 from droid2api.hub.reasoning import SMALLEST_BUDGET
-from droid2api.hub.request import Message, Reasoning, Request, Target, Text, Tool, ToolResult
+from droid2api.hub.request import Message, Reasoning, Request, Target, Text, Tool, ToolCall, ToolResult
 from droid2api.wire.fields import Json
 
 KEPT_REASONING = 10000
@@ -68,8 +69,12 @@ class Demo:
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         for format in FORMATS:
-            app.router.add_post(answer_path(format), self._answerer(format))
-        app.router.add_post("/v1/messages/count_tokens", self.count_tokens)
+            for prefix in format.PREFIXES[:2]:
+                for route in format.ROUTES:
+                    if isinstance(route, Answer):
+                        app.router.add_post(prefix + route.path, self._answerer(format))
+                    elif isinstance(route, CountTokens):
+                        app.router.add_post(prefix + route.path, self._counter(route))
         app.router.add_post("/oauth/token", self.token)
         return app
 
@@ -86,9 +91,14 @@ class Demo:
         self.access_token = f"e30.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.demo"
         return web.json_response({"access_token": self.access_token, "refresh_token": self.refresh_token})
 
-    async def count_tokens(self, request: web.Request) -> web.Response:
-        body = await self._read(request)
-        return web.json_response({"input_tokens": _count(orjson.dumps(body.get("messages")).decode())})
+    def _counter(self, route: CountTokens) -> Handler:
+        async def count_tokens(request: web.Request) -> web.StreamResponse:
+            body = await self._read(request)
+            asked = body.get("generateContentRequest") or body
+            said = asked.get("messages") or asked.get("contents")
+            return web.json_response(route.encode(_count(orjson.dumps(said).decode())))
+
+        return count_tokens
 
     async def _read(self, request: web.Request) -> Json:
         body: Json = orjson.loads(await request.read())
@@ -102,7 +112,7 @@ class Demo:
             try:
                 body = await self._read(http)
                 self._check_credential(http)
-                request = format.decode_request(body)
+                request = decode(format, ClientCall(body, http.match_info, http.query))
                 _check(format, body)
                 self._check_reasoning(format, request)
                 request = normalize(request)
@@ -122,13 +132,15 @@ class Demo:
     def _check_credential(self, http: web.Request) -> None:
         """Once it has given an access token, this upstream takes no other that looks like one of its own."""
         token = http.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not token and not http.headers.get("x-api-key"):
+        if not client_keys(FORMATS, http.headers):
             raise RequestError("No credential.", status=401, code="invalid_api_key")
         if token.endswith(".demo") and token != self.access_token:
             raise RequestError("The token has expired.", status=401, code="invalid_api_key")
 
     def _remember_reasoning(self, events: list[Event]) -> None:
         for index, event in enumerate(events):
+            if isinstance(event, BlockStart) and event.state:
+                self._reasoning[_state_key(event.state)] = ""
             if isinstance(event, BlockEnd) and event.state:
                 start = max(number for number, earlier in enumerate(events[:index]) if isinstance(earlier, BlockStart))
                 words = [delta.text for delta in events[start:index] if isinstance(delta, Delta)]
@@ -140,9 +152,10 @@ class Demo:
         """Opaque state must be this upstream's own and stand with the text that it was given out with."""
         for message in request.messages:
             for part in message.parts:
-                if not isinstance(part, Reasoning) or part.state is None:
+                if not isinstance(part, Reasoning | ToolCall) or part.state is None:
                     continue
-                if part.state.format != format.NAME or self._reasoning.get(_state_key(part.state)) != part.text:
+                text = part.text if isinstance(part, Reasoning) else ""
+                if part.state.format != format.NAME or self._reasoning.get(_state_key(part.state)) != text:
                     raise RequestError(
                         "Invalid signature in a reasoning block: it was changed, or is not of this model."
                     )
@@ -164,8 +177,9 @@ class Demo:
 
 
 def answer_path(format: Format) -> str:
-    """Where clients of the format ask, and so where the demo answers."""
-    return next(format.PREFIXES[0] + route.path for route in format.ROUTES if isinstance(route, Answer))
+    """Where clients of the format ask with all in the body, and so where the demo answers."""
+    answers = [route.path for route in format.ROUTES if isinstance(route, Answer)]
+    return format.PREFIXES[0] + next(path for path in answers if "{" not in path)
 
 
 def _new_id() -> str:
@@ -182,6 +196,12 @@ def _state_key(state: State) -> str:
 def _check(format: Format, body: Json) -> None:
     if format.NAME == anthropic.NAME:
         _check_anthropic(body)
+    elif format.NAME == gemini.NAME:
+        for _, turn in itertools.groupby(body["contents"], key=lambda content: content.get("role")):
+            calls = [part for content in turn for part in content["parts"] if "functionCall" in part]
+            if calls and not calls[0].get("thoughtSignature"):
+                name = calls[0]["functionCall"]["name"]
+                raise RequestError(f"Function call `{name}` is missing a thought_signature in functionCall parts.")
     elif format.NAME == responses.NAME:
         for index, tool in enumerate(body.get("tools") or ()):
             if "function" in tool:
@@ -234,6 +254,10 @@ def _script(request: Request, format: Format) -> list[Event]:
     if tool:
         for number in range(2 if re.search(r"\btwice\b", asked) else 1):
             events += _call(tool, asked, number)
+        if format is gemini:  # the first call of an answer is signed there
+            signature = base64.b64encode(f"demo-signature-{_new_id()}".encode()).decode()
+            first = next(event for event in events if isinstance(event, BlockStart) and event.kind == "tool_call")
+            first.state = State(format.NAME, target.family, {"signature": signature})
         return _finished(events, request, "tool_calls")
     text = _result_text(results) if results else f"{asked}" or "(nothing)"
     return _say(events, request, text, asked)
@@ -257,10 +281,11 @@ def _reason(format: Format, target: Target) -> list[Event]:
         "anthropic": {"signature": f"demo-signature-{_new_id()}"},
         "responses": {"id": f"rs_{_new_id()}", "encrypted_content": f"demo-encrypted-{_new_id()}"},
         "chat": {"field": "reasoning_content"},
+        "gemini": {},
     }[format.NAME]
     words = [Delta(word) for word in re.findall(r"\S+\s*", "The user wants an echo, so I say it back.")]
     state = State(format.NAME, target.family, data)
-    return [BlockStart("reasoning"), *words, BlockEnd(None if format.NAME == "chat" else state)]
+    return [BlockStart("reasoning"), *words, BlockEnd(state if format.NAME in ("anthropic", "responses") else None)]
 
 
 def _wanted_tool(request: Request, asked: str) -> Tool | None:

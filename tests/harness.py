@@ -22,8 +22,14 @@ from droid2api.server.keys import CONNECTIONS
 
 Json = dict[str, Any]
 
-PATHS = {"anthropic": "/v1/messages", "openai": "/v1/responses", "common": "/v1/chat/completions"}
-"""Where clients speak each format, by its `type` in config.json: what is promised, so it is not read from the code."""
+PATHS = {
+    "anthropic": "/v1/messages",
+    "openai": "/v1/responses",
+    "common": "/v1/chat/completions",
+    "google": "/v1/generate",
+}
+"""Where clients speak each format, by its `type` in config.json: what is promised, so it is not read from the code. All
+of these take the model, and whether to stream, in the body."""
 PAIRS = [(client, upstream) for client in PATHS for upstream in PATHS]
 TRANSLATED = [(client, upstream) for client, upstream in PAIRS if client != upstream]
 
@@ -33,14 +39,23 @@ MODELS: list[Json] = [
     {"id": "claude-opus-5-5", "type": "anthropic", "thinking": "adaptive"},
     {"id": "gpt-5.5", "type": "openai"},
     {"id": "glm-4.6", "type": "common"},
+    {"id": "gemini-3.5-flash", "type": "google"},
 ]
 FORMAT_OF = {format.TYPE: format for format in FORMATS}
-BY_TYPE = {"anthropic": "claude-haiku-4-5-20251001", "openai": "gpt-5.5", "common": "glm-4.6"}
+BY_TYPE = {
+    "anthropic": "claude-haiku-4-5-20251001",
+    "openai": "gpt-5.5",
+    "common": "glm-4.6",
+    "google": "gemini-3.5-flash",
+}
 
 
 def body_of(client: str, upstream: str | None = None, said: Any = "hi", **more: Any) -> Json:
     """The least that a client asks a model of the upstream's type; without `upstream` one of its own."""
-    asked = {"input": said} if client == "openai" else {"messages": [{"role": "user", "content": said}]}
+    asked = {
+        "openai": {"input": said},
+        "google": {"contents": [{"role": "user", "parts": [{"text": said}] if type(said) is str else said}]},
+    }.get(client, {"messages": [{"role": "user", "content": said}]})
     needed = {"max_tokens": 50} if client == "anthropic" else {}
     return {"model": BY_TYPE[upstream or client]} | asked | needed | more
 

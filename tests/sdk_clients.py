@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import anthropic
 import openai
+from google import genai
+from google.genai import types
 
 Json = dict[str, Any]
 
@@ -119,7 +121,7 @@ class ChatDriver:
                 message.setdefault("reasoning_details", []).extend(delta.get("reasoning_details") or ())
                 for call in delta.get("tool_calls") or ():
                     if call["index"] not in calls:
-                        calls[call["index"]] = {"id": call["id"], "type": "function", "function": call["function"]}
+                        calls[call["index"]] = {name: value for name, value in call.items() if name != "index"}
                     else:
                         calls[call["index"]]["function"]["arguments"] += call["function"]["arguments"]
         if calls:
@@ -264,4 +266,84 @@ class AnthropicDriver:
         return answer
 
 
-DRIVERS = {"chat": ChatDriver, "responses": ResponsesDriver, "anthropic": AnthropicDriver}
+class GeminiDriver:
+    path = "/v1beta/models/{model}:generateContent"
+    finishes: ClassVar = {"STOP": "stop", "MAX_TOKENS": "length", "SAFETY": "content_filter"}
+
+    def __init__(self, url: str) -> None:
+        self._sdk = genai.Client(api_key="client-key", http_options=types.HttpOptions(base_url=url))  # speaks /v1
+        self.client = self._sdk.aio
+        self.history: list[Any] = []
+        self.prompt = ""
+
+    def say(self, text: str, image: bool = False) -> None:
+        picture = [types.Part.from_bytes(data=base64.b64decode(PNG), mime_type="image/png")] if image else []
+        self.history.append(types.Content(role="user", parts=[*picture, types.Part.from_text(text=text)]))
+
+    def system(self, text: str) -> None:
+        self.prompt = text
+
+    def result(self, id: str, text: str, image: bool = False) -> None:
+        name = next(part.function_call.name for part in _parts(self.history) if _is_call(part, id))
+        blob = types.FunctionResponseBlob(mime_type="image/png", data=base64.b64decode(PNG))
+        media = [types.FunctionResponsePart(inline_data=blob)] if image else None
+        response = types.FunctionResponse(id=id, name=name, response={"result": text}, parts=media)
+        part = types.Part(function_response=response)
+        if self.history[-1].role == "user":
+            self.history[-1].parts.append(part)
+        else:
+            self.history.append(types.Content(role="user", parts=[part]))
+
+    async def ask(self, model: str, *, stream: bool, **options: Any) -> Answer:
+        config = types.GenerateContentConfig(system_instruction=self.prompt or None)
+        if options.get("tools"):
+            function = types.FunctionDeclaration(name="get_weather", description="The weather")
+            function.parameters_json_schema = SCHEMA
+            config.tools = [types.Tool(function_declarations=[function])]
+        if effort := options.get("effort"):
+            level = types.ThinkingLevel(effort.upper())
+            config.thinking_config = types.ThinkingConfig(thinking_level=level, include_thoughts=True)
+        if options.get("schema"):
+            config.response_mime_type, config.response_json_schema = "application/json", SCHEMA
+        config.max_output_tokens = options.get("max_tokens")
+        config.stop_sequences = [options["stop"]] if options.get("stop") else None
+        asked: Json = {"model": model, "contents": self.history, "config": config}
+        if stream:
+            answers = [answer async for answer in await self.client.models.generate_content_stream(**asked)]
+        else:
+            answers = [await self.client.models.generate_content(**asked)]
+        return self._read(answers)
+
+    def _read(self, answers: list[Any]) -> Answer:
+        answer = Answer()
+        for each in answers:
+            sent = each.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"sdk_http_response"})
+            types.GenerateContentResponse.model_validate(sent, extra="forbid")
+            candidate = each.candidates[0]
+            self.history.append(candidate.content)  # one for each event, as the SDK's own chats have it
+            for part in candidate.content.parts:
+                if part.function_call:
+                    call = part.function_call
+                    answer.calls.append((call.id, call.name, call.args))
+                elif part.thought:
+                    answer.reasoning += part.text
+                else:
+                    answer.text += part.text
+        answer.finish = self.finishes[candidate.finish_reason.value]
+        if answer.calls and answer.finish == "stop":
+            answer.finish = "tool_calls"
+        usage = each.usage_metadata
+        output = usage.candidates_token_count + (usage.thoughts_token_count or 0)
+        answer.tokens = (usage.prompt_token_count, output, usage.cached_content_token_count)
+        return answer
+
+
+def _parts(history: list[Any]) -> list[Any]:
+    return [part for content in history for part in content.parts]
+
+
+def _is_call(part: Any, id: str) -> bool:
+    return bool(part.function_call) and part.function_call.id == id
+
+
+DRIVERS = {"chat": ChatDriver, "responses": ResponsesDriver, "anthropic": AnthropicDriver, "gemini": GeminiDriver}

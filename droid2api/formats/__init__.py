@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, MutableMapping, Seque
 from typing import Protocol, TypeAlias
 
 from droid2api.errors import GatewayError, UpstreamError
-from droid2api.formats import anthropic, chat, responses
+from droid2api.formats import anthropic, chat, gemini, responses
 from droid2api.formats.decoder import Ending, TurnDecoder
 from droid2api.formats.routes import Action, ClientCall, Route
 from droid2api.hub.encoded import Encoded
@@ -46,6 +46,8 @@ class Format(Protocol):
     ROUTES: tuple[Route, ...]
     KEY_HEADERS: tuple[str, ...]
     """Headers that clients send their key in, beside Authorization: Bearer."""
+    KEY_QUERY: str
+    """The name in the URL's query that clients send their key in, "" for none."""
 
     def speaks(self, path: str, headers: Mapping[str, str], /) -> bool:
         """Whether a client at this path, or with these headers, surely understands this format's errors."""
@@ -58,6 +60,9 @@ class Format(Protocol):
 
     def wants_stream(self, call: ClientCall, /) -> bool | None:
         """None where the client does not say. Raises RequestError."""
+
+    def wants_array(self, call: ClientCall, /) -> bool:
+        """Whether the client wants a stream as one JSON array of its events, not as server-sent events."""
 
     def decode_request(self, body: Json, /) -> Request:
         """What a body means. Raises RequestError that names the wrong field."""
@@ -84,8 +89,9 @@ class Format(Protocol):
     KEY_HEADER: str
     """Where an endpoint's own key goes: "authorization" (as Bearer), or a header that is the key."""
 
-    def upstream_url(self, base_url: str, target: Target, action: Action, stream: bool, /) -> str:
-        """Where the configured `base_url` takes such a request."""
+    def upstream_url(self, base_url: str, target: Target, action: Action, stream: bool, body: Json, /) -> str:
+        """Where the configured `base_url` takes such a request, "" where it does not. What that place wants in the body
+        instead of the URL is put there."""
 
     def upstream_headers(self, client: Mapping[str, str], /) -> dict[str, str]:
         """What this format's upstreams are told besides the credential; `client` are the client's own headers."""
@@ -121,7 +127,7 @@ class Format(Protocol):
 
 # -- the formats ----------------------------------------------------------------------------------------------------
 
-FORMATS: tuple[Format, ...] = (chat, responses, anthropic)
+FORMATS: tuple[Format, ...] = (chat, responses, anthropic, gemini)
 """The first one is spoken to those who do not show what they speak."""
 BY_NAME: dict[str, Format] = {format.NAME: format for format in FORMATS}
 

@@ -18,7 +18,7 @@ ANSWER_HEADERS: tuple[str, ...] = ("x-ratelimit-",)
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
-def upstream_url(base_url: str, target: hub.Target, action: Action, stream: bool) -> str:
+def upstream_url(base_url: str, target: hub.Target, action: Action, stream: bool, body: Json) -> str:
     return base_url
 
 

@@ -90,6 +90,10 @@ def wants_stream(call: ClientCall) -> bool | None:
     return optional(call.body, "stream", bool)
 
 
+def wants_array(call: ClientCall) -> bool:
+    return False
+
+
 # -- for telling formats apart by a body alone
 
 

@@ -258,10 +258,7 @@ class AnswerReader:
         return self._filter(self._decoder.feed(self._lines.close()) + self._decoder.close())
 
     def _read_whole(self, content: bytes) -> list[Event]:
-        body = _json(content)
-        if type(body) is not dict:
-            return self._decoder.fail(UpstreamError("The upstream's answer is not a JSON object."))
-        events = self._format.decode_response(body, self._target, self._used_ids)
+        events = self._format.decode_response(_json(content), self._target, self._used_ids)
         if type(events[-1]) is Finish:
             self._usage = events[-1].usage
         return events

@@ -71,7 +71,7 @@ def prepare(
         prepared = _translate(model, format, call, headers)
         stream = bool(prepared.request and prepared.request.stream)
     model.format.apply_model_settings(prepared.body, headers, target, settings.system_prompt)
-    prepared.url = model.format.upstream_url(model.endpoint.base_url, target, action, stream)
+    prepared.url = model.format.upstream_url(model.endpoint.base_url, target, action, stream, prepared.body)
     return prepared
 
 

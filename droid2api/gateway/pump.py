@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -26,6 +26,7 @@ from droid2api.gateway.lanes import Lane, begins_stream, choose_lane
 from droid2api.gateway.logs import BODY_KEPT, log_body
 from droid2api.gateway.prepare import Prepared
 from droid2api.gateway.upstream import Upstream, passed_headers, read_chunks
+from droid2api.wire import sse
 from droid2api.wire.fields import dump
 
 log = logging.getLogger("droid2api")
@@ -46,13 +47,15 @@ def new_id() -> str:
 
 @dataclass(slots=True)
 class Call:
-    """One request of a client: what it speaks, what it sent, and the model that shall answer. `stopping` is set when
-    the gateway has been told to stop and the time for streams to finish is over.
+    """One request of a client: what it speaks, what it sent (`headers` have its key too, where the URL does), and the
+    model that shall answer. `stopping` is set when the gateway has been told to stop and the time for streams to finish
+    is over.
     """
 
     settings: Settings
     upstream: Upstream
     request: web.Request
+    headers: Mapping[str, str]
     format: Format
     sent: ClientCall
     model: Model
@@ -62,7 +65,7 @@ class Call:
     def show(self, what: str, content: bytes) -> None:
         """Log a body, in dev_mode."""
         if self.settings.dev_mode:
-            log_body(what, self.exchange.id, content, self.upstream.secrets(self.request.headers))
+            log_body(what, self.exchange.id, content, self.upstream.secrets(self.headers))
 
 
 class ClientAnswer(Protocol):
@@ -80,7 +83,9 @@ class ClientStream:
 
     def __init__(self, call: Call, headers: dict[str, str]) -> None:
         self._call = call
-        self._response = web.StreamResponse(headers=headers | STREAM_HEADERS)
+        self._array = sse.ArrayWriter() if call.format.wants_array(call.sent) else None
+        kind = {"Content-Type": "application/json"} if self._array else {}
+        self._response = web.StreamResponse(headers=headers | STREAM_HEADERS | kind)
         self._shown = bytearray() if call.settings.dev_mode else None
         self.begun = False
 
@@ -90,6 +95,7 @@ class ClientStream:
             exchange = self._call.exchange
             exchange.stream, exchange.first_byte = True, time.time() - exchange.began
             await self._response.prepare(self._call.request)
+        content = self._array.feed(content) if self._array else content
         if content:
             await self._response.write(content)
             if self._shown is not None and len(self._shown) <= BODY_KEPT:
@@ -97,6 +103,8 @@ class ClientStream:
 
     async def finish(self) -> web.StreamResponse:
         await self.write(b"")
+        if self._array:
+            await self._response.write(self._array.close())
         self._call.show("answered", bytes(self._shown or b""))
         return self._response
 
@@ -140,7 +148,7 @@ class _Pump:
         call.show("sent", content)
         try:
             async with call.upstream.post(
-                prepared.model, prepared.url, prepared.headers, content, call.request.headers
+                prepared.model, prepared.url, prepared.headers, content, call.headers
             ) as response:
                 client = await self._pass_on(response)
         except asyncio.CancelledError:
@@ -175,7 +183,7 @@ class _Pump:
             self._client = ClientBody(call, response.status, self._passed | _content_type(prepared, response))
         await self._flow(_with_first(first, chunks) if first else chunks, lane, self._client)
         if error := lane.relayed_error():
-            call.exchange.fail(call.upstream.mask(error, call.request.headers))
+            call.exchange.fail(call.upstream.mask(error, call.headers))
         return self._client
 
     async def _flow(self, chunks: AsyncIterator[bytes], lane: Lane, client: ClientAnswer) -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from droid2api import __version__
 from droid2api.config import Settings
 from droid2api.credentials.credential import Credential
-from droid2api.formats import Format
+from droid2api.formats import Format, spoken
 from droid2api.formats.routes import (
     Answer,
     ClientCall,
@@ -45,6 +45,7 @@ from droid2api.server.keys import (
     STARTED,
     STOPPING,
     Handler,
+    sent_headers,
 )
 from droid2api.server.models import model_card, model_cards
 from droid2api.server.reload import Reloader, Runtime, Source
@@ -75,16 +76,19 @@ def build_core(
     app.router.add_get("/", index)
     app.router.add_get("/health", health)
     app.router.add_get("/api/hello", hello)
+    shared: dict[str, list[tuple[Format, Route]]] = {}
     for format in settings.formats:
         for route in format.ROUTES:
             handler = _handler(format, route)
             for prefix in format.PREFIXES:
                 if route.method == "GET":
-                    app.router.add_get(prefix + route.path, handler)  # with HEAD
+                    shared.setdefault(prefix + route.path, []).append((format, route))
                 else:
                     app.router.add_route(route.method, prefix + route.path, handler)
             if isinstance(route, Answer | CountTokens):
                 app[SPEAKERS][handler] = format
+    for path, speakers in shared.items():
+        app.router.add_get(path, _shared_handler(dict(speakers)))  # with HEAD
     return app
 
 
@@ -135,7 +139,7 @@ async def index(request: web.Request) -> web.Response:
     if PAGE in request.app and "text/html" in request.headers.get("Accept", ""):
         return request.app[PAGE]()
     runtime = request.app[RUNTIME]
-    runtime.guard.check_key(request.headers)
+    runtime.guard.check_key(sent_headers(request))
     endpoints = [route.split(" ")[1] for route in served_routes(runtime.settings.formats)[2:]]
     return json_response({"name": "droid2api", "version": __version__, "endpoints": endpoints})
 
@@ -152,6 +156,16 @@ async def health(request: web.Request) -> web.Response:
 
 
 # -- the formats' paths ---------------------------------------------------------------------------------------------
+
+
+def _shared_handler(routes: dict[Format, Route]) -> Handler:
+    """Clients of several formats ask on this path: each is answered in its own."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        format = spoken(tuple(routes), request.path, sent_headers(request))
+        return await _handler(format, routes[format])(request)
+
+    return handle
 
 
 def _handler(format: Format, route: Route) -> Handler:
@@ -189,8 +203,8 @@ async def _count_tokens(request: web.Request, format: Format, route: CountTokens
     call, large = await _read_call(request, format)
     if call.model.format is format:
         prepared = prepare(call.settings, call.model, format, call.sent, request.headers, "count_tokens")
-        counted = await answer(call, prepared)
-        if counted.status not in (404, 405):
+        counted = await answer(call, prepared) if prepared.url else None
+        if counted and counted.status not in (404, 405):
             return counted
         call.exchange.end, call.exchange.error = "", ""
     count = await _run(large, lambda: estimate_tokens(decode(format, call.sent)))
@@ -215,6 +229,7 @@ async def _read_call(request: web.Request, format: Format) -> tuple[Call, bool]:
         exchange.model, exchange.upstream = model.id, model.format.NAME
     finally:
         request.app[NOTIFIER].notify("began", exchange)
-    call = Call(runtime.settings, runtime.upstream, request, format, sent, model, exchange, request.app[STOPPING])
+    headers, stopping = sent_headers(request), request.app[STOPPING]
+    call = Call(runtime.settings, runtime.upstream, request, headers, format, sent, model, exchange, stopping)
     call.show("asked", content)
     return call, count_values(content) > MANY_VALUES

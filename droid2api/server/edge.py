@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -18,7 +19,17 @@ from droid2api.formats.routes import Refuse
 from droid2api.gateway.exchange import Exchange, client_name
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.server.guard import CORS_HEADERS
-from droid2api.server.keys import CONNECTIONS, EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
+from droid2api.server.keys import (
+    CONNECTIONS,
+    EXCHANGE,
+    NOTIFIER,
+    RUNNING,
+    RUNTIME,
+    SPEAKERS,
+    STOPPING,
+    Handler,
+    sent_headers,
+)
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api")
@@ -85,12 +96,17 @@ def served_routes(formats: tuple[Format, ...]) -> list[str]:
     """Every path as its clients' documentation has it, with its method."""
     own = ["GET /", "GET /health"]
     rooms = [
-        f"{route.method} {format.PREFIXES[0]}{route.path.replace(':.+', '')}"
+        f"{route.method} {format.PREFIXES[0]}{documented(route.path)}"
         for format in formats
         for route in format.ROUTES
         if not isinstance(route, Refuse)
     ]
     return own + rooms
+
+
+def documented(pattern: str) -> str:
+    """A route's pattern without its regular expressions."""
+    return re.sub(r"\{\w+:(\w+)\}", r"\1", pattern.replace(":.+}", "}"))
 
 
 def _let_in(request: web.Request) -> web.Response | None:
@@ -106,9 +122,10 @@ def _let_in(request: web.Request) -> web.Response | None:
 
 def _headers(request: web.Request) -> Mapping[str, str]:
     """With the host of the target where that is a whole URL: it wins over Host (RFC 9112, 3.2.2)."""
+    sent = sent_headers(request)
     if not request.raw_path.lower().startswith(("http://", "https://")):
-        return request.headers
-    headers = CIMultiDict(request.headers)
+        return sent
+    headers = CIMultiDict(sent)
     headers["Host"] = request.url.raw_authority.rpartition("@")[2]
     return headers
 
@@ -139,7 +156,7 @@ def _error_response(request: web.Request, error: GatewayError) -> web.Response:
     headers = dict(error.headers)
     if isinstance(error, RequestError | CredentialError) and error.status < 500:
         headers["x-should-retry"] = "false"  # Claude Code and the SDKs would try again for minutes
-    format = spoken(request.app[RUNTIME].settings.formats, request.path, request.headers)
+    format = spoken(request.app[RUNTIME].settings.formats, request.path, sent_headers(request))
     return json_response(format.encode_error(error), error.status, headers)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from droid2api.formats import Format
 from droid2api.gateway.exchange import Exchange, Notifier, Observer
@@ -32,3 +33,12 @@ SPEAKERS: web.AppKey[dict[Any, Format]] = web.AppKey("speakers")
 """The handlers that exchanges go over, with the format that their clients speak."""
 
 EXCHANGE = web.RequestKey("exchange", Exchange)
+
+
+def sent_headers(request: web.Request) -> Mapping[str, str]:
+    """A client's headers, with the key among them that some clients put into the URL's query."""
+    headers: Mapping[str, str] = request.headers
+    for format in request.app[RUNTIME].settings.formats if request.query_string else ():
+        if format.KEY_QUERY and (key := request.query.get(format.KEY_QUERY)):
+            headers = CIMultiDict([*headers.items(), (format.KEY_HEADERS[0], key)])
+    return headers

@@ -34,6 +34,7 @@ class Decoder:
         self._first = True
         self._event = b""
         self._data: list[bytes] = []
+        self._bare: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         if self._skip_newline or b"\r" in chunk:
@@ -52,8 +53,13 @@ class Decoder:
         return self._read_lines(lines)
 
     def close(self) -> list[ServerSentEvent]:
-        """The input has ended: an event whose blank line is missing still counts (real upstreams forget it)."""
-        return self.feed(b"\n\n")
+        """The input has ended: an event whose blank line is missing still counts (real upstreams forget it), and so
+        does JSON at the end that is in no event (some send errors so)."""
+        events = self.feed(b"\n\n")
+        if bare := b"\n".join(self._bare):
+            self._bare = []
+            events.append(ServerSentEvent(b"", bare))
+        return events
 
     def _read_lines(self, lines: list[bytes]) -> list[ServerSentEvent]:
         events = []
@@ -63,11 +69,13 @@ class Decoder:
             elif not line:
                 if self._data:
                     events.append(ServerSentEvent(self._event, b"\n".join(self._data)))
-                    self._data = []
+                    self._data, self._bare = [], []
                 self._event = b""
-                self._size = len(self._line[0])
+                self._size = len(self._line[0]) if not self._bare else self._size
             elif line.startswith(b"event:"):
                 self._event = line[6:].removeprefix(b" ")
+            elif self._bare or line[:1] in (b"{", b"["):
+                self._bare.append(line)
         self._check_size()
         return events
 
@@ -87,6 +95,28 @@ def decode(content: bytes) -> list[ServerSentEvent]:
     """The events of a piece of a stream; the blank line after the last one may be missing."""
     decoder = Decoder()
     return decoder.feed(content) + decoder.close()
+
+
+class ArrayWriter:
+    """Turns server-sent events into one JSON array of what their data is; their blank lines are white space there."""
+
+    def __init__(self) -> None:
+        self._decoder = Decoder()
+        self._next = b"["
+
+    def feed(self, content: bytes) -> bytes:
+        written = self._write(self._decoder.feed(content))
+        return written if written or content.strip() else content
+
+    def close(self) -> bytes:
+        return self._write(self._decoder.close()) + (b"[]" if self._next == b"[" else b"]")
+
+    def _write(self, events: list[ServerSentEvent]) -> bytes:
+        out = []
+        for event in events:
+            out += [self._next, event.data]
+            self._next = b",\r\n"
+        return b"".join(out)
 
 
 class EventCutter:
@@ -146,7 +176,7 @@ class EventCutter:
         return self._note(whole)
 
     def _note(self, whole: bytes) -> bytes:
-        if b"data:" in whole:
+        if b"data:" in whole or whole.startswith(b"{"):
             self._first = self._first or whole
             self._recent.append(whole)
         return whole

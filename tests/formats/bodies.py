@@ -26,6 +26,28 @@ def anthropic(*messages: Json, **fields) -> Json:
     return {"model": "m", "messages": list(messages) or [user("hi")], "max_tokens": 500} | fields
 
 
+def gemini(*contents: Json, **fields) -> Json:
+    return {"contents": list(contents) or [gemini_user("hi")]} | fields
+
+
+def gemini_user(*parts: object) -> Json:
+    return {"role": "user", "parts": [{"text": part} if type(part) is str else part for part in parts]}
+
+
+def gemini_tool(name: str = "f", **fields) -> Json:
+    return {"functionDeclarations": [{"name": name, "parametersJsonSchema": SCHEMA} | fields]}
+
+
+def gemini_call(id: str | None, name: str = "f", **fields) -> Json:
+    """A model's turn; `fields` are the call's, but for `signature`."""
+    signed = {"thoughtSignature": fields.pop("signature")} if "signature" in fields else {}
+    return {"role": "model", "parts": [{"functionCall": {"id": id, "name": name, "args": {"x": 1}} | fields} | signed]}
+
+
+def gemini_result(id: str | None, name: str = "f", **fields) -> Json:
+    return gemini_user({"functionResponse": {"id": id, "name": name, "response": {"output": "1"}} | fields})
+
+
 def system(content: object) -> Json:
     return {"role": "system", "content": content}
 

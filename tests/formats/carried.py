@@ -13,6 +13,9 @@ no format can keep, of both sides: the ids that this gateway gives anew and the 
 |           | offsets of citations are always there; no namespaces, no stop sequence                              |
 | responses | empty text is nothing; offsets of citations are always there; no stop sequence                      |
 | anthropic | refusals are text and a finish reason; citations have no offsets; no custom tools, no namespaces    |
+| gemini    | texts in a row are one; refusals are text and a finish reason; arguments are an object, in one      |
+|           | piece; state is packed even when its own, and that of reasoning is on the next call or text;        |
+|           | citations come with the end of the answer, for the text that it ends with; no writes to a cache     |
 
 A whole chat answer (`whole`) has its blocks in a fixed order by kind, and anthropic's has arguments as an object.
 """
@@ -22,6 +25,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from droid2api.formats.gemini.words import encode_state
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State
 from droid2api.hub.turn import fold
 
@@ -88,7 +92,7 @@ def carried(events: list[Event], format: str, *, whole: bool = False) -> Read:
     for piece in read.pieces:
         if piece.start.kind == "tool_call" and not piece.start.custom and not piece.deltas:
             piece.deltas = ["{}"]
-    {"chat": _chat, "responses": _responses, "anthropic": _anthropic}[format](read, whole)
+    {"chat": _chat, "responses": _responses, "anthropic": _anthropic, "gemini": _gemini}[format](read, whole)
     return _settle(read)
 
 
@@ -222,6 +226,101 @@ def _anthropic(read: Read, whole: bool) -> None:
         piece.end = BlockEnd(piece.end.state, citations)
 
 
+class _GeminiParts:
+    """Parts, and the blocks that they are read as."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.waiting: list[str] = []
+        self.open = False
+
+    def add(self, kind: str, text: str, signature: str = "") -> None:
+        if not text:
+            self._carry(signature)
+            return
+        last = self.pieces[-1] if self.open else None
+        if not last or last.start.kind != kind or (signature and last.end.state):
+            self.pieces.append(Piece(BlockStart(kind), [], BlockEnd()))
+            self.open = True
+        piece = self.pieces[-1]
+        if signature:
+            piece.end.state = _gemini_state(signature, len(piece.text), len(piece.text + text))
+        piece.deltas.append(text)
+
+    def _carry(self, signature: str) -> None:
+        last = self.pieces[-1] if self.open else None
+        if last and last.start.kind == "text" and not last.end.state:
+            last.end.state = _gemini_state(signature, len(last.text), len(last.text))
+        else:
+            part = {"text": "", "thoughtSignature": signature}
+            end = BlockEnd(State("gemini", TARGET.family, {"part": part}))
+            self.pieces.append(Piece(BlockStart("reasoning"), [], end))
+            self.open = False
+
+    def call(self, start: BlockStart, text: str, state: State | None) -> None:
+        signature = self.signature(state)
+        kept = State("gemini", TARGET.family, {"signature": signature}) if signature else None
+        start = replace(start, namespace="", state=kept)
+        self.pieces.append(Piece(start, [_as_object(text)], BlockEnd()))
+        self.open = False
+
+    def signature(self, own: State | None = None) -> str:
+        """The signature of the next part; others that wait have parts of their own before it."""
+        *before, last = [*self.waiting, *([encode_state(own)] if own else [])] or [""]
+        self.waiting = []
+        for signature in before:
+            self._carry(signature)
+        return last
+
+
+def _gemini_state(signature: str, start: int, end: int) -> State:
+    return State("gemini", TARGET.family, {"signature": signature, "start": start, "end": end})
+
+
+def _gemini(read: Read, whole: bool) -> None:
+    parts, refused, said, citations = _GeminiParts(), False, 0, []
+    for piece in joined(read).pieces if whole else read.pieces:
+        kind, state = piece.start.kind, piece.start.state or piece.end.state
+        if kind == "tool_call":
+            own = state and state.format == "gemini"
+            parts.call(piece.start, piece.text, state and (state if own else state.for_block(piece.start)))
+            continue
+        if kind == "reasoning":
+            for delta in filter(None, piece.deltas):
+                parts.add(kind, delta)
+            if state:
+                parts.waiting.append(encode_state(replace(state, data=state.data | {"text": piece.text})))
+            continue
+        refused = refused or kind == "refusal"
+        if piece.start.state:
+            parts.waiting.append(encode_state(piece.start.state.for_block(piece.start)))
+        for delta in filter(None, piece.deltas):
+            parts.add("text", delta, parts.signature())
+        if piece.end.state:
+            parts.add("text", "", parts.signature(piece.end.state.for_block(piece.start)))
+        for citation in piece.end.citations:
+            offsets = citation.start or 0, len(piece.text) if citation.end is None else citation.end
+            citations.append(replace(citation, start=said + offsets[0], end=said + offsets[1]))
+        said += len(piece.text)
+    if parts.waiting:
+        parts.add("text", "", parts.signature())
+    if not parts.pieces and type(read.last) is Finish and read.last.reason == "content_filter":
+        parts.pieces.append(Piece(BlockStart("refusal"), ["The answer was withheld (SAFETY)."], BlockEnd()))
+    read.pieces = parts.pieces
+    if parts.open and read.pieces[-1].start.kind == "text":
+        before = sum(len(piece.text) for piece in read.pieces[:-1] if piece.start.kind == "text")
+        inside = range(said - before + 1)
+        for citation in citations:
+            start, end = (
+                place - before if place - before in inside else None for place in (citation.start, citation.end)
+            )
+            read.pieces[-1].end.citations.append(replace(citation, start=start, end=end))
+    if type(read.last) is Finish:
+        usage, reason = read.last.usage, "content_filter" if refused else read.last.reason
+        usage = replace(usage, output=max(usage.output, usage.reasoning), cache_write=0)
+        read.last = replace(read.last, reason=reason, stop_sequence=None, usage=usage)
+
+
 def _anthropic_own(start: BlockStart, state: State) -> State | None:
     if start.kind != "reasoning":
         return None
@@ -245,7 +344,9 @@ def is_failed(events: list[Event]) -> bool:
 
 def is_for(events: list[Event], format: str) -> bool:
     """Whether a client of `format` can ask for this: a call of a custom tool answers those who know such tools."""
-    return format != "anthropic" or not any(type(event) is BlockStart and event.custom for event in events)
+    return format not in ("anthropic", "gemini") or not any(
+        type(event) is BlockStart and event.custom for event in events
+    )
 
 
 def text_of(events: list[Event]) -> str:

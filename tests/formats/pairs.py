@@ -22,6 +22,7 @@ TARGETS = {
     "anthropic": target("anthropic", "claude-opus-4-5", max_tokens=64000),
     "responses": target("responses", "gpt-5.6"),
     "chat": target("chat", "glm-4.6"),
+    "gemini": target("gemini", "gemini-3.5-flash"),
 }
 MARK = "MARKED"
 PICTURE = f"data:image/png;base64,{MARK}"
@@ -84,6 +85,35 @@ def chat_result(content: Any) -> Json:
     return chat(messages=[*turns, {"role": "tool", "tool_call_id": "c", "content": content}])
 
 
+def gemini(**more: Any) -> Json:
+    return {"contents": [{"role": "user", "parts": [{"text": "a"}]}]} | more
+
+
+def gemini_says(*parts: Json) -> Json:
+    return gemini(contents=[{"role": "user", "parts": list(parts)}])
+
+
+def gemini_config(**config: Any) -> Json:
+    return gemini(generationConfig=config)
+
+
+def gemini_tool(**more: Any) -> Json:
+    return gemini(tools=[{"functionDeclarations": [{"name": MARK, "parametersJsonSchema": SCHEMA}]}], **more)
+
+
+def gemini_result(**response: Any) -> Json:
+    turns = [
+        {"role": "user", "parts": [{"text": "a"}]},
+        {"role": "model", "parts": [{"functionCall": {"id": "c", "name": "f", "args": {}}}]},
+        {"role": "user", "parts": [{"functionResponse": {"id": "c", "name": "f", **response}}]},
+    ]
+    return gemini(contents=turns)
+
+
+def inline(media_type: str) -> Json:
+    return {"inlineData": {"mimeType": media_type, "data": MARK}}
+
+
 def base64_source(media_type: str) -> Json:
     return {"type": "base64", "media_type": media_type, "data": MARK}
 
@@ -100,6 +130,7 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat(messages=[{"role": "system", "content": MARK}, {"role": "user", "content": "a"}]),
             "responses": responses(instructions=MARK),
             "anthropic": anthropic(system=MARK),
+            "gemini": gemini(systemInstruction={"parts": [{"text": MARK}]}),
         },
     ),
     (
@@ -118,6 +149,7 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat_says({"type": "image_url", "image_url": {"url": PICTURE}}),
             "responses": responses_says({"type": "input_image", "image_url": PICTURE}),
             "anthropic": anthropic_says({"type": "image", "source": base64_source("image/png")}),
+            "gemini": gemini_says(inline("image/png")),
         },
     ),
     (
@@ -127,6 +159,7 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat_says({"type": "image_url", "image_url": {"url": URL}}),
             "responses": responses_says({"type": "input_image", "image_url": URL}),
             "anthropic": anthropic_says({"type": "image", "source": {"type": "url", "url": URL}}),
+            "gemini": gemini_says({"fileData": {"mimeType": "image/png", "fileUri": URL}}),
         },
     ),
     (
@@ -136,6 +169,7 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat_says({"type": "file", "file": {"filename": "a.pdf", "file_data": PAPER}}),
             "responses": responses_says({"type": "input_file", "filename": "a.pdf", "file_data": PAPER}),
             "anthropic": anthropic_says({"type": "document", "source": base64_source("application/pdf")}),
+            "gemini": gemini_says(inline("application/pdf")),
         },
     ),
     (
@@ -144,6 +178,7 @@ ROWS: list[tuple[str, str, Json]] = [
         {
             "responses": responses_says({"type": "input_file", "file_url": URL}),
             "anthropic": anthropic_says({"type": "document", "source": {"type": "url", "url": URL}}),
+            "gemini": gemini_says({"fileData": {"mimeType": "application/pdf", "fileUri": URL}}),
         },
     ),
     (
@@ -153,12 +188,13 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat_says({"type": "input_audio", "input_audio": {"data": MARK, "format": "wav"}}),
             "responses": responses_says({"type": "input_file", "file_id": MARK}),
             "anthropic": anthropic_says({"type": "document", "source": {"type": "file", "file_id": MARK}}),
+            "gemini": gemini_says(inline("audio/wav")),
         },
     ),
     (
         "tool definitions",
         "工具定义",
-        {"chat": chat_tool(), "responses": responses_tool(), "anthropic": anthropic_tool()},
+        {"chat": chat_tool(), "responses": responses_tool(), "anthropic": anthropic_tool(), "gemini": gemini_tool()},
     ),
     (
         "forced tool",
@@ -167,6 +203,9 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat_tool(tool_choice={"type": "function", "function": {"name": MARK}}),
             "responses": responses_tool(tool_choice={"type": "function", "name": MARK}),
             "anthropic": anthropic_tool(tool_choice={"type": "tool", "name": MARK}),
+            "gemini": gemini_tool(
+                toolConfig={"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [MARK]}}
+            ),
         },
     ),
     (
@@ -192,6 +231,7 @@ ROWS: list[tuple[str, str, Json]] = [
         {
             "responses": responses(tools=[{"type": "web_search"}]),
             "anthropic": anthropic(tools=[{"type": "web_search_20250305", "name": "web_search"}]),
+            "gemini": gemini(tools=[{"googleSearch": {}}]),
         },
     ),
     (
@@ -201,15 +241,24 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat_result(MARK),
             "responses": responses_result(MARK),
             "anthropic": anthropic_result(content=MARK),
+            "gemini": gemini_result(response={"output": MARK}),
         },
     ),
-    ("error results", "出错的结果", {"anthropic": anthropic_result(content=MARK, is_error=True)}),
+    (
+        "error results",
+        "出错的结果",
+        {
+            "anthropic": anthropic_result(content=MARK, is_error=True),
+            "gemini": gemini_result(response={"error": MARK}),
+        },
+    ),
     (
         "picture in a result",
         "结果中的图片",
         {
             "responses": responses_result([{"type": "input_image", "image_url": PICTURE}]),
             "anthropic": anthropic_result(content=[{"type": "image", "source": base64_source("image/png")}]),
+            "gemini": gemini_result(response={}, parts=[inline("image/png")]),
         },
     ),
     (
@@ -219,12 +268,17 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}),
             "responses": responses(text={"format": FORMAT}),
             "anthropic": anthropic(output_config={"format": {"type": "json_schema", "schema": SCHEMA}}),
+            "gemini": gemini_config(responseMimeType="application/json", responseJsonSchema=SCHEMA),
         },
     ),
     (
         "stop sequences",
         "停止序列",
-        {"chat": chat(stop=[MARK]), "anthropic": anthropic(stop_sequences=[MARK])},
+        {
+            "chat": chat(stop=[MARK]),
+            "anthropic": anthropic(stop_sequences=[MARK]),
+            "gemini": gemini_config(stopSequences=[MARK]),
+        },
     ),
     (
         "token limit",
@@ -233,6 +287,7 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat(max_completion_tokens=4321),
             "responses": responses(max_output_tokens=4321),
             "anthropic": anthropic(max_tokens=4321),
+            "gemini": gemini_config(maxOutputTokens=4321),
         },
     ),
     (
@@ -242,9 +297,14 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat(temperature=0.4321),
             "responses": responses(temperature=0.4321),
             "anthropic": anthropic(temperature=0.4321),
+            "gemini": gemini_config(temperature=0.4321),
         },
     ),
-    ("seed, penalties, logit_bias", "seed、penalty、logit_bias", {"chat": chat(seed=4321)}),
+    (
+        "seed, penalties, logit_bias",
+        "seed、penalty、logit_bias",
+        {"chat": chat(seed=4321), "gemini": gemini_config(seed=4321)},
+    ),
     (
         "reasoning effort",
         "推理强度",
@@ -252,6 +312,7 @@ ROWS: list[tuple[str, str, Json]] = [
             "chat": chat(reasoning_effort="high"),
             "responses": responses(reasoning={"effort": "high"}),
             "anthropic": anthropic(thinking={"type": "enabled", "budget_tokens": 20000}),
+            "gemini": gemini_config(thinkingConfig={"thinkingLevel": "HIGH"}),
         },
     ),
     (
@@ -287,7 +348,8 @@ ROWS: list[tuple[str, str, Json]] = [
                 ("responses", responses, "default"),
                 ("anthropic", anthropic, "standard_only"),
             ]
-        },
+        }
+        | {"gemini": gemini(serviceTier="standard")},
     ),
     ("verbosity", "verbosity", {"chat": chat(verbosity="low"), "responses": responses(text={"verbosity": "low"})}),
     (
@@ -298,12 +360,12 @@ ROWS: list[tuple[str, str, Json]] = [
 ]
 
 PROBES = {
-    "error results": r"is_error|Error: ",
-    "reasoning effort": r"high|24576",
+    "error results": r'is_error|Error: |"error":',
+    "reasoning effort": r"high|HIGH|24576",
     "cache breakpoints": r"cache_control|prompt_cache_breakpoint",
-    "web search by the provider": r"web_search",
-    "forced tool": r'"tool_choice":\{',
-    "service tier": r"service_tier",
+    "web search by the provider": r"web_search|googleSearch",
+    "forced tool": r'"tool_choice":\{|"ANY"',
+    "service tier": r"service_?[tT]ier",
     "verbosity": r"verbosity",
 }
 """What shows, in the upstream's body, that a row was carried; else the mark or the number in the client's."""

@@ -8,11 +8,12 @@ import anthropic.types
 import orjson
 import typing_extensions
 from anthropic.types import message_create_params
+from google.genai import types as gemini_types
 from openai.types import chat as chat_types
 from openai.types import responses as responses_types
 from openai.types.chat import completion_create_params
 from openai.types.responses import response_create_params
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from droid2api.wire import sse
 
@@ -54,6 +55,9 @@ a repeated setting, and the status of a call of a custom tool."""
 
 
 def check_answer(format: str, body: dict) -> None:
+    if format == "gemini":
+        gemini_types.GenerateContentResponse.model_validate(body, extra="forbid")
+        return
     _check_model(format, _ANSWERS[format], body)
 
 
@@ -81,6 +85,11 @@ def wire_events(stream: bytes) -> list[sse.ServerSentEvent]:
 def check_stream(format: str, stream: bytes) -> None:
     """Every event of a stream that was not broken off."""
     events = wire_events(stream)
+    if format == "gemini":
+        assert all(line.startswith(b"data: {") for line in stream.removesuffix(b"\r\n\r\n").split(b"\r\n\r\n"))
+        for event in events:
+            check_answer(format, orjson.loads(event.data))
+        return
     if format == "chat":
         assert events.pop().data == b"[DONE]"
         for event in events:
@@ -124,8 +133,30 @@ _REQUEST_EXTENSIONS = {
 
 def wrong_fields(format: str, body: dict) -> list[str]:
     """What the SDK would not have typed so, by path."""
+    if format == "gemini":
+        return list(_wrong_in_gemini(body))
     streaming, whole = _PARAMS[format]
     return list(_wrong(body, streaming if body.get("stream") else whole, "body", _REQUEST_EXTENSIONS[format]))
+
+
+_GEMINI_PARTS = {
+    "systemInstruction": gemini_types.Content,
+    "contents": gemini_types.Content,
+    "tools": gemini_types.Tool,
+    "toolConfig": gemini_types.ToolConfig,
+    "generationConfig": gemini_types.GenerationConfig,
+}
+
+
+def _wrong_in_gemini(body: dict) -> Iterator[str]:
+    for name, value in body.items():
+        if name == "serviceTier":
+            continue
+        for item in value if type(value) is list else [value]:
+            try:
+                _GEMINI_PARTS[name].model_validate(item, extra="forbid")
+            except (KeyError, ValidationError) as error:
+                yield f"body.{name}: {error}"
 
 
 def _wrong(value: object, kind: object, where: str, extensions: set[str]) -> Iterator[str]:

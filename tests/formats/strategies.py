@@ -1,5 +1,6 @@
 """Turns and JSON, generated."""
 
+import base64
 import copy
 
 import orjson
@@ -17,7 +18,8 @@ json_values = st.recursive(
 )
 NAMES = (
     "error type id index message delta content choices usage finish_reason status output object phase name arguments "
-    "input text call_id output_index content_index extra_content function_call response item content_block code".split()
+    "input text call_id output_index content_index extra_content function_call response item content_block code "
+    "candidates parts thoughtSignature functionCall args finishReason usageMetadata groundingMetadata".split()
 )
 json_objects = st.dictionaries(texts, json_values, max_size=3)
 states = st.one_of(
@@ -34,7 +36,11 @@ signatures = st.builds(
     texts,
     services,
 )
-foreign = st.builds(lambda text, service: State("gemini", "gemini", {"signature": text}, service), texts, services)
+foreign = st.builds(
+    lambda text, service: State("gemini", "gemini", {"signature": base64.b64encode(text.encode()).decode()}, service),
+    texts.filter(bool),
+    services,
+)
 redacted = st.builds(lambda text: State("anthropic", "claude", {"data": "d" + text}), texts)
 counts = st.integers(0, 10**6)
 usages = st.builds(

@@ -77,6 +77,7 @@ DEEP = b'{"a":' * 300 + b"1" + b"}" * 300
             "anthropic",
             b'{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"f","input":%b}}',
         ),
+        ("gemini", b'{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":%b}}]}}]}'),
     ],
 )
 def test_arguments_that_are_nested_too_deeply_to_be_written(format, data):
@@ -112,7 +113,19 @@ TEXT_OF = {
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
         {"type": "message_stop"},
     ],
+    "gemini": [
+        {
+            "candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": "ok"}]}}],
+            "modelVersion": "m",
+            "responseId": "r",
+        },
+        {"candidates": [{"index": 0, "finishReason": "STOP", "finishMessage": "m"}], "usageMetadata": {}},
+    ],
 }
+
+
+def said_by_gemini(*parts):
+    return {"candidates": [{"content": {"role": "model", "parts": list(parts)}}]}
 
 
 def frames(values):
@@ -126,13 +139,27 @@ def text_of(events):
 
 @each_format
 @pytest.mark.parametrize("odd", [5, 1.5, True, [], {}, [1], {"a": 1}], ids=repr)
-@pytest.mark.parametrize("name", ["id", "model", "usage", "created", "service_tier", "item_id", "stop_sequence"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "id",
+        "model",
+        "usage",
+        "created",
+        "service_tier",
+        "item_id",
+        "stop_sequence",
+        "usageMetadata",
+        "responseId",
+        "finishMessage",
+    ],
+)
 def test_an_odd_optional_field_never_fails_an_answer(format, name, odd):
     def with_odd(value):
         if type(value) is not dict:
             return value
         value = {key: with_odd(inner) for key, inner in value.items()}
-        return value | {name: odd} if name in value or "type" in value or "choices" in value else value
+        return value | {name: odd} if name in value or {"type", "choices", "candidates"} & value.keys() else value
 
     assert text_of(read_stream(format, frames(map(with_odd, TEXT_OF[format])))) == "ok"
 
@@ -180,6 +207,22 @@ def test_data_without_content(format, data):
             "anthropic",
             {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x"}},
             "a delta of a block that is not open",
+        ),
+        ("gemini", {"candidates": "no"}, "an event whose candidates is no list of objects"),
+        ("gemini", {"candidates": [{"finishReason": 5}]}, "an event whose finishReason is no text"),
+        ("gemini", said_by_gemini({"text": 5}), "an event whose text is no text"),
+        ("gemini", said_by_gemini(5), "an event whose parts is no list of objects"),
+        ("gemini", said_by_gemini({"functionCall": 5}), "an event whose functionCall is no object"),
+        ("gemini", said_by_gemini({"functionCall": {"args": {}}}), "a tool call without a name"),
+        (
+            "gemini",
+            said_by_gemini({"inlineData": {"mimeType": "image/png", "data": "aa"}}),
+            "a picture or a file in its answer, which cannot be passed on",
+        ),
+        (
+            "gemini",
+            said_by_gemini({"functionCall": {"name": "f", "partialArgs": [{"jsonPath": "$[0]", "boolValue": True}]}}),
+            "arguments of a tool call in no such place",
         ),
     ],
 )
@@ -236,7 +279,7 @@ def test_a_half_in_the_last_event(format):
 def test_an_answer_has_a_limit_of_bytes(format, monkeypatch):
     monkeypatch.setattr(decoder, "ANSWER_LIMIT", 5000)
     *begun, last = copy.deepcopy(TEXT_OF[format]) + ([b"[DONE]"] if format == "chat" else [])
-    delta = next(value for value in begun if "delta" in orjson.dumps(value).decode() and b"ok" in orjson.dumps(value))
+    delta = next(value for value in begun if b"ok" in orjson.dumps(value))
     if format == "chat":
         begun[0]["choices"][0]["finish_reason"] = None
     failed = read_stream(format, frames([*begun[: begun.index(delta) + 1], *[delta] * 100, last]))[-1]
@@ -255,6 +298,9 @@ def many_blocks(format, number):
                 {"type": "response.output_item.added", "output_index": n, "item": item} for n, item in enumerate(items)
             ]
             return [*added, {"type": "response.completed", "response": {"output": items}}]
+        case "gemini":
+            calls = [{"functionCall": {"id": f"c{n}", "name": "f"}} for n in range(number)]
+            return [*map(said_by_gemini, calls), {"candidates": [{"finishReason": "STOP"}]}]
         case "anthropic":
             blocks = [{"type": "tool_use", "id": f"c{n}", "name": "f"} for n in range(number)]
             begun = [
@@ -299,6 +345,15 @@ WHOLE = {
         "output": [{"type": "function_call", "call_id": "call_0", "name": name, "arguments": "{}"} for name in "fg"],
     },
     "anthropic": {"id": "x", "content": [{"type": "tool_use", "id": "call_0", "name": name} for name in "fg"]},
+    "gemini": {
+        "responseId": "x",
+        "candidates": [
+            {
+                "content": {"parts": [{"functionCall": {"id": "call_0", "name": name}} for name in "fg"]},
+                "finishReason": "STOP",
+            }
+        ],
+    },
 }
 
 
@@ -383,6 +438,35 @@ SCALING = {
         [
             {"type": "response.output_item.added", "item": {"type": "function_call", "name": "f", "call_id": f"c{i}"}}
             for i in range(n)
+        ],
+    ),
+    "gemini blocks": lambda n: ("gemini", many_blocks("gemini", n)),
+    "gemini texts with signatures": lambda n: (
+        "gemini",
+        [said_by_gemini({"text": "x", "thoughtSignature": "c2ln"})] * n,
+    ),
+    "gemini citations": lambda n: (
+        "gemini",
+        [
+            said_by_gemini({"text": "é" * n}),
+            {
+                "candidates": [
+                    {
+                        "finishReason": "STOP",
+                        "citationMetadata": {"citations": [{"uri": "u", "endIndex": i} for i in range(n)]},
+                    }
+                ]
+            },
+        ],
+    ),
+    "gemini streamed arguments": lambda n: (
+        "gemini",
+        [
+            said_by_gemini(
+                {"functionCall": {"name": "f" if i == 0 else None, "willContinue": True, "partialArgs": [piece]}}
+            )
+            for i in range(n)
+            for piece in [{"jsonPath": f"$.a.b{i % 9}", "stringValue": "x" * 50}]
         ],
     ),
     "anthropic blocks": lambda n: ("anthropic", many_blocks("anthropic", n)),

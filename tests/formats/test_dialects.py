@@ -31,6 +31,10 @@ def stop(raw="stop", *usage):
     return [Finish("stop", raw, Usage(*usage))]
 
 
+def signed(signature, **place):
+    return State("gemini", "claude", {"signature": signature} | place)
+
+
 GREETING = [Delta("你好"), Delta("，世界 👋🏽\n"), Delta("“再见”")]
 WEATHER = ('{"city": "Sh', 'anghai 上海"}')
 SUMMARY = ("The user asks ", "for the weather.", "\n\n", "A tool knows it.")
@@ -111,6 +115,33 @@ RECORDINGS = {
         *call("toolu_01D", "get_weather", '{"city":"Oslo"}'),
         *tools("tool_use", 100, 33, 90),
     ],
+    "gemini/text.sse": [
+        Start("r1", "gemini-2.5-flash"),
+        *[BlockStart("text"), *GREETING, BlockEnd()],
+        *stop("STOP", 33, 12, 7),
+    ],
+    "gemini/reasoning_tool.sse": [
+        Start("r2", "gemini-3.1-pro-preview"),
+        *[BlockStart("reasoning"), Delta("The user asks for "), Delta("the weather."), BlockEnd()],
+        *text("Let me look."),
+        BlockStart("tool_call", "8f2a1c3e", "get_weather", state=signed("c2lnbmF0dXJlIDE=")),
+        *[Delta('{"city":"Shanghai 上海"}'), BlockEnd()],
+        *tools("STOP", 410, 87, 0, 0, 30),
+    ],
+    "gemini/parallel_tools.sse": [
+        Start("r3", "gemini-2.5-flash"),
+        *call("call_r3_0", "list_files", "{}"),
+        *call("call_r3_1", "get_weather", '{"city":"Oslo"}'),
+        *tools("STOP", 300, 40),
+    ],
+    "gemini/text.response.json": [
+        Start("r4", "gemini-3.5-flash"),
+        *[BlockStart("reasoning"), Delta("Look it up."), BlockEnd()],
+        *[BlockStart("text"), Delta("In Oslo 🌧:")],
+        BlockEnd(signed("c2lnbmF0dXJlIDI=", start=0, end=10)),
+        *call("1b2c3d4e", "get_weather", '{"city":"Oslo"}'),
+        *tools("STOP", 100, 33, 90, 0, 10),
+    ],
 }
 
 
@@ -124,7 +155,8 @@ def test_recording(name):
 def test_every_recording_is_here():
     wires = [path for suffix in (".sse", ".response.json") for path in OWN.glob(f"*/*{suffix}")]
     assert {f"{path.parent.name}/{path.name}" for path in wires} == RECORDINGS.keys() | {
-        "anthropic/rate_limited.response.json"
+        "anthropic/rate_limited.response.json",
+        "gemini/rate_limited.response.json",
     }
 
 

@@ -20,7 +20,9 @@ def test_they_obey_the_grammar(events):
     check_turn(events)
 
 
-@pytest.mark.parametrize(("format", "custom"), [("chat", True), ("responses", True), ("anthropic", False)])
+@pytest.mark.parametrize(
+    ("format", "custom"), [("chat", True), ("responses", True), ("anthropic", False), ("gemini", False)]
+)
 def test_written_and_read_again(format, custom):
     @few
     @given(turns(custom=custom))

@@ -1,12 +1,14 @@
-"""The nine pairs, streaming and not, through the official SDKs with strict validation."""
+"""The sixteen pairs, streaming and not, through the official SDKs with strict validation."""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import anthropic
 import openai
 import pytest
+from google.genai import errors as gemini
 
 from droid2api.demo import Demo
 from tests.harness import BY_TYPE, demo_gateway
@@ -90,7 +92,15 @@ def _carries_reasoning(upstream: str, body: dict[str, Any]) -> bool:
         return any("demo-signature" in str(message["content"]) for message in body["messages"])
     if upstream == "openai":
         return any("demo-encrypted" in str(item.get("encrypted_content")) for item in body["input"])
+    if upstream == "google":  # where it is the first call that is signed
+        first = next(part for content in body["contents"] for part in content["parts"] if "functionCall" in part)
+        return b"demo-signature" in base64.b64decode(first["thoughtSignature"])
     return any(message.get("reasoning_content") == THOUGHT for message in body["messages"])
+
+
+def _standard(body: dict[str, Any]) -> str:
+    """A relayed body of google-genai has base64 in its other alphabet."""
+    return str(body).replace("-", "+").replace("_", "/")
 
 
 @pairs
@@ -99,11 +109,11 @@ def _carries_reasoning(upstream: str, body: dict[str, Any]) -> bool:
 async def test_images_in_messages_and_results(driver, client, demo, upstream, stream):
     driver.say('call get_weather {"city": "Bern"}', image=True)
     answer = await driver.ask(BY_TYPE[upstream], stream=stream, tools=True)
-    assert PNG in str(demo.requests[-1][2])
+    assert PNG in _standard(demo.requests[-1][2])
     driver.result(answer.calls[0][0], "see the picture", image=True)
     await driver.ask(BY_TYPE[upstream], stream=stream, tools=True)
     # a Chat tool message is text only, so there the picture is only in the user's message
-    assert str(demo.requests[-1][2]).count(PNG) == (1 if client == "chat" else 2)
+    assert _standard(demo.requests[-1][2]).count(PNG) == (1 if client == "chat" else 2)
 
 
 @pairs
@@ -122,7 +132,7 @@ async def test_refusal(driver, client, upstream, stream):
     driver.say("please refuse")
     answer = await driver.ask(BY_TYPE[upstream], stream=stream)
     assert "I cannot do that." in (answer.refusal or answer.text)
-    if "anthropic" in (client, upstream):
+    if {"anthropic", "gemini", "google"} & {client, upstream}:
         assert answer.finish == "content_filter"
 
 
@@ -136,7 +146,7 @@ async def test_length(driver, upstream, stream):
     assert answer.text.split() == [f"w{number}" for number in range(20)]
 
 
-@pytest.mark.parametrize("client", ["chat", "anthropic"])  # Responses has no stop sequences
+@pytest.mark.parametrize("client", ["chat", "anthropic", "gemini"])  # Responses has no stop sequences
 @upstreams
 @modes
 async def test_stop_sequence(driver, upstream, stream):
@@ -150,8 +160,13 @@ async def test_stop_sequence(driver, upstream, stream):
 @modes
 async def test_error_before_the_answer(driver, upstream, stream):
     driver.say("fail 429")
-    with pytest.raises((openai.RateLimitError, anthropic.RateLimitError), match="asked to fail") as caught:
+    kinds = (openai.RateLimitError, anthropic.RateLimitError, gemini.ClientError)
+    with pytest.raises(kinds, match="asked to fail") as caught:
         await driver.ask(BY_TYPE[upstream], stream=stream)
+    if isinstance(caught.value, gemini.ClientError):
+        assert (caught.value.code, caught.value.status) == (429, "RESOURCE_EXHAUSTED")
+        assert caught.value.details["error"]["details"][-1]["retryDelay"] == "1s"
+        return
     assert caught.value.response.headers["retry-after"] == "1"
     assert caught.value.response.headers["x-upstream-request-id"] == "req_demo"
     assert caught.value.request_id
@@ -162,9 +177,26 @@ async def test_error_before_the_answer(driver, upstream, stream):
 @pytest.mark.parametrize("how", ["overload", "break"])
 async def test_error_in_the_middle_of_a_stream(driver, upstream, how):
     driver.say(f"one two {how} three four five")
-    with pytest.raises((openai.APIError, anthropic.APIError)) as caught:
+    with pytest.raises((openai.APIError, anthropic.APIError, gemini.APIError)) as caught:
         await driver.ask(BY_TYPE[upstream], stream=True)
     assert ("Overloaded" in str(caught.value)) == (how == "overload")
+
+
+@pairs
+@upstreams
+async def test_a_conversation(driver, upstream):
+    """Five turns with tools and reasoning give the same answers whoever asks whom."""
+    told = []
+    for turn in range(5):
+        driver.say(f'call get_weather {{"city": "City {turn}"}}')
+        answer = await driver.ask(BY_TYPE[upstream], stream=turn % 2 == 0, tools=True, effort="low")
+        told.append((answer.reasoning, answer.calls[0][1:]))
+        driver.result(answer.calls[0][0], f"weather {turn}")
+        answer = await driver.ask(BY_TYPE[upstream], stream=turn % 2 == 1, tools=True, effort="low")
+        told.append((answer.reasoning, answer.text))
+    calls = [(THOUGHT, ("get_weather", {"city": f"City {turn}"})) for turn in range(5)]
+    texts = [(THOUGHT, f"The tool said: weather {turn}") for turn in range(5)]
+    assert told == [each for pair in zip(calls, texts, strict=True) for each in pair]
 
 
 @pairs
@@ -172,17 +204,17 @@ async def test_a_conversation_that_changes_its_upstream(driver, demo, client):
     """Five turns with tools and reasoning; each turn another upstream, none is given the reasoning of another."""
     types = sorted(BY_TYPE)
     finals = []
-    for first in range(3):
+    for first in range(len(types)):
         driver.history.clear()
         for turn in range(5):
-            model = BY_TYPE[types[(first + turn) % 3]]
+            model = BY_TYPE[types[(first + turn) % len(types)]]
             driver.say(f'call get_weather {{"city": "City {turn}"}}')
             answer = await driver.ask(model, stream=turn % 2 == 0, tools=True, effort="low")
             driver.result(answer.calls[0][0], f"weather {turn}")
-            model = BY_TYPE[types[(first + turn + 1) % 3]]
+            model = BY_TYPE[types[(first + turn + 1) % len(types)]]
             answer = await driver.ask(model, stream=turn % 2 == 1, tools=True, effort="low")
         finals.append(answer.text)
-    assert finals == ["The tool said: weather 4"] * 3
+    assert finals == ["The tool said: weather 4"] * len(types)
 
 
 @modes

@@ -338,9 +338,96 @@ ANTHROPIC = anthropic(
     fallbacks=[{"model": "M59"}],
     x_new="M60",
 )
-BODIES = {"chat": CHAT, "responses": RESPONSES, "anthropic": ANTHROPIC}
+THOUGHT = "M6"
+SIGNED = "c2lnbmF0dXJl"
+GEMINI = {
+    "systemInstruction": {"parts": [{"text": "M1"}]},
+    "contents": [
+        {
+            "role": "user",
+            "parts": [
+                {"text": "M2", "videoMetadata": {"fps": 4701}},
+                {"inlineData": {"mimeType": "image/png", "data": PNG, "displayName": "M3"}},
+                {"inlineData": {"mimeType": "application/pdf", "data": "JVBERi0x"}, "mediaResolution": {"level": "M4"}},
+            ],
+            "xNew": "M5",
+        },
+        {
+            "role": "model",
+            "parts": [
+                {"text": "M6", "thought": True},
+                {"text": "M7", "thoughtSignature": SIGNED},
+                {"executableCode": {"language": "PYTHON", "code": "M8"}},
+                {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "M9"}},
+                {
+                    "functionCall": {"id": "M10", "name": "M11", "args": {"a": "M12"}, "xNew": "M13"},
+                    "thoughtSignature": SIGNED,
+                },
+                {"functionCall": {"id": "M14", "name": "M15", "args": {}}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"id": "M10", "name": "M11", "response": {"output": "M16"}, "scheduling": "M17"}},
+                {"functionResponse": {"id": "M14", "name": "M15", "response": {"x": "M18"}}},
+                {"text": "M19"},
+            ],
+        },
+    ],
+    "tools": [
+        {
+            "functionDeclarations": [
+                {
+                    "name": "M11",
+                    "description": "M20",
+                    "parameters": {"type": "OBJECT", "properties": {"M21": {"type": "STRING"}}},
+                    "behavior": "M22",
+                },
+                {
+                    "name": "M23",
+                    "parametersJsonSchema": {"type": "object", "properties": {"M24": {"type": "string"}}},
+                    "response": {"type": "M25"},
+                },
+            ]
+        },
+        {"googleSearch": {"timeRangeFilter": {"startTime": "M26"}}},
+        {"urlContext": {"x": "M27"}},
+        {"codeExecution": {"x": "M28"}},
+    ],
+    "toolConfig": {
+        "functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["M11"], "streamFunctionCallArguments": True},
+        "retrievalConfig": {"languageCode": "M29"},
+    },
+    "generationConfig": {
+        "temperature": 0.4702,
+        "topP": 0.4703,
+        "topK": 4704,
+        "maxOutputTokens": 4705,
+        "stopSequences": ["M30"],
+        "seed": 4706,
+        "presencePenalty": 0.4707,
+        "frequencyPenalty": 0.4708,
+        "responseLogprobs": True,
+        "logprobs": 4709,
+        "responseMimeType": "application/json",
+        "responseSchema": {"type": "OBJECT", "properties": {"M31": {"type": "STRING"}}},
+        "mediaResolution": "M32",
+        "speechConfig": {"languageCode": "M33"},
+        "thinkingConfig": {"thinkingLevel": "high", "xNew": "M34"},
+    },
+    "safetySettings": [{"category": "M35", "threshold": "M36"}],
+    "serviceTier": "flex",
+    "store": True,
+    "labels": {"a": "M37"},
+    "xNew": "M38",
+}
+BODIES = {"chat": CHAT, "responses": RESPONSES, "anthropic": ANTHROPIC, "gemini": GEMINI}
 
-SILENT = frozenset("type role model mode stream include_usage syntax required".split())
+SILENT = frozenset(
+    "type role model mode stream include_usage syntax required mimeType responseMimeType language outcome "
+    "thought".split()
+)
 """Keys that say to this gateway how to read the rest, or that have no word of their own in another format."""
 RENAMED = {
     "display": "thinking.display",
@@ -358,18 +445,36 @@ RENAMED = {
     "safety_identifier": "user",
     "user_id": "user",
     "citations": "messages.text.citations",
+    "topP": "top_p",
+    "filename": "messages.document.title",
+    "title": "messages.document.title",
+    "max_output_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "thoughtSignature": "messages.text.signature",
+    "maxOutputTokens": "max_tokens",
+    "topK": "top_k",
+    "presencePenalty": "presence_penalty",
+    "frequencyPenalty": "frequency_penalty",
+    "serviceTier": "service_tier",
+    "thinkingLevel": "thinking",
 }
 """Fields whose paths have other words, since all formats share them."""
 OPPOSITE = {
     "parallel_tool_calls": ("disable_parallel_tool_use", True),
     "disable_parallel_tool_use": ("parallel_tool_calls", False),
 }
-SAID = {"reasoning_effort": "budget_tokens", "media_type": "M7"}
+SAID = {
+    "reasoning_effort": ("budget_tokens", '"thinkingLevel":"HIGH"', '"thinkingBudget":24576'),
+    "effort": ('"thinkingLevel":"HIGH"',),
+    "thinkingLevel": ("budget_tokens", '"high"'),
+    "media_type": ("M7",),
+}
 """Fields that another format has another word for: an effort is a budget, a document of text is that text."""
 MODELS = {
     "chat": [target("chat", "qwen3-max"), target("chat", "gpt-5.5", "api.openai.com")],
     "responses": [target("responses", "gpt-5.5"), target("responses", "gpt-4.1")],
     "anthropic": [target("anthropic", "claude-haiku-4-5"), target("anthropic", "claude-opus-5-5")],
+    "gemini": [target("gemini", "gemini-2.5-flash"), target("gemini", "gemini-4-neon")],
 }
 PAIRS = [
     pytest.param(client, upstream, model, id=f"{client}-{upstream}-{model.id}")
@@ -413,7 +518,9 @@ def test_every_documented_field_is_carried_or_named(client, upstream, model):
     for keys, types, value in leaves(body):
         named = last & {*keys, *types, str(value)} or {RENAMED[key] for key in keys if key in RENAMED} & told
         served = any(kind.startswith("web_search_") for kind in types) and "web_search" in last
-        said = SAID.get(keys[-1], "\0") in written
+        said = any(word in written for word in SAID.get(keys[-1], ()))
+        said = said or (value == "web_search" and "googleSearch" in written)
+        said = said or (value == THOUGHT and "messages.reasoning" in told)
         if not (keys[-1] in SILENT or is_found(value, keys[-1], written) or named or served or said):
             lost.append(f"{'.'.join(keys)} = {value}")
     assert lost == []

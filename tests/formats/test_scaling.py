@@ -22,6 +22,11 @@ from .bodies import (
     chat_call,
     chat_result,
     chat_tool,
+    gemini,
+    gemini_call,
+    gemini_result,
+    gemini_tool,
+    gemini_user,
     responses,
     responses_call,
     responses_result,
@@ -111,6 +116,18 @@ GROWING = {
             tools=[anthropic_tool(name, defer_loading=True) for name in names(n // 2)],
         ),
     ),
+    "responses without ids": (
+        "gemini",
+        lambda n: gemini(
+            gemini_user("go"),
+            {"role": "model", "parts": [part for _ in range(n // 2) for part in gemini_call(None)["parts"]]},
+            {"role": "user", "parts": [part for _ in range(n // 2) for part in gemini_result(None)["parts"]]},
+        ),
+    ),
+    "a streamed text in the history": (
+        "gemini",
+        lambda n: gemini(gemini_user("go"), *[{"role": "model", "parts": [{"text": "x"}]}] * n, gemini_user("?")),
+    ),
     "stop sequences": ("anthropic", lambda n: anthropic(stop_sequences=names(min(n, 8000)))),
 }
 SIZE = 1500
@@ -184,10 +201,14 @@ def test_what_is_nested_too_deep_is_refused(client, depth):
             anthropic(tools=[anthropic_tool(input_schema=schema)]),
             anthropic(user("go"), call, user([anthropic_result("a")])),
         ],
+        "gemini": [
+            gemini(tools=[gemini_tool(parametersJsonSchema=schema)]),
+            gemini(gemini_user("go"), gemini_call("a", args=nested(depth)), gemini_result("a")),
+        ],
     }
     for body in bodies[client]:
         for upstream in BY_NAME:
-            if not ("metadata" in body and upstream == "anthropic"):  # it is left out there
+            if not ("metadata" in body and upstream in ("anthropic", "gemini")):  # it is left out there
                 with pytest.raises(RequestError) as raised:
                     written(client, body, upstream)
                 assert raised.value.status == 400

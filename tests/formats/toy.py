@@ -30,6 +30,7 @@ SHIPPED_URL = ""
 PREFIXES = ("/toy", "/toys")
 ROUTES = (Answer("/talk/{model}"),)
 KEY_HEADERS = ("x-toy-key",)
+KEY_QUERY = ""
 KEY_HEADER = "x-toy-key"
 KEEPALIVE = b'data: {"hm":true}\n\n'
 ANSWER_HEADERS = ("x-toy-",)
@@ -55,6 +56,10 @@ def read_model(call: ClientCall) -> str:
 
 def wants_stream(call: ClientCall) -> bool | None:
     return "flow" in call.query
+
+
+def wants_array(call: ClientCall) -> bool:
+    return False
 
 
 def decode_request(body: Json) -> Request:
@@ -117,7 +122,7 @@ def _end(finish: Finish) -> Json:
 # -- an upstream's request
 
 
-def upstream_url(base_url: str, target: Target, action: Action, stream: bool) -> str:
+def upstream_url(base_url: str, target: Target, action: Action, stream: bool, body: Json) -> str:
     return f"{base_url}/{target.id}{'?flow=1' if stream else ''}"
 
 

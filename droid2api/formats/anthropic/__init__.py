@@ -12,7 +12,7 @@ from droid2api.formats.anthropic.encoder import StreamEncoder, encode_error, enc
 from droid2api.formats.anthropic.request import NAME, decode_request
 from droid2api.formats.anthropic.request_encoder import encode_request
 from droid2api.formats.anthropic.settings import apply_model_settings
-from droid2api.formats.routes import read_model, wants_stream
+from droid2api.formats.routes import read_model, wants_array, wants_stream
 from droid2api.formats.upstream_error import read_error
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
@@ -25,6 +25,7 @@ ROUTES: tuple[routes.Route, ...] = (
     routes.CountTokens("/messages/count_tokens", lambda tokens: {"input_tokens": tokens}),
 )
 KEY_HEADERS: tuple[str, ...] = ("x-api-key",)
+KEY_QUERY = ""
 KEY_HEADER = "x-api-key"
 KEEPALIVE = b'event: ping\ndata: {"type":"ping"}\n\n'
 ANSWER_HEADERS: tuple[str, ...] = ("anthropic-ratelimit-",)
@@ -49,7 +50,7 @@ def recognize(body: Json) -> str:
     return "it has max_tokens, which this format requires" if "max_tokens" in body else ""
 
 
-def upstream_url(base_url: str, target: Target, action: routes.Action, stream: bool) -> str:
+def upstream_url(base_url: str, target: Target, action: routes.Action, stream: bool, body: Json) -> str:
     if action == "answer":
         return base_url
     path, mark, query = base_url.partition("?")

@@ -15,7 +15,7 @@ from droid2api.formats.chat.request import NAME, decode_request
 from droid2api.formats.chat.request_encoder import encode_request
 from droid2api.formats.chat.settings import apply_model_settings
 from droid2api.formats.openai_shared import ANSWER_HEADERS, encode_error, upstream_headers, upstream_url
-from droid2api.formats.routes import read_model, wants_stream
+from droid2api.formats.routes import read_model, wants_array, wants_stream
 from droid2api.formats.upstream_error import read_error
 from droid2api.wire.fields import Json
 
@@ -28,6 +28,7 @@ ROUTES: tuple[routes.Route, ...] = (
     routes.Answer("/chat/completions"),
 )
 KEY_HEADERS: tuple[str, ...] = ()
+KEY_QUERY = ""
 KEY_HEADER = "authorization"
 KEEPALIVE = b": keepalive\n\n"
 

@@ -13,7 +13,7 @@ from droid2api.formats.responses.encoder import StreamEncoder, encode_response, 
 from droid2api.formats.responses.request import NAME, decode_request
 from droid2api.formats.responses.request_encoder import encode_request
 from droid2api.formats.responses.settings import apply_model_settings
-from droid2api.formats.routes import Answer, Refuse, Route, own_field, read_model, wants_stream
+from droid2api.formats.routes import Answer, Refuse, Route, own_field, read_model, wants_array, wants_stream
 from droid2api.formats.upstream_error import read_error
 from droid2api.wire.fields import Json
 
@@ -28,6 +28,7 @@ SHIPPED_URL = "https://api.factory.ai/api/llm/o/v1/responses"
 PREFIXES: tuple[str, ...] = ("/v1", "", "/v1/v1")
 ROUTES: tuple[Route, ...] = (Answer("/responses"), Refuse("/responses", _no_websocket))
 KEY_HEADERS: tuple[str, ...] = ()
+KEY_QUERY = ""
 KEY_HEADER = "authorization"
 KEEPALIVE = b": keepalive\n\n"
 

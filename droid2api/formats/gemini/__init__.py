@@ -1,0 +1,98 @@
+"""Google Gemini's generateContent (https://ai.google.dev/api/generate-content).
+
+The model and whether the answer streams are in the path. The stream is unnamed `data:` events, each a whole answer with
+the parts that are new; an error in it is bare JSON. `promptTokenCount` includes the cached tokens and leaves out those
+of tools, `candidatesTokenCount` leaves out the thoughts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, urlsplit
+
+from droid2api.formats.gemini.decoder import StreamDecoder as StreamDecoder
+from droid2api.formats.gemini.decoder import decode_response as decode_response
+from droid2api.formats.gemini.decoder import decode_usage as decode_usage
+from droid2api.formats.gemini.decoder import ending as ending
+from droid2api.formats.gemini.encoder import StreamEncoder as StreamEncoder
+from droid2api.formats.gemini.encoder import encode_response as encode_response
+from droid2api.formats.gemini.encoder import encode_stream_error as encode_stream_error
+from droid2api.formats.gemini.errors import encode_error as encode_error
+from droid2api.formats.gemini.errors import read_error as read_error
+from droid2api.formats.gemini.models import encode_count, encode_model, encode_models
+from droid2api.formats.gemini.request import decode_request as decode_request
+from droid2api.formats.gemini.request_encoder import encode_request as encode_request
+from droid2api.formats.gemini.settings import apply_model_settings as apply_model_settings
+from droid2api.formats.gemini.words import NAME as NAME
+from droid2api.formats.gemini.words import model_path
+from droid2api.formats.routes import Action, Answer, ClientCall, CountTokens, ListModels, Route, ShowModel, own_field
+from droid2api.formats.routes import read_model as read_model_of_body
+from droid2api.formats.routes import wants_stream as wants_stream_in_body
+from droid2api.hub.request import Target
+from droid2api.wire.fields import Json
+
+TYPE = "google"
+SHIPPED_URL = "https://api.factory.ai/api/llm/g/v1/generate"
+PREFIXES: tuple[str, ...] = ("/v1beta", "/v1", "", "/v1/v1")
+ROUTES: tuple[Route, ...] = (
+    ListModels("/models", encode_models),
+    ShowModel("/models/{id:.+}", encode_model),
+    Answer("/models/{model:.+}:generateContent"),
+    Answer("/models/{model:.+}:{stream:streamGenerateContent}"),
+    CountTokens("/models/{model:.+}:countTokens", encode_count),
+    Answer("/generate"),
+)
+"""/generate is Factory's, and that of this gateway's edition for Node: model and stream are in the body."""
+_ROOT = re.compile(r"^$|/v\d\w*$|/google$")
+"""How the path of an API's root ends: a version, or a publisher of Vertex AI."""
+KEY_HEADERS: tuple[str, ...] = ("x-goog-api-key",)
+KEY_QUERY = "key"
+KEY_HEADER = "x-goog-api-key"
+KEEPALIVE = b"\r\n"
+ANSWER_HEADERS: tuple[str, ...] = ()
+
+
+def speaks(path: str, headers: Mapping[str, str]) -> bool:
+    return path.startswith("/v1beta/") or ("/models/" in path and ":" in path) or "x-goog-api-key" in headers
+
+
+def recognize(body: Json) -> str:
+    return own_field(body, "contents systemInstruction system_instruction generationConfig generation_config")
+
+
+def read_model(call: ClientCall) -> str:
+    return call.path["model"].removeprefix("models/") if "model" in call.path else read_model_of_body(call)
+
+
+def wants_stream(call: ClientCall) -> bool | None:
+    return "stream" in call.path if "model" in call.path else wants_stream_in_body(call)
+
+
+def wants_array(call: ClientCall) -> bool:
+    return "stream" in call.path and call.query.get("alt") != "sse"
+
+
+def upstream_headers(client: Mapping[str, str]) -> dict[str, str]:
+    return {}
+
+
+def upstream_url(base_url: str, target: Target, action: Action, stream: bool, body: Json) -> str:
+    """Below the root of an API. Any other URL is the whole one: model and stream go into the body, and nothing counts
+    tokens there.
+    """
+    base, mark, query = base_url.partition("?")
+    path = urlsplit(base).path
+    for name in ("model", "stream"):
+        body.pop(name, None)
+    if not _ROOT.search(path):
+        body |= {"model": target.id} | ({"stream": True} if stream else {})
+        return base_url if action == "answer" else ""
+    method = "streamGenerateContent" if stream else "generateContent"
+    if action == "count_tokens":
+        method, whole = "countTokens", {"model": model_path(target.id), **body}
+        body.clear()
+        body["generateContentRequest"] = whole
+    elif stream:
+        query, mark = f"{query}&alt=sse" if query else "alt=sse", "?"
+    return f"{base}{'' if path else PREFIXES[0]}/{quote(model_path(target.id))}:{method}{mark}{query}"

@@ -1,0 +1,277 @@
+"""The generateContent body for an upstream."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from droid2api.errors import RequestError
+from droid2api.formats.gemini.settings import thinking_config
+from droid2api.formats.gemini.words import NAME, STAND_IN, camel
+from droid2api.hub import fitting
+from droid2api.hub.encoded import Encoded
+from droid2api.hub.fitting import CONTINUE, Choice
+from droid2api.hub.history import system_first
+from droid2api.hub.media import check_media
+from droid2api.hub.request import (
+    Document,
+    Foreign,
+    Image,
+    Message,
+    OutputFormat,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Target,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    WebSearch,
+    unsupported,
+)
+from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
+from droid2api.wire.fields import Json, parse_arguments
+
+_OPTIONS = frozenset(["seed", "presence_penalty", "frequency_penalty", "service_tier"])
+_SEARCH = {
+    "allowed_domains": "allowed_domains",
+    "blocked_domains": "blocked_domains",
+    "location": "user_location",
+    "max_uses": "max_uses",
+    "context_size": "search_context_size",
+    "live": "external_web_access",
+}
+
+
+def encode_request(request: Request, target: Target) -> Encoded:
+    """The request for a Gemini upstream. Raises RequestError for content that it cannot express."""
+    encoded = Encoded.begun(request)
+    _encode_conversation(encoded, request, target)
+    effort = fitting.effort_for(encoded, request, target, bool(request.tools))
+    _encode_tools(encoded, request, target, effort)
+    config = _encode_config(encoded, request, target, effort)
+    if config:
+        encoded.body["generationConfig"] = config
+    if request.user:
+        encoded.drop("user")
+    if request.parallel_tool_calls is False:
+        encoded.drop("parallel_tool_calls")
+    if fitting.cache_lives(request):
+        encoded.drop("cache_breakpoints")
+    return encoded
+
+
+def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> None:
+    contents: list[Json] = []
+    writer = _MessageWriter(encoded, target)
+    for message in system_first(encoded, request.messages, NAME):
+        if message.role == "system":
+            encoded.body["systemInstruction"] = {"parts": writer.encode(message)}
+            continue
+        role = "model" if message.role == "assistant" else "user"
+        if not (parts := writer.encode(message)):
+            continue
+        if contents and contents[-1]["role"] == role:  # what stood between was left out
+            contents[-1]["parts"] += parts
+        else:
+            contents.append({"role": role, "parts": parts})
+    if not contents:
+        raise RequestError("messages: a gemini model needs a user message.", param="messages")
+    if contents[-1]["role"] == "model" and not target.profile.prefill:
+        contents.append({"role": "user", "parts": [{"text": CONTINUE}]})
+        encoded.repair("messages.prefill")
+    encoded.body["contents"] = contents
+
+
+def _encode_config(encoded: Encoded, request: Request, target: Target, effort: str | None) -> Json:
+    config: Json = {}
+    if (limit := fitting.limit_for(encoded, request, target)) is not None:
+        config["maxOutputTokens"] = limit
+    if stops := fitting.stops_for(encoded, request, target):
+        config["stopSequences"] = stops
+    options = fitting.options_for(encoded, request, target, _OPTIONS) | fitting.sampling_for(
+        encoded, request, target, effort
+    )
+    if tier := options.pop("service_tier", None):
+        encoded.body["serviceTier"] = "standard" if tier == "default" else tier
+    config |= {camel(name): value for name, value in options.items()}
+    if request.output:
+        config |= _encode_output(encoded, request.output, target)
+    thinking = thinking_config(target.profile, effort)
+    if target.profile.is_reasoning(effort) and (request.show_reasoning or effort is not None):
+        thinking["includeThoughts"] = True
+    if thinking:
+        config["thinkingConfig"] = thinking
+        _make_room(encoded, config, target)
+    return config
+
+
+def _make_room(encoded: Encoded, config: Json, target: Target) -> None:
+    """The limit includes the budget for thinking, so that it is raised above it."""
+    limit, budget = config.get("maxOutputTokens"), config["thinkingConfig"].get("thinkingBudget", 0)
+    if limit is not None and budget > 0 and limit <= budget:
+        most = target.max_tokens or target.profile.max_output_tokens or budget + limit
+        config["maxOutputTokens"] = max(limit, min(budget + limit, most))
+        encoded.repair("max_tokens")
+
+
+def _encode_output(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
+    told: Json = {"responseMimeType": "application/json"}
+    if not output.schema:
+        return told
+    if output.name != OutputFormat(None).name:
+        encoded.drop("response_format.name")
+    if output.description:
+        encoded.drop("response_format.description")
+    field = "responseSchema" if target.profile.output_schema == "gemini" else "responseJsonSchema"
+    return told | {field: fitting.output_schema_for(encoded, output, target)}
+
+
+# -- tools ----------------------------------------------------------------------------------------------------------
+
+
+def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
+    named = name_tools(encoded, request.tools)
+    functions = [(name, tool) for name, tool in named if tool.kind != "web_search"]
+    searches = [tool.search or WebSearch() for _, tool in named if tool.kind == "web_search"]
+    if functions and searches and not target.profile.signed_calls:  # both at once came with Gemini 3
+        encoded.drop("tools.web_search")
+        searches = []
+    choice = fitting.choice_for(encoded, request, target, effort, functions)
+    tools: list[Json] = []
+    if functions:
+        declared = [_encode_tool(encoded, name, tool, target) for name, tool in functions]
+        tools.append({"functionDeclarations": declared})
+    if searches:
+        tools.append({"googleSearch": {}})
+        for field, name in _SEARCH.items():
+            if any(getattr(search, field) is not None for search in searches):
+                encoded.drop(f"tools.web_search.{name}")
+    config: Json = {"functionCallingConfig": _encode_choice(choice, functions)} if choice else {}
+    if functions and searches:
+        config["includeServerSideToolInvocations"] = True
+    encoded.body |= {name: value for name, value in (("tools", tools), ("toolConfig", config)) if value}
+    if choice and choice.said:
+        encoded.body["contents"].append({"role": "user", "parts": [{"text": choice.said}]})
+
+
+def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Json:
+    tool = wrapped_tool(tool)
+    if tool.strict:
+        encoded.drop("tools.strict")
+    declared: Json = {"name": name, "description": tool.description}
+    schema = fitting.parameters_for(encoded, tool, target)
+    field = "parameters" if target.profile.tool_schema == "gemini" else "parametersJsonSchema"
+    return declared | ({field: schema} if schema.keys() - {"type", "properties"} or schema.get("properties") else {})
+
+
+def _encode_choice(choice: Choice, functions: list[tuple[str, Tool]]) -> Json:
+    if choice.mode == "none" or choice.allowed == set():
+        return {"mode": "NONE"}
+    names = [choice.name] if choice.name else [name for name, _ in functions if name in (choice.allowed or ())]
+    mode = "ANY" if choice.mode == "required" else "VALIDATED" if names else "AUTO"
+    return {"mode": mode} | ({"allowedFunctionNames": names} if names else {})
+
+
+# -- messages -------------------------------------------------------------------------------------------------------
+
+
+class _MessageWriter:
+    """Writes the parts of one message after the other; results have the ids and the names of their calls."""
+
+    def __init__(self, encoded: Encoded, target: Target) -> None:
+        self._encoded = encoded
+        self._target = target
+        self._ids = CallIds(target.profile.ids)
+        self._names: dict[str, str] = {}
+        self._called = False
+
+    def encode(self, message: Message) -> list[Json]:
+        self._called = False
+        return [encoded for part in message.parts for encoded in self._encode_part(part)]
+
+    def _encode_part(self, part: Part) -> list[Json]:
+        match part:
+            case Text():
+                return self._encode_text(part)
+            case Refusal():
+                return [{"text": part.text}]
+            case Image() | Document():
+                return [self._encode_media(part)]
+            case Reasoning():
+                return self._encode_reasoning(part)
+            case ToolCall():
+                return [self._encode_call(part)]
+            case ToolResult():
+                return self._encode_result(part)
+            case Foreign():
+                raise unsupported(part, NAME)
+            case _:
+                assert_never(part)
+
+    def _encode_text(self, part: Text) -> list[Json]:
+        """A text, divided where its signed part begins and ends: a signature goes back in the place that it had."""
+        self._encoded.drop_state(part, NAME, self._target)
+        data = self._target.state_data(part.state, NAME)
+        if not data or "signature" not in data:
+            return [{"text": part.text}]
+        start, end = data.get("start", 0), data.get("end", len(part.text))
+        before, signed, after = part.text[:start], part.text[start:end], part.text[end:]
+        parts = [{"text": before}] if before else []
+        parts.append({"text": signed, "thoughtSignature": data["signature"]})
+        return [*parts, {"text": after}] if after else parts
+
+    def _encode_reasoning(self, part: Reasoning) -> list[Json]:
+        """Thoughts alone need not go back; what the service signed must."""
+        data = self._target.state_data(part.state, NAME)
+        if data and "part" in data:
+            return [data["part"]]
+        if data and "signature" in data:
+            return [{"text": part.text, "thought": True, "thoughtSignature": data["signature"]}]
+        self._encoded.drop("messages.reasoning")
+        return []
+
+    def _encode_call(self, call: ToolCall) -> Json:
+        """The first call of a turn must be signed; one that another model made has a stand-in for it."""
+        self._encoded.drop_state(call, NAME, self._target)
+        id, name = self._ids.of_call(call.id), upstream_name(self._encoded, call.name, call.namespace)
+        self._names[id] = name
+        arguments = parse_arguments(wrapped_arguments(call), call.where)
+        part: Json = {"functionCall": {"id": id, "name": name, "args": arguments}}
+        data = self._target.state_data(call.state, NAME) or {}
+        if signature := data.get("signature"):
+            part["thoughtSignature"] = signature
+        elif self._target.profile.signed_calls and not self._called:
+            part["thoughtSignature"] = STAND_IN
+        self._called = True
+        return part
+
+    def _encode_result(self, result: ToolResult) -> list[Json]:
+        """Media stand in the response since Gemini 3, before that beside it."""
+        texts: list[str] = []
+        media: list[Json] = []
+        for part in result.content:
+            if isinstance(part, Text | Refusal):
+                texts.append(part.text)
+            elif isinstance(part, Image | Document):
+                media.append(self._encode_media(part))
+            else:
+                raise unsupported(part, NAME)
+        id = self._ids.of_result(result.call_id)
+        said = {"error" if result.is_error else "output": "\n\n".join(texts)}
+        response: Json = {"id": id, "name": self._names.get(id, ""), "response": said}
+        if media and self._target.profile.signed_calls:
+            return [{"functionResponse": response | {"parts": media}}]
+        return [{"functionResponse": response}, *media]
+
+    def _encode_media(self, part: Image | Document) -> Json:
+        check_media(part, self._target, NAME)
+        if isinstance(part, Image) and part.detail not in (None, "auto"):
+            self._encoded.drop("messages.image.detail")
+        if isinstance(part, Document) and part.name:
+            self._encoded.drop("messages.document.title")
+        if not part.url:
+            return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
+        kind = part.media_type or ("" if isinstance(part, Image) else "application/pdf")
+        return {"fileData": {"fileUri": part.url} | ({"mimeType": kind} if kind else {})}
