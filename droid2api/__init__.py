@@ -40,7 +40,6 @@ The map, lowest floor first. A module imports only what stands above it in this 
     credentials/schedule        when a token is renewed
     credentials/kept_tokens     the tokens in use and the store that keeps them
     credentials/token_endpoint  one call of the token service
-    credentials/refusal         a renewed token that is refused too
     credentials/refresher       one refresh at a time
     credentials/fixed           keys that are not renewed
     credentials/rotating        tokens that are
@@ -53,11 +52,11 @@ The map, lowest floor first. A module imports only what stands above it in this 
     gateway/pump                one upstream's answer to one client
     server/guard                which callers are let in
     server/reload               settings that change while the gateway runs
+    server/connections          the clients' connections
     server/keys                 what the application and each request carry
     server/edge                 what happens to every request
     server/models               the list of models
     server/body                 a client's body, within limits
-    server/connections          the clients' connections
     server/app                  routes and handlers
     observe/                    what is optional; registers itself from outside
     demo                        the embedded upstream

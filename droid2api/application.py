@@ -20,7 +20,7 @@ from droid2api.credentials.credential import Credential
 from droid2api.gateway.logs import start_logging
 from droid2api.server.app import build_core, drain
 from droid2api.server.connections import runner_of
-from droid2api.server.keys import RELOADER, RUNTIME
+from droid2api.server.keys import CONNECTIONS, RELOADER, RUNTIME
 from droid2api.server.reload import Source as Source
 
 log = logging.getLogger("droid2api")
@@ -59,7 +59,7 @@ async def create_app(
     app.on_shutdown.append(drain)
     if not own_server:
         app.on_startup.append(_warn_without_keys)
-    return runner_of(app)
+    return runner_of(app, app[CONNECTIONS])
 
 
 def build_app(

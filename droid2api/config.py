@@ -31,6 +31,7 @@ USER_AGENT = f"droid2api/{__version__}"
 THINKING = ("budget", "adaptive")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+SECRET_HEADERS = frozenset("authorization x-api-key api-key cookie x-goog-api-key".split())
 
 _KEYS = frozenset(
     "port host endpoint models model_redirects system_prompt user_agent dev_mode log_format log_level auth timeouts "
@@ -50,6 +51,11 @@ class Endpoint:
     base_url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     api_key_env: str = ""
+
+    @property
+    def holds_secret(self) -> bool:
+        """Whether a configured header lets requests in, as a credential does."""
+        return any(name.lower() in SECRET_HEADERS for name in self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,8 @@ class Auth:
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds to connect, until the head of an answer, that an answer may be silent, of silence before the client of a
-    stream gets a sign of life, and that streams may go on when the gateway is told to stop.
+    stream gets a sign of life, and that streams may go on when the gateway is told to stop. Of clients: until the head
+    of a first request, between two pieces of a body, that nothing of an answer is taken, and between two requests.
     """
 
     connect: float = 10
@@ -87,6 +94,10 @@ class Timeouts:
     idle: float = 300
     keepalive: float = 15
     drain: float = 30
+    client_head: float = 60
+    client_body: float = 60
+    client_send: float = 60
+    client_idle: float = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,7 @@ def is_own(path: Path, given: str | None) -> bool:
 
 def read_environment(file: Path) -> dict[str, str]:
     """The process's variables and those of a .env file; those that are set already win. Raises ConfigError."""
+    _refuse_pipe(file)
     try:
         given = dotenv.dotenv_values(file)
     except (OSError, UnicodeDecodeError) as error:
@@ -178,6 +190,7 @@ def load(
 ) -> Settings:
     """Read and check the settings; models may be of the types of `formats`. Raises ConfigError."""
     environment = os.environ if environment is None else environment
+    _refuse_pipe(path)
     try:
         value = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))  # Windows editors put it there
     except OSError as error:
@@ -190,6 +203,12 @@ def load(
         return replace(_Reader(value, path, environment, formats).read(), own=own)
     except RequestError as error:  # fields.py names the field; here it is the owner's
         raise ConfigError(f"{path}: {error.message}") from None
+
+
+def _refuse_pipe(file: Path) -> None:
+    """Raises ConfigError: to read it would wait for its writer, with all streams, and give nothing a second time."""
+    if file.is_fifo():
+        raise ConfigError(f"{file}: cannot be read: it is a pipe, not a file.")
 
 
 class _Reader:
@@ -210,10 +229,13 @@ class _Reader:
         for model in models.values():
             _check_host(model.endpoint, auth.hosts)
         self._check_keys(endpoint.api_key_env for endpoint in endpoints.values())
-        redirects = self._read_texts(value, "model_redirects")
+        redirects = _read_texts(value, "model_redirects")
         for pattern, id in redirects.items():
             if id not in models:
                 self._warnings.append(f"model_redirects.{pattern}: {id!r} is no configured model.")
+        keys, hosts = self._read_keys(), _read_list(value, "allowed_hosts")
+        if not keys and any(fnmatchcase("any.example", pattern) for pattern in hosts):
+            self._warnings.append("allowed_hosts: lets in pages of any name (DNS rebinding), and no key is set.")
         return Settings(
             source=self._path,
             data_folder=self._data_folder(),
@@ -224,15 +246,15 @@ class _Reader:
             host=self._environment.get("HOST") or optional(value, "host", str) or "127.0.0.1",
             port=self._read_port(),
             system_prompt=optional(value, "system_prompt", str) or "",
-            user_agent=self._header_value("user_agent", optional(value, "user_agent", str)) or USER_AGENT,
+            user_agent=_header_value("user_agent", optional(value, "user_agent", str)) or USER_AGENT,
             dev_mode=optional(value, "dev_mode", bool) or False,
             log_format=_one_of(optional(value, "log_format", str) or "text", LOG_FORMATS, "log_format"),
             log_level=_one_of(optional(value, "log_level", str) or "info", LOG_LEVELS, "log_level"),
             auth=auth,
             timeouts=self._read_timeouts(),
-            api_keys=self._read_keys(),
-            allowed_hosts=self._read_list("allowed_hosts"),
-            allowed_origins=self._read_list("allowed_origins"),
+            api_keys=keys,
+            allowed_hosts=hosts,
+            allowed_origins=_read_list(value, "allowed_origins"),
             warnings=tuple(self._warnings),
             formats=tuple(self._formats.values()),
         )
@@ -267,11 +289,11 @@ class _Reader:
                 known = ", ".join(self._formats)
                 raise RequestError(f"{where}.name: must be one of {known}, or one that a model names.")
             url = _checked_url(required(item, "base_url", str, f"{where}."), f"{where}.base_url")
-            headers = self._read_texts(item, "headers", f"{where}.")
+            headers = _read_texts(item, "headers", f"{where}.")
             for header, text in headers.items():
                 if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", header, re.ASCII):
                     raise RequestError(f"{where}.headers: {header[:40]!r} is no name of a header.")
-                self._header_value(f"{where}.headers.{header}", text)
+                _header_value(f"{where}.headers.{header}", text)
             key = optional(item, "api_key_env", str, f"{where}.") or ""
             endpoints[name] = Endpoint(name, url, headers, key)
         return endpoints
@@ -303,7 +325,7 @@ class _Reader:
                 service=_host(endpoints[name]),
                 profile=profile,
             )
-            provider = self._header_value(f"{path}provider", optional(item, "provider", str, path)) or ""
+            provider = _header_value(f"{path}provider", optional(item, "provider", str, path)) or ""
             label = optional(item, "name", str, path) or id
             models[id] = Model(label, target, self._formats[type_], endpoints[name], provider)
         return models
@@ -319,7 +341,7 @@ class _Reader:
         value = optional(self._value, "auth", dict) or {}
         self._warn_unknown(value, frozenset(Auth.__slots__), "auth.")
         token_url = _checked_url(optional(value, "token_url", str, "auth.") or TOKEN_URL, "auth.token_url")
-        hosts = tuple(host.lower() for host in self._read_list("hosts", value, "auth."))
+        hosts = tuple(host.lower() for host in _read_list(value, "hosts", "auth."))
         return Auth(token_url, optional(value, "client_id", str, "auth.") or CLIENT_ID, hosts)
 
     def _read_timeouts(self) -> Timeouts:
@@ -333,7 +355,10 @@ class _Reader:
 
     def _read_keys(self) -> tuple[str, ...]:
         given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]
-        return tuple(key for key in given if key) or self._read_list("api_keys")
+        keys = tuple(key for key in given if key)
+        if not keys and len(given) > 1:
+            raise ConfigError("DROID2API_KEYS: holds only commas, no key.")
+        return keys or _read_list(self._value, "api_keys")
 
     def _check_keys(self, own: Iterable[str]) -> None:
         """A key with a line break in it would end a header. Raises ConfigError."""
@@ -341,21 +366,24 @@ class _Reader:
             if not self._environment.get(name, "").strip().isprintable():
                 raise ConfigError(f"{name}: must not hold control characters.")
 
-    def _read_list(self, name: str, value: Json | None = None, where: str = "") -> tuple[str, ...]:
-        items = optional(self._value if value is None else value, name, list, where) or []
-        for index, item in enumerate(items):
-            if type(item) is not str or not item:
-                raise wrong(f"{where}{name}[{index}]", "a string", item)
-        return tuple(items)
 
-    def _read_texts(self, value: Json, name: str, where: str = "") -> dict[str, str]:
-        texts = optional(value, name, dict, where) or {}
-        return {key: required(texts, key, str, f"{where}{name}.") for key in texts}
+def _read_list(value: Json, name: str, where: str = "") -> tuple[str, ...]:
+    items = optional(value, name, list, where) or []
+    for index, item in enumerate(items):
+        if type(item) is not str or not item:
+            raise wrong(f"{where}{name}[{index}]", "a string", item)
+    return tuple(items)
 
-    def _header_value(self, where: str, value: str | None) -> str | None:
-        if value and not value.isprintable():
-            raise RequestError(f"{where}: must not hold control characters.")
-        return value
+
+def _read_texts(value: Json, name: str, where: str = "") -> dict[str, str]:
+    texts = optional(value, name, dict, where) or {}
+    return {key: required(texts, key, str, f"{where}{name}.") for key in texts}
+
+
+def _header_value(where: str, value: str | None) -> str | None:
+    if value and not value.isprintable():
+        raise RequestError(f"{where}: must not hold control characters.")
+    return value
 
 
 def _host(endpoint: Endpoint) -> str:
@@ -372,7 +400,8 @@ def _checked_url(url: str, where: str) -> str:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # a port that is no number, a bracket that is not closed, a label that is empty or too long
         good = False
     if not good or not url.isprintable() or " " in url:
         raise RequestError(f"{where}: must be an http or https URL, not {url[:80]!r}.")
@@ -383,18 +412,15 @@ def _checked_url(url: str, where: str) -> str:
 
 def _check_host(endpoint: Endpoint, allowed: tuple[str, ...]) -> None:
     """Factory's credential is for Factory. Raises RequestError when a mistake in a URL would give it to another."""
-    host = (urlsplit(endpoint.base_url).hostname or "").rstrip(".")
+    host = _host(endpoint).rstrip(".")
     brings_its_own = endpoint.api_key_env or any(name.lower() == "authorization" for name in endpoint.headers)
-    if brings_its_own or _is_factory(host) or is_loopback(host) or host in allowed:
+    is_factory = re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host)
+    if brings_its_own or is_factory or is_loopback(host) or host in allowed:
         return
     raise RequestError(
         f"endpoint {endpoint.name!r}: Factory's credential is not for the host {host}. Give the endpoint a key of its "
         "own (api_key_env), or name the host in auth.hosts."
     )
-
-
-def _is_factory(host: str) -> bool:
-    return bool(re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host))
 
 
 def is_loopback(host: str) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from droid2api.config import Settings, load
 from droid2api.demo import Demo
 from droid2api.formats import FORMATS
 from droid2api.server.connections import runner_of
-from droid2api.server.keys import RUNNING
+from droid2api.server.keys import CONNECTIONS
 
 Json = dict[str, Any]
 
@@ -63,8 +62,10 @@ async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
     """Serve an application on a free loopback port, as the command line does; gives its URL."""
-    own = runner_of if RUNNING in app else partial(web.AppRunner, handler_cancellation=True, access_log=None)
-    runner = own(app, shutdown_timeout=1)
+    if CONNECTIONS in app:
+        runner = runner_of(app, app[CONNECTIONS], 1)
+    else:
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

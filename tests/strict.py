@@ -107,7 +107,9 @@ def _cut_call(events: list[Event]) -> list[Event]:
 
 
 def _prefix(body: Json) -> bytes:
-    return orjson.dumps([body.get("system"), body.get("tools")])
+    """What thinking is bound to. Tools that wait for a search are not part of it."""
+    tools = [tool for tool in body.get("tools") or () if not tool.get("defer_loading")]
+    return orjson.dumps([body.get("system"), tools])
 
 
 def _without_reasoning(events: list[Event]) -> list[Event]:

@@ -1,5 +1,6 @@
 """Settings: what is read, where from, what is refused and how."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import orjson
 import pytest
 
 from droid2api import config
-from droid2api.config import CLIENT_ID, TOKEN_URL, USER_AGENT, find_config, is_own, load
+from droid2api.config import CLIENT_ID, TOKEN_URL, USER_AGENT, find_config, is_own, load, read_environment
 from droid2api.errors import ConfigError, RequestError
 from droid2api.hub.profiles import profile_of
 
@@ -159,6 +160,8 @@ WRONG = [
     ({"endpoint": [ENDPOINT | {"base_url": "http://:80"}]}, "endpoint[0].base_url: must be an http or https URL"),
     ({"endpoint": [ENDPOINT | {"base_url": "http://[::1"}]}, "endpoint[0].base_url: must be an http or https URL"),
     ({"endpoint": [ENDPOINT | {"base_url": "http://a:99999"}]}, "endpoint[0].base_url: must be an http or https URL"),
+    ({"endpoint": [ENDPOINT | {"base_url": "http://a..b/"}]}, "endpoint[0].base_url: must be an http or https URL"),
+    ({"endpoint": [ENDPOINT | {"base_url": f"http://{'a' * 64}.b"}]}, "endpoint[0].base_url: must be an http or https"),
     ({"endpoint": [ENDPOINT | {"base_url": "http://a b"}]}, "endpoint[0].base_url: must be an http or https URL"),
     ({"endpoint": [ENDPOINT | {"base_url": "http://u:p@a"}]}, "endpoint[0].base_url: must not hold a user or password"),
     ({"endpoint": [ENDPOINT | {"headers": ["a"]}]}, "endpoint[0].headers: must be an object"),
@@ -432,3 +435,30 @@ def test_whose_config_it_is(tmp_path, monkeypatch):
     monkeypatch.delenv("DROID2API_CONFIG")
     monkeypatch.chdir(package.parent)
     assert is_own(Path("config.json"), None)  # a checkout, from its own folder
+
+
+@pytest.mark.parametrize("host", [f"{'a' * 63}.example", "a.example.", "[::1]", "b\u00fccher.example"])
+def test_hosts_that_are_hosts(read, host):
+    endpoint = {"name": "openai", "base_url": f"http://{host}:8080/v1", "api_key_env": "KEY"}
+    assert read({"endpoint": [endpoint]}).endpoints["openai"].base_url == endpoint["base_url"]
+
+
+@pytest.mark.parametrize("name", ["config.json", ".env"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match="it is a pipe, not a file"):
+        (load if name == "config.json" else read_environment)(tmp_path / name)
+
+
+def test_commas_are_no_keys(read):
+    for given in (",", " , ,"):
+        with pytest.raises(ConfigError, match="DROID2API_KEYS: holds only commas"):
+            read({}, {"DROID2API_KEYS": given})
+    assert read({"api_keys": ["k"]}, {"DROID2API_KEYS": " "}).api_keys == ("k",)
+
+
+@pytest.mark.parametrize("hosts", [["*"], ["a.example", "*.*"], ["*.team.example"]])
+def test_hosts_of_any_name_without_a_key_are_warned_of(read, hosts):
+    warned = any("DNS rebinding" in warning for warning in read({"allowed_hosts": hosts}).warnings)
+    assert warned is (hosts != ["*.team.example"])
+    assert not read({"allowed_hosts": hosts, "api_keys": ["k"]}).warnings

@@ -227,6 +227,22 @@ async def test_a_second_signal_does_not_wait_for_running_answers(tmp_path, envir
             assert await running.end(signal.SIGINT) == 0
 
 
+async def test_a_log_that_nobody_reads_holds_nobody_up(tmp_path, environment):
+    write_config(tmp_path)
+    pipe, command = subprocess.PIPE, [*COMMAND, "--port", "0", "--demo", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe) as process:  # noqa: ASYNC220
+        try:
+            url = process.stdout.readline().decode().strip().rpartition(" ")[2]
+            async with aiohttp.ClientSession() as client, asyncio.timeout(60):
+                for _ in range(700):
+                    async with client.post(f"{url}/v1/messages", json={"model": "x" * 300}) as response:
+                        assert response.status == 404
+            process.terminate()
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+
 async def test_only_warns_of_an_unknown_key(tmp_path, environment):
     write_config(tmp_path, frobnicate=1)
     async with started(tmp_path, environment, "--port", "0") as running:

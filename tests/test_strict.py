@@ -308,6 +308,8 @@ async def test_claude_binds_its_thinking_to_system_and_tools():
         assert (await post(session, url, again))[0] == 200
         assert (await post(session, url, again | {"system": "be long"}))[0] == 400
         assert (await post(session, url, again | claude_tool(name="g")))[0] == 400
+        later = claude_tool(name="g")["tools"][0] | {"defer_loading": True}
+        assert (await post(session, url, again | {"tools": [*body["tools"], later]}))[0] == 200
 
 
 async def test_calls_with_ids_of_every_answer_and_calls_that_are_cut():

@@ -7,10 +7,10 @@ it stored. Nothing is refreshed without that lock: a token that two processes sp
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack, suppress
 
 from droid2api.credentials.kept_tokens import SAVE_TIMEOUT, KeptTokens, local_time
-from droid2api.credentials.refusal import Refusal
 from droid2api.credentials.schedule import Schedule
 from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.credentials.tokens import StoreError, Tokens
@@ -21,6 +21,8 @@ log = logging.getLogger("droid2api.auth")
 REFRESH_TIMEOUT = 30.0
 STORE_RETRY = 30.0
 """The longest pause, in seconds, after a failure of the store: it may be back at any time."""
+REFUSED_PAUSE = 300.0
+"""Seconds in which a token that took the place of a refused one is not renewed for being refused too."""
 
 
 class Refresher:
@@ -150,6 +152,42 @@ class Refresher:
             raise CredentialError(
                 f"{self._endpoint.source} holds no login that can be renewed: set FACTORY_API_KEY, or log in again."
             )
+
+
+class Refusal:
+    """The last token that was refused: which one took its place, and whether that was refused too. To renew a refused
+    token for each request would be a storm of refreshes."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._successor = ""
+        self._pause_ends = 0.0
+        self._problem = ""
+
+    def replaced_by(self, access: str) -> None:
+        """This token took the place of a refused one."""
+        if access != self._successor:
+            self._successor, self._problem = access, ""
+            self._pause_ends = time.monotonic() + REFUSED_PAUSE
+
+    def concerns(self, access: str) -> bool:
+        """Whether this token took the place of a refused one a short time ago."""
+        return access == self._successor and time.monotonic() < self._pause_ends
+
+    def problem(self, access: str) -> str:
+        """Why this token is not renewed; "" when it may be."""
+        return self._problem if self.concerns(access) else ""
+
+    def repeated(self) -> CredentialError:
+        """The token that took the place of a refused one was refused too."""
+        if not self._problem:
+            text = (
+                f"An upstream refused the token of {self._source} and the one that replaced it. It is not renewed "
+                f"again for {REFUSED_PAUSE / 60:g} minutes. If this goes on, log in again."
+            )
+            log.warning("%s", text)
+            self._problem = text
+        return CredentialError(self._problem)
 
 
 class _Paused(Exception):

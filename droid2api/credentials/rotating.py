@@ -1,7 +1,7 @@
 """A credential that is renewed again and again: an access token for requests, a refresh token to get the next pair.
 
 schedule        when
-refresher       one refresh at a time; failures and pauses (refusal: of a renewed token)
+refresher       one refresh at a time; failures, pauses, and a renewed token that is refused too
 kept_tokens     the pair in memory, in step with a store (file_store, redis_store)
 token_endpoint  the one call over HTTP
 """

@@ -33,7 +33,8 @@ class TokenEndpoint:
             async with self._session.post(self._url, data=form, allow_redirects=False) as response:
                 body = await _read(response)
         except (aiohttp.ClientError, OSError) as error:
-            reason = _outline(error)
+            late = isinstance(error, TimeoutError)
+            reason = "did not answer in time" if late else f"is not reachable ({type(error).__name__})"
             raise CredentialError(f"The token could not be refreshed: {self.place} {reason}.", status=503) from None
         return self._decode(response.status, body, refresh_token)
 
@@ -75,9 +76,3 @@ def _json(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return value if type(value) is dict else {}
-
-
-def _outline(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "did not answer in time"
-    return f"is not reachable ({type(error).__name__})"

@@ -28,7 +28,9 @@ class TurnEncoder(Protocol):
 
 
 class Format(Protocol):
-    """One API format, as client format and as upstream type. Errors of a client's body are RequestErrors."""
+    """One API format, as client format and as upstream type: all that a room gives. Errors of a client's body are
+    RequestErrors.
+    """
 
     NAME: str
     """What logs, metrics and errors call it."""

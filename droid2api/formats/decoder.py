@@ -83,8 +83,9 @@ class TurnDecoder:
     What cannot be read (WireError) becomes one Failed, and so does input that stops before its end. Any other exception
     is a mistake in this program and passes through. `usage` is what the upstream has told of its tokens so far.
 
-    A subclass gives `read_value`, which reads one JSON object of the wire. `used_ids` are the ids of the tool calls
-    that the conversation holds: no call of this answer gets one of them.
+    A subclass gives `read_value`, which reads one JSON object of the wire; `start`, `open`, `state` and `unused_id` are
+    for it, the other methods for whoever feeds the wire. `used_ids` are the ids of the tool calls that the conversation
+    holds: no call of this answer gets one of them.
     """
 
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
@@ -162,10 +163,13 @@ class TurnDecoder:
         """The input has ended before the turn: the last chance to end or to fail it."""
 
     def read_unknown(self, value: Json) -> None:
-        """An event of a type that nobody knows, or of none. Raises WireError for the latter."""
-        if type(value.get("type")) is not str:
+        """An error, or an event of a type that nobody knows. Raises WireError for one that has no type."""
+        kind = value.get("type")
+        if tells_error(value) or (kind is None and find_words(value)):
+            self.turn.fail(read_error(value))
+        elif type(kind) is not str:
             raise WireError(f"an event without a type: {_shown(orjson.dumps(value))}")
-        if find_words(value):
+        elif find_words(value):
             self.noted = read_error(value)
 
     def start(self, value: Json) -> None:

@@ -9,24 +9,21 @@ from droid2api.errors import UpstreamError
 from droid2api.formats.overflow import is_overflow
 from droid2api.wire.fields import Json
 
-_STATUS = {
-    "invalid_request_error": 400,
-    "context_length_exceeded": 400,
-    "authentication_error": 401,
-    "invalid_api_key": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "model_not_found": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
-    "api_error": 500,
-    "server_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
+ERROR_TYPES = {
+    400: "invalid_request_error context_length_exceeded",
+    401: "authentication_error invalid_api_key",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error model_not_found",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error rate_limit_exceeded insufficient_quota",
+    500: "api_error server_error",
+    504: "timeout_error",
+    529: "overloaded_error",
 }
+"""The words that services have for a status, Anthropic's first."""
+_STATUS = {word: status for status, words in ERROR_TYPES.items() for word in words.split()}
 _NAMES = ("code", "error_code", "status_code", "error_type", "type", "status")
 _WRAPPERS = ("error", "errors", "response", "base_resp")
 _WORDS = ("message", "error_message", "errorMessage", "error_msg", "detail", "msg", "status_msg", "Message", "title")

@@ -159,7 +159,9 @@ class RelayBody:
     def close(self, failure: UpstreamError | None) -> bytes:
         self.error = failure
         content = self._body.content
-        if self._status < 400:
+        if 200 < self._status < 400:  # nothing, or elsewhere: passed on, but no answer
+            self._ending = Ending(error=UpstreamError(f"The upstream's answer has the status {self._status}."))
+        elif self._status < 400:
             self._ending = self._format.ending(sse.ServerSentEvent(b"", content))
         else:
             self._ending = Ending(error=_read_error(self._format, content, self._status))

@@ -5,9 +5,13 @@ No line holds a credential: bodies are masked before they are cut.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import re
+import sys
+import threading
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -28,7 +32,68 @@ BODY_KEPT = 64_000
 _KEY = re.compile(r"\b(?:sk|fk|pk|rk|gh[opsu]|xox[abp]|AKIA|AIza)[-_]?[\w-]{16,}|\beyJ[\w-]{10,}\.[\w-]+\.[\w-]*")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{200,}={0,2}")
 
-_handler = logging.StreamHandler()
+LINE_LIMIT = 64_000
+"""Characters of a line of JSON: who collects lines cuts longer ones, and then they are no JSON."""
+FIELD_LIMIT = 1000
+"""Characters of each text in a line that would be longer."""
+WAITING_LIMIT = 4_000_000
+"""Characters of lines that may wait for who reads the log; who is too slow loses those after them."""
+
+
+class BackgroundHandler(logging.Handler):
+    """Writes to stderr from a thread of its own: when nobody reads there, the gateway goes on, and counts the lines
+    that it had to drop.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ready = threading.Condition()
+        self._lines: list[str] = []
+        self._size = 0
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record) + "\n"
+        with self._ready:
+            if self._size + len(line) > WAITING_LIMIT:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._size += len(line)
+            self._ready.notify()
+        if not self._thread:
+            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+            self._thread.start()
+
+    def flush(self) -> None:
+        """Wait until all is written, a second at the most."""
+        with self._ready:
+            self._ready.wait_for(lambda: not self._size, 1)
+
+    def _run(self) -> None:
+        while True:
+            with self._ready:
+                self._ready.wait_for(lambda: self._lines)
+                lines, self._lines = self._lines, []
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                said = f"{dropped} lines of the log were dropped: nobody read them."
+                lines.append(self.format(logging.LogRecord(log.name, logging.WARNING, "", 0, said, None, None)) + "\n")
+            with contextlib.suppress(OSError, ValueError):  # it is closed: there is nobody to be told
+                _write(2, "".join(lines).encode(sys.stderr.encoding, "backslashreplace"))
+            with self._ready:
+                self._size = sum(map(len, self._lines))
+                self._ready.notify_all()
+
+
+def _write(number: int, content: bytes) -> None:
+    """Past sys.stderr: a thread that waits for a reader would hold its lock, and the end of the process would crash."""
+    while content:
+        content = content[os.write(number, content) :]
+
+
+_handler: logging.Handler = BackgroundHandler()
 
 
 def start_logging(settings: Settings) -> None:
@@ -59,7 +124,14 @@ class JsonFormatter(logging.Formatter):
             value |= exchange.to_json()
         if record.exc_info:
             value["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(value, default=str)  # ASCII: no text can fail, or be taken for a second line
+        line = json.dumps(value, default=str)  # ASCII: no text can fail, or be taken for a second line
+        return line if len(line) <= LINE_LIMIT else json.dumps(_cut(value) | {"cut": len(line)}, default=str)
+
+
+def _cut(value: Json) -> Json:
+    """Without lists, and with the beginnings of texts."""
+    short = {name: field[:FIELD_LIMIT] if type(field) is str else field for name, field in value.items()}
+    return {name: field for name, field in short.items() if name == "usage" or type(field) not in (list, dict)}
 
 
 class RequestLog:
@@ -89,15 +161,27 @@ def request_line(exchange: Exchange) -> str:
     return " ".join(parts) + f" {exchange.end}" + (f": {_printable(exchange.error)}" if exchange.error else "")
 
 
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """Without the secrets, as they are and as JSON may write them."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+        if "\\" in text:
+            text = re.sub("".join(map(_spellings, secret)), "***", text)
+    return text
+
+
+def _spellings(char: str) -> str:
+    return rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))"
+
+
 def log_body(what: str, id: str, content: bytes, secrets: Iterable[str]) -> None:
     """A body on its way, for dev_mode: on one line, without credentials and pictures, and cut."""
     whole = len(content) <= BODY_KEPT
     if not whole:
         content = content[: content.rfind(b'"', 0, BODY_KEPT) + 1]  # not in the middle of a key
     text = content.decode(errors="replace")
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    text = _BASE64.sub(lambda found: f"<{len(found.group())} characters of base64>", _KEY.sub("***", text))
+    text = _KEY.sub("***", masked(text, secrets))
+    text = _BASE64.sub(lambda found: f"<{len(found.group())} characters of base64>", text)
     size = f"{len(text)}" if whole else f"more than {BODY_KEPT}"
     cut = "" if whole and len(text) <= BODY_SHOWN else f" ... ({size} characters)"
     shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:BODY_SHOWN])

@@ -115,6 +115,8 @@ class ClientBody:
         self._content += content
 
     async def finish(self) -> web.StreamResponse:
+        if self._status >= 400:  # an upstream's own error, which may say what key it was given
+            self._content = self._call.upstream.mask_body(self._content, self._call.request.headers)
         self._call.show("answered", self._content)
         return web.Response(body=self._content, status=self._status, headers=self._headers)
 

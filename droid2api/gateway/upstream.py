@@ -14,6 +14,10 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -22,6 +26,7 @@ from droid2api.credentials.credential import Credential
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import client_keys
 from droid2api.gateway.exchange import Exchange
+from droid2api.gateway.logs import masked
 
 CONNECT_DELAYS = (0.2, 0.6)
 """Seconds before it is tried again to connect, give or take a half."""
@@ -30,9 +35,37 @@ _FINAL = frozenset([400, 401, 402, 403, 404, 405, 413, 415, 422])
 _PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
 
 
+class _Idle(asyncio.Protocol):
+    """Stands for a connection's protocol while nobody waits for an answer: what comes then ends the connection, or it
+    would be the next client's answer.
+    """
+
+    def __init__(self, protocol: ResponseHandler) -> None:
+        self._protocol = protocol
+
+    def data_received(self, data: bytes) -> None:
+        self._protocol.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._protocol.connection_lost(exc)
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        connection = await super()._get(key, traces)
+        if connection and connection.transport and connection.protocol is not None:  # an empty one is false
+            connection.transport.set_protocol(connection.protocol)
+        return connection
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        if protocol.is_connected() and protocol.transport:
+            protocol.transport.set_protocol(_Idle(protocol))
+
+
 def open_session() -> aiohttp.ClientSession:
     """No limit on connections: streams are many. No cookies are kept."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(connector=_Connector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
 def authorized(headers: CIMultiDict[str], model: Model, credential: Mapping[str, str]) -> CIMultiDict[str]:
@@ -68,16 +101,20 @@ class Upstream:
         self._credentials = credentials
         self._formats = settings.formats
         self._gateway_keys = settings.api_keys
-        self._configured = [text for model in settings.models.values() for text in model.endpoint.headers.values()]
+        headers = [text for model in settings.models.values() for text in model.endpoint.headers.values()]
+        self._configured = [part for text in headers for part in (text, *text.split()[-1:])]  # without "Bearer" too
         self._timeouts = settings.timeouts
         # no limit on the whole call: streams are long
         self._limits = aiohttp.ClientTimeout(total=None, connect=settings.timeouts.connect, sock_read=None)
 
     def mask(self, error: GatewayError, client: Mapping[str, str]) -> GatewayError:
         """An upstream's error without the credentials that it may repeat."""
-        for secret in self.secrets(client):
-            error.message = error.message.replace(secret, "***")
+        error.message = masked(error.message, self.secrets(client))
         return error
+
+    def mask_body(self, content: bytes, client: Mapping[str, str]) -> bytes:
+        text = content.decode(errors="surrogateescape")
+        return masked(text, self.secrets(client)).encode(errors="surrogateescape")
 
     def secrets(self, client: Mapping[str, str]) -> list[str]:
         """What an upstream may repeat of what it was sent for a client with these headers."""

@@ -8,39 +8,26 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from droid2api.hub.request import Part, Request, Target, Text, Tool, ToolCall
+from droid2api.hub.request import Notes, Part, Request, Target, Text, Tool, ToolCall
 from droid2api.wire.fields import Json
 
 
 @dataclass(slots=True)
-class Encoded:
+class Encoded(Notes):
     """The upstream's body, and what must be known to read its answer and to tell the client what became of its request.
 
     `tool_names` leads from the upstream's name of a tool to the client's tool. `local_stop` are stop sequences that the
-    gateway applies, since the upstream cannot. `dropped` and `repaired` hold paths in the words that all formats
-    share.
+    gateway applies, since the upstream cannot.
     """
 
     body: Json
     tool_names: dict[str, Tool] = field(default_factory=dict)
     local_stop: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-    repaired: Counter[str] = field(default_factory=Counter)
-    _known: set[str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self._known = set(self.dropped)
 
     @classmethod
     def begun(cls, request: Request) -> Encoded:
         """An empty body, with what is known of the request already."""
         return cls({}, dropped=list(request.dropped), repaired=Counter(request.repaired))
-
-    def drop(self, path: str) -> None:
-        """Note that the upstream cannot be told of what the client's request has at `path`."""
-        if path not in self._known:
-            self._known.add(path)
-            self.dropped.append(path)
 
     def repair(self, path: str, times: int = 1) -> None:
         """Note that what the request has at `path` was changed into what the upstream takes."""

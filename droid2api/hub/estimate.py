@@ -6,25 +6,14 @@ Anthropic). Real tokenizers differ by a fifth or so: good enough for a client to
 
 from typing import assert_never
 
-from droid2api.hub.request import (
-    Document,
-    Foreign,
-    Image,
-    Part,
-    Reasoning,
-    Refusal,
-    Request,
-    Text,
-    ToolCall,
-    ToolResult,
-)
+from droid2api.hub import request as hub
 from droid2api.wire.fields import dump
 
 BYTES_PER_TOKEN = 4
 MEDIA_TOKENS = 1600
 
 
-def estimate_tokens(request: Request) -> int:
+def estimate_tokens(request: hub.Request) -> int:
     """Raises RequestError for tools that are nested too deep to be written."""
     parts = [part for message in request.messages for part in message.parts]
     tools = [dump([tool.name, tool.description, tool.parameters]) for tool in request.tools]
@@ -32,15 +21,15 @@ def estimate_tokens(request: Request) -> int:
     return size // BYTES_PER_TOKEN + 4 * len(request.messages)
 
 
-def _bytes(part: Part) -> int:
+def _bytes(part: hub.Part) -> int:
     match part:
-        case Image() | Document() | Foreign():
+        case hub.Image() | hub.Document() | hub.Foreign():
             return MEDIA_TOKENS * BYTES_PER_TOKEN
-        case ToolCall():
+        case hub.ToolCall():
             return len(part.name) + len(part.arguments.encode())
-        case ToolResult():
+        case hub.ToolResult():
             return sum(_bytes(item) for item in part.content)
-        case Text() | Refusal() | Reasoning():
+        case hub.Text() | hub.Refusal() | hub.Reasoning():
             return len(part.text.encode())
         case _:
             assert_never(part)

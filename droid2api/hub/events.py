@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, final
 
 import orjson
 
@@ -111,6 +111,7 @@ class BlockStart:
     state: State | None = None
 
 
+@final
 @dataclass(slots=True)
 class Delta:
     text: str

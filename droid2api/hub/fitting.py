@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from droid2api.hub.encoded import Encoded
+from droid2api.hub.media import takes_media
 from droid2api.hub.profile_table import OPENAI_EXTRAS
 from droid2api.hub.profiles import Profile
-from droid2api.hub.request import OutputFormat, Request, Target, Tool, ToolResult
-from droid2api.hub.schema import fit, obeys_strict
+from droid2api.hub.request import Document, Image, OutputFormat, Part, Request, Target, Text, Tool, ToolResult
+from droid2api.hub.schema import Dialect, fit, obeys_strict
 from droid2api.wire.fields import Json
 
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -132,6 +133,21 @@ def cache_lives(request: Request) -> list[str]:
     return [cache for part in [*parts, *request.tools] if (cache := getattr(part, "cache", None)) is not None]
 
 
+def result_for(encoded: Encoded, result: ToolResult, target: Target) -> list[Part]:
+    """What a tool gave back, with a note in place of media that the target does not take.
+
+    The model can go on without them, while a refusal would end the session: they are in its history from now on.
+    """
+    shown: list[Part] = []
+    for part in result.content:
+        if isinstance(part, Image | Document) and not takes_media(part, target):
+            kind = part.media_type or type(part).__name__.lower()
+            encoded.drop(f"messages.tool_result.{kind}")
+            part = Text(f"[{kind} left out: this model cannot read it]")
+        shown.append(part)
+    return shown
+
+
 # -- schemas --------------------------------------------------------------------------------------------------------
 
 
@@ -144,14 +160,26 @@ def parameters_for(encoded: Encoded, tool: Tool, target: Target, strict: bool = 
     if "$schema" in given:  # says which draft it follows: some services refuse the word
         given = {name: value for name, value in given.items() if name != "$schema"}
         encoded.repair("tools.parameters.$schema")
-    schema, repaired = fit(given, target.profile.tool_schema, "tools")
-    if strict:
-        schema, more = fit(schema, target.profile.output_schema, "tools")
-        repaired = list(dict.fromkeys([*repaired, *more]))
-    for path in repaired[:MOST_PATHS]:
-        encoded.repair(f"tools.parameters.{path}")
+    profile = target.profile
+    dialects = (profile.tool_schema, profile.output_schema) if strict else (profile.tool_schema,)
+    return _fitted(encoded, given, dialects, "tools", "tools.parameters")
+
+
+def output_schema_for(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
+    """The schema of structured output. Raises RequestError for one that is nested too deep."""
+    dialects = (target.profile.output_schema,)
+    return _fitted(encoded, output.schema or {}, dialects, "response_format", "response_format.schema")
+
+
+def _fitted(encoded: Encoded, schema: Json, dialects: tuple[Dialect, ...], where: str, path: str) -> Json:
+    repaired: dict[str, None] = {}
+    for dialect in dialects:
+        schema, paths = fit(schema, dialect, where)
+        repaired |= dict.fromkeys(paths)
+    for each in list(repaired)[:MOST_PATHS]:
+        encoded.repair(f"{path}.{each}")
     if len(repaired) > MOST_PATHS:
-        encoded.repair("tools.parameters", len(repaired) - MOST_PATHS)
+        encoded.repair(path, len(repaired) - MOST_PATHS)
     return schema
 
 
@@ -166,16 +194,6 @@ def strict_for(encoded: Encoded, strict: bool | None, schema: Json, target: Targ
         return True
     encoded.repair(path)
     return False
-
-
-def output_schema_for(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
-    """The schema of structured output. Raises RequestError for one that is nested too deep."""
-    schema, repaired = fit(output.schema or {}, target.profile.output_schema, "response_format")
-    for path in repaired[:MOST_PATHS]:
-        encoded.repair(f"response_format.schema.{path}")
-    if len(repaired) > MOST_PATHS:
-        encoded.repair("response_format.schema", len(repaired) - MOST_PATHS)
-    return schema
 
 
 # -- the choice of tools --------------------------------------------------------------------------------------------

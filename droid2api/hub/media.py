@@ -51,8 +51,13 @@ def true_media(part: Image | Document) -> Image | Document:
     return replace(part, media_type=known) if known and known != part.media_type else part
 
 
-def check_media(part: Image | Document, target: Target, upstream: str) -> None:
-    """Raises RequestError that names the part when the target takes no such media. A URL tells only the kind."""
+def takes_media(part: Image | Document, target: Target) -> bool:
+    """Whether the target takes such media. A URL tells only the kind."""
     kind = part.media_type or ("image/*" if isinstance(part, Image) else "application/pdf")
-    if not any(fnmatchcase(kind, pattern) or fnmatchcase(pattern, kind) for pattern in target.profile.media):
+    return any(fnmatchcase(kind, pattern) or fnmatchcase(pattern, kind) for pattern in target.profile.media)
+
+
+def check_media(part: Image | Document, target: Target, upstream: str) -> None:
+    """Raises RequestError that names the part when the target takes no such media."""
+    if not takes_media(part, target):
         raise unsupported(part, upstream)

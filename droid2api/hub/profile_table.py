@@ -176,7 +176,7 @@ _OPENAI_MODELS = (
     _row(
         "gpt-[3-9]* gpt-[1-9][0-9]* chatgpt-* o[1-9]*",
         formats="chat",
-        ids="safe",
+        ids="short",
         output_schema="openai",
         **_OPENAI_CHAT,
     ),
@@ -289,7 +289,7 @@ _OTHER_MODELS = (
 
 _SERVICES = (
     # https://developers.openai.com/api/reference
-    _row(hosts="api.openai.com *.openai.azure.com", formats="chat", **_OPENAI_CHAT),
+    _row(hosts="api.openai.com *.openai.azure.com", formats="chat", ids="short", **_OPENAI_CHAT),
     # Factory's list: no effort
     _row("glm-5 glm-4.7 glm-4.6", "*.factory.ai", efforts=()),
     # Factory's list; https://docs.fireworks.ai/guides/reasoning: effort none
@@ -341,6 +341,8 @@ _SERVICES = (
         off="disabled",
         forced_tools="without_reasoning",
     ),
+    # https://api-docs.deepseek.com/guides/vision: pictures at the most, no files
+    _row(hosts="api.deepseek.com", formats="chat", media=("image/*",)),
     # https://api-docs.deepseek.com/guides/anthropic_api: no pictures, no documents
     _row(hosts="api.deepseek.com", formats="anthropic", media=(), replay="always"),
     # https://platform.kimi.ai/docs/guide/use-thinking-effort; pydantic-ai providers/moonshotai.py

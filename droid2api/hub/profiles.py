@@ -48,8 +48,9 @@ class Profile:
     """False: the history must not end with the assistant."""
     prefill_space: bool = True
     """False: an assistant's text at the end of the history must not end in white space."""
-    ids: Literal["kept", "safe", "nine"] = "safe"
-    """Ids of tool calls: kept as sent; at most 64 letters, digits, "_" and "-"; or exactly nine letters and digits."""
+    ids: Literal["kept", "safe", "short", "nine"] = "safe"
+    """Ids of tool calls: kept as sent; at most 64 (or, short, 40) letters, digits, "_" and "-"; or exactly nine letters
+    and digits."""
     media: tuple[str, ...] = ("*/*",)
     """Patterns of the media types that content may have."""
 

@@ -85,8 +85,11 @@ class Foreign:
 
 @dataclass(slots=True)
 class Reasoning:
+    """`outdated`: the tools that can be called have changed since."""
+
     text: str
     state: State | None = None
+    outdated: bool = False
 
 
 @dataclass(slots=True)
@@ -206,7 +209,27 @@ def family(model: str) -> str:
 
 
 @dataclass(slots=True)
-class Request:
+class Notes:
+    """What became of a request: paths in the words that all formats share."""
+
+    dropped: list[str] = field(default_factory=list, kw_only=True)
+    """Paths of what this gateway, or the upstream, cannot carry ("seed", "tools.file_search")."""
+    repaired: Counter[str] = field(default_factory=Counter, kw_only=True)
+    """Paths of what was put in order ("messages.merged"), and how often."""
+    _known: set[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._known = set(self.dropped)
+
+    def drop(self, path: str) -> None:
+        """Note that what the client's body has at `path` is not carried."""
+        if path not in self._known:
+            self._known.add(path)
+            self.dropped.append(path)
+
+
+@dataclass(slots=True)
+class Request(Notes):
     model: str
     messages: list[Message]
     stream: bool | None = None
@@ -226,20 +249,6 @@ class Request:
     """All other settings, by the name that the Chat format has for them (else the client's own name)."""
     body: Json = field(default_factory=dict)
     """The client's own JSON: a Responses answer repeats its settings."""
-    dropped: list[str] = field(default_factory=list)
-    """Paths of what this gateway cannot carry ("seed", "tools.file_search"), as reading the body has shown."""
-    repaired: Counter[str] = field(default_factory=Counter)
-    """Paths of what was put in order ("messages.merged"), and how often."""
-    _known: set[str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self._known = set(self.dropped)
-
-    def drop(self, path: str) -> None:
-        """Note that what the client's body has at `path` is not carried, whoever the target is."""
-        if path not in self._known:
-            self._known.add(path)
-            self.dropped.append(path)
 
     def drop_rest(self, path: str, value: Json, known: frozenset[str]) -> None:
         """Note the fields of an object that nothing reads: all but the known ones, and those that say nothing."""

@@ -15,7 +15,7 @@ Dialect: TypeAlias = Literal["plain", "openai", "openai strict", "anthropic tool
 _STEPS: dict[Dialect, Step] = {
     "openai": dialects.to_openai,
     "openai strict": dialects.to_strict,
-    "anthropic tools": dialects.to_anthropic_tools,
+    "anthropic tools": lambda walk, node, path: node,  # Claude takes all of JSON Schema below the root
     "anthropic output": dialects.to_output,
     "gemini": dialects.to_gemini,
 }

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import orjson
 
 from droid2api.hub.schema_walk import MOST_LEVELS, Walk, is_a, is_plain, is_sound, join, today
-from droid2api.wire.fields import Json
+from droid2api.wire.fields import Json, inner
 
 STRICT = frozenset(
     "type properties required additionalProperties items anyOf enum const $ref $defs definitions description title "
@@ -38,11 +38,6 @@ _GEMINI_FORMATS = frozenset("enum date-time int32 int64 float double".split())
 def looks_around(pattern: str) -> bool:
     """Whether a regular expression has lookahead or lookbehind, which constrained decoding cannot follow."""
     return re.search(r"(?<!\\)(?:\\\\)*\(\?(?:=|!|<=|<!)", pattern) is not None
-
-
-def to_anthropic_tools(walk: Walk, node: Json, path: str) -> Json:
-    """Claude takes all of JSON Schema below the root."""
-    return node
 
 
 def to_openai(walk: Walk, node: Json, path: str) -> Json:
@@ -252,10 +247,10 @@ def _gather(walk: Walk, node: Json, key: str, seen: set[str], level: int) -> _Ga
             continue
         wanted = member.get("required")
         wanted = {name for name in wanted if type(name) is str} if type(wanted) is list else set()
-        parts = [(name, [schema]) for name, schema in _properties(member).items()]
-        for inner in ("allOf", "anyOf", "oneOf"):
-            if inner in member:
-                more, also = _gather(walk, member, inner, seen, level + 1)
+        parts = [(name, [schema]) for name, schema in inner(member, "properties").items()]
+        for union in ("allOf", "anyOf", "oneOf"):
+            if union in member:
+                more, also = _gather(walk, member, union, seen, level + 1)
                 parts += more.items()
                 wanted |= also
         for name, schemas in parts:
@@ -265,11 +260,6 @@ def _gather(walk: Walk, node: Json, key: str, seen: set[str], level: int) -> _Ga
     if not required:
         return named, set()
     return named, set.union(*required) if key == "allOf" else set.intersection(*required)
-
-
-def _properties(node: Json) -> Json:
-    named = node.get("properties")
-    return named if type(named) is dict else {}
 
 
 def _joined(schemas: list[object], key: str) -> object:

@@ -14,6 +14,8 @@ from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event
 from droid2api.hub.request import Tool, ToolCall
 
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
+_LONGEST_ID = {"short": 40}
+"""Characters of a call's id that services take, by the style; most take 64."""
 
 
 def safe_name(name: str, limit: int = 64) -> str:
@@ -35,7 +37,7 @@ class CallIds:
     ids are kept as they came only the latter get another; else each call of the conversation has an id of its own.
     """
 
-    def __init__(self, style: Literal["kept", "safe", "nine"]) -> None:
+    def __init__(self, style: Literal["kept", "safe", "short", "nine"]) -> None:
         self._style = style
         self._unanswered: dict[str, deque[str]] = {}
         self._times: Counter[str] = Counter()
@@ -65,7 +67,7 @@ class CallIds:
 
     def _styled(self, id: str) -> str:
         if self._style != "nine":
-            return safe_name(id) if self._style == "safe" or not id else id
+            return safe_name(id, _LONGEST_ID.get(self._style, 64)) if self._style != "kept" or not id else id
         if len(id) == 9 and id.isascii() and id.isalnum():
             return id
         return hashlib.sha256(id.encode()).hexdigest()[:9]

@@ -86,7 +86,11 @@ class Turn:
             self._waiting.popleft()
             self.current = None
             if self._waiting:
-                self._promote(self._waiting[0])
+                block = self._waiting[0]
+                self.current = block.key
+                self.events.append(block.start)
+                if text := "".join(block.text):
+                    self.events.append(Delta(text))
 
     def is_open(self, key: Hashable) -> bool:
         return key in self._open
@@ -121,12 +125,6 @@ class Turn:
         self.start("", "")
         self.events.append(Failed(error))
         self.done = True
-
-    def _promote(self, block: _Block) -> None:
-        self.current = block.key
-        self.events.append(block.start)
-        if text := "".join(block.text):
-            self.events.append(Delta(text))
 
 
 @dataclass(slots=True)

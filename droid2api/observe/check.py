@@ -92,7 +92,8 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 
 def _exposed(settings: Settings, shared: Credential) -> Iterator[Finding]:
-    own_keys = any(model.endpoint.api_key_env for model in settings.models.values())
+    endpoints = [model.endpoint for model in settings.models.values()]
+    own_keys = any(endpoint.api_key_env or endpoint.holds_secret for endpoint in endpoints)
     if Guard(settings, own_keys or shared.source != CLIENT).is_open:
         text = f"whoever can reach {settings.host} can use your credential"
         yield Finding("access", text, "set DROID2API_KEYS, or listen on 127.0.0.1")

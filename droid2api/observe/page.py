@@ -43,6 +43,7 @@ KEPT = 50
 KEPT_ERRORS = 20
 WAITING = 256
 """Events that may wait for a page; one that takes them more slowly is dropped, and comes back by itself."""
+MOST_PAGES = 100
 HEARTBEAT = 15.0
 """Seconds. A page that hears nothing for longer than two of them connects again."""
 CLOSE_TIMEOUT = 1.0
@@ -135,6 +136,8 @@ class Feed:
         """The events from now on; b"" is the last one. `drop` is called if they are taken too slowly."""
         if self._closed:
             raise GatewayError("The gateway is stopping.", status=503)
+        if len(self._pages) >= MOST_PAGES:
+            raise RequestError(f"{MOST_PAGES} pages are open already. Close one.", status=429)
         queue = asyncio.Queue[bytes](WAITING)
         self._pages[queue] = drop
         try:

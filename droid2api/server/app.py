@@ -30,8 +30,10 @@ from droid2api.gateway.pump import Call, answer
 from droid2api.gateway.upstream import open_session
 from droid2api.hub.estimate import estimate_tokens
 from droid2api.server.body import MANY_VALUES, count_values, parse_body, read_body
+from droid2api.server.connections import Connections
 from droid2api.server.edge import complete_head, json_response, observed, served_routes
 from droid2api.server.keys import (
+    CONNECTIONS,
     EXCHANGE,
     NOTIFIER,
     OBSERVERS,
@@ -62,6 +64,7 @@ def build_core(
     app[STARTED] = time.time()
     app[STOPPING] = asyncio.Event()
     app[RUNNING] = set()
+    app[CONNECTIONS] = Connections()
     observers: list[Observer] = [RequestLog()]
     app[OBSERVERS] = observers
     app[NOTIFIER] = Notifier(observers)
@@ -95,7 +98,7 @@ def _lifecycle(
     async def run(app: web.Application) -> AsyncIterator[None]:
         async with open_session() as session:
             runtime = app[RUNTIME] = Runtime(settings, session, credentials)
-            tasks = []
+            tasks = [asyncio.create_task(app[CONNECTIONS].run(lambda: runtime.settings.timeouts))]
             if source:
                 app[RELOADER] = Reloader(source, runtime)
                 tasks.append(asyncio.create_task(app[RELOADER].run()))
@@ -204,7 +207,7 @@ async def _read_call(request: web.Request, format: Format) -> tuple[Call, bool]:
     exchange, runtime = request[EXCHANGE], request.app[RUNTIME]
     exchange.format = format.NAME
     try:
-        content = await read_body(request)
+        content = await read_body(request, runtime.settings.timeouts.client_body)
         sent = ClientCall(parse_body(content), request.match_info, request.query)
         asked = read_model(runtime.settings, format, sent)
         exchange.asked = asked[:200]

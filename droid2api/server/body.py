@@ -21,9 +21,11 @@ MOST_VALUES = 500_000
 MANY_VALUES = 5_000
 """From here on a body takes so long to be read that others would wait for it."""
 
+BADLY_ENCODED = "The body is not encoded as its Content-Encoding or Transfer-Encoding says."
 
-async def read_body(request: web.Request) -> bytes:
-    """The body as the client meant it. Raises RequestError."""
+
+async def read_body(request: web.Request, patience: float) -> bytes:
+    """The body as the client meant it. Raises RequestError, also when nothing comes for `patience` seconds."""
     encoding = request.headers.get("Content-Encoding", "").strip().lower() or "identity"
     if encoding not in ("identity", "gzip", "deflate"):
         supported = "identity, gzip and deflate"
@@ -32,7 +34,7 @@ async def read_body(request: web.Request) -> bytes:
             status=415,
             headers={"Accept-Encoding": "gzip, deflate"},
         )
-    content = await _read(request)
+    content = await _read(request, patience)
     return content if encoding == "identity" else await asyncio.to_thread(_unpack, encoding, content)
 
 
@@ -55,17 +57,21 @@ def count_values(content: bytes) -> int:
     return content.count(b"{") + content.count(b"[") + content.count(b",")
 
 
-async def _read(request: web.Request) -> bytes:
-    content = bytearray()
+async def _read(request: web.Request, patience: float) -> bytes:
+    if (request.content_length or 0) > BODY_LIMIT:
+        raise _too_large()
+    content, loop = bytearray(), asyncio.get_running_loop()
     try:
-        if (request.content_length or 0) > BODY_LIMIT:
-            raise _too_large()
-        while chunk := await request.content.readany():
-            content += chunk
-            if len(content) > BODY_LIMIT:
-                raise _too_large()
+        async with asyncio.timeout(patience) as limit:
+            while chunk := await request.content.readany():
+                content += chunk
+                if len(content) > BODY_LIMIT:
+                    raise _too_large()
+                limit.reschedule(loop.time() + patience)
+    except TimeoutError:
+        raise RequestError(f"Nothing more of the body came for {patience:g} seconds.", status=408) from None
     except web.RequestPayloadError:
-        raise RequestError("The body is not encoded as its Transfer-Encoding says.") from None
+        raise RequestError(BADLY_ENCODED) from None
     return bytes(content)
 
 
@@ -80,7 +86,7 @@ def _unpack(encoding: str, content: bytes) -> bytes:
     if len(unpacked) > BODY_LIMIT:
         raise _too_large()
     if not unpacker.eof or unpacker.unused_data:
-        raise RequestError("The body is not encoded as its Content-Encoding says.")
+        raise RequestError(BADLY_ENCODED)
     return unpacked
 
 

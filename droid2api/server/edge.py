@@ -6,9 +6,11 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Mapping
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
 from droid2api.errors import CredentialError, GatewayError, RequestError
 from droid2api.formats import Format, spoken
@@ -16,7 +18,7 @@ from droid2api.formats.routes import Refuse
 from droid2api.gateway.exchange import Exchange, client_name
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.server.guard import CORS_HEADERS
-from droid2api.server.keys import EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
+from droid2api.server.keys import CONNECTIONS, EXCHANGE, NOTIFIER, RUNNING, RUNTIME, SPEAKERS, STOPPING, Handler
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api")
@@ -29,6 +31,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
     exchange = request[EXCHANGE] = _new_exchange(request)
     if task := asyncio.current_task():
         app[RUNNING].add(task)
+    app[CONNECTIONS].began(request)
     try:
         response = await _answer(request, handler, exchange)
         exchange.status = exchange.status or response.status  # of a stream the first one counts
@@ -37,6 +40,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
         exchange.end = "stopped" if app[STOPPING].is_set() else "client left"
         raise
     finally:
+        app[CONNECTIONS].ended(request)
         if task:
             app[RUNNING].discard(task)
         if exchange.format:
@@ -91,12 +95,22 @@ def served_routes(formats: tuple[Format, ...]) -> list[str]:
 
 def _let_in(request: web.Request) -> web.Response | None:
     """The answer to a preflight. Raises RequestError or CredentialError for who must not be served."""
-    guard, origin = request.app[RUNTIME].guard, request.headers.get("Origin")
+    guard, headers = request.app[RUNTIME].guard, _headers(request)
+    origin = headers.get("Origin")
     if request.method == "OPTIONS" and origin:
-        guard.check_preflight(origin, request.headers)
+        guard.check_preflight(origin, headers)
         return web.Response(status=204, headers=CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
-    guard.check(request.method, request.path, request.headers)
+    guard.check(request.method, request.path, headers)
     return None
+
+
+def _headers(request: web.Request) -> Mapping[str, str]:
+    """With the host of the target where that is a whole URL: it wins over Host (RFC 9112, 3.2.2)."""
+    if not request.raw_path.lower().startswith(("http://", "https://")):
+        return request.headers
+    headers = CIMultiDict(request.headers)
+    headers["Host"] = request.url.raw_authority.rpartition("@")[2]
+    return headers
 
 
 def _refuse(request: web.Request, error: GatewayError) -> web.Response:
@@ -117,7 +131,7 @@ async def complete_head(request: web.Request, response: web.StreamResponse) -> N
     response.headers["x-request-id"] = exchange.id
     response.headers.setdefault("request-id", exchange.id)
     origin = request.headers.get("Origin")
-    if origin and request.app[RUNTIME].guard.allows_origin(origin, request.headers):
+    if origin and request.app[RUNTIME].guard.allows_origin(origin, _headers(request)):
         response.headers.update(CORS_HEADERS | {"Access-Control-Allow-Origin": origin})
 
 

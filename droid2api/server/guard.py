@@ -55,6 +55,8 @@ class Guard:
         origin = headers.get("Origin")
         if origin and not self.allows_origin(origin, headers):
             raise _foreign(origin)
+        if method in ("GET", "HEAD") and path not in KEYLESS and not origin and _is_cross_site(headers):
+            raise _foreign(headers.get("Referer", "another site"))
         media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if method == "POST" and media_type != "application/json" and not media_type.endswith("+json"):
             raise RequestError("The body must be JSON, sent with Content-Type: application/json.", status=415)
@@ -75,17 +77,15 @@ class Guard:
             )
 
     def allows_origin(self, origin: str, headers: Mapping[str, str]) -> bool:
-        """The gateway's own page, one that the owner named, or one that brings what it needs itself."""
+        """The gateway's own page, one that the owner named, or one that has a key of the gateway's."""
         if origin in self._settings.allowed_origins or origin.partition("://")[2] == headers.get("Host"):
             return True
-        if self._keys:
-            return self._has_key(headers)
-        return not self._holds_credential and bool(client_keys(self._settings.formats, headers))
+        return bool(self._keys) and self._has_key(headers)
 
     def check_preflight(self, origin: str, headers: Mapping[str, str]) -> None:
         """A preflight carries no key yet; the request after it is checked again. Raises RequestError (403)."""
         self.check_host(headers)
-        if not self._keys and self._holds_credential and not self.allows_origin(origin, headers):
+        if not self._keys and not self.allows_origin(origin, headers):
             raise _foreign(origin)
 
     def _has_key(self, headers: Mapping[str, str]) -> bool:
@@ -105,6 +105,11 @@ class Guard:
             return False
         bound = _address(self._settings.host)
         return address.is_loopback or (bound is not None and bound.is_unspecified)  # no name, so no DNS to rebind
+
+
+def _is_cross_site(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says so: a link or a picture in a foreign page has no Origin."""
+    return headers.get("Sec-Fetch-Site") == "cross-site"
 
 
 def _host_name(host: str) -> str:

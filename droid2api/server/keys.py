@@ -10,6 +10,7 @@ from aiohttp import web
 
 from droid2api.formats import Format
 from droid2api.gateway.exchange import Exchange, Notifier, Observer
+from droid2api.server.connections import Connections
 from droid2api.server.reload import Reloader, Runtime
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -23,6 +24,7 @@ PAGE: web.AppKey[Callable[[], web.Response]] = web.AppKey("page")
 """What a browser is given at /, where there is something for it."""
 RUNNING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("running")
 """The tasks that are answering a client."""
+CONNECTIONS = web.AppKey("connections", Connections)
 STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set when the gateway has been told to stop and the time for streams to finish is over."""
 STARTED = web.AppKey("started", float)

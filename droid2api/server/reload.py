@@ -98,7 +98,7 @@ class Runtime:
             or chain.choose(model.endpoint, model.format.KEY_HEADER, settings.environment, shared)
             for model in settings.models.values()
         }
-        self.guard = Guard(settings, holds_credential(shared, self.credentials))
+        self.guard = Guard(settings, holds_credential(settings, shared, self.credentials))
         self.upstream = Upstream(settings, self._session, self.credentials)
         self.settings, self.shared = settings, shared
 
@@ -110,8 +110,10 @@ class Runtime:
         del self._tasks[credential]  # only now: when this is cancelled, `close` goes on with it
 
 
-def holds_credential(shared: Credential, credentials: Mapping[str, Credential]) -> bool:
+def holds_credential(settings: Settings, shared: Credential, credentials: Mapping[str, Credential]) -> bool:
     """Whether any request is answered with a credential of the owner's, not the client's."""
+    if any(model.endpoint.holds_secret for model in settings.models.values()):
+        return True
     return any(credential.source != CLIENT for credential in (shared, *credentials.values()))
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from .mending import is_mended
 from .readers import Answer, Call
 from .strategies import json_objects, texts, words
 
@@ -64,26 +63,20 @@ class Chooser:
     chosen: list[str] = field(default_factory=list)
 
     def has(self, name: str) -> bool:
-        if name == self.forced or (self._is_allowed(name) and self.draw(st.integers(0, 9)) == 9):
+        if name == self.forced or (self.draw(st.integers(0, 9)) == 9):
             self.chosen.append(name)
             return True
         return False
 
     def one_of(self, *names: str) -> str:
         """One of the quirks, or none of them: ""."""
-        if self.forced in names:
-            name = self.forced
-        else:
-            name = self.draw(st.sampled_from(["", "", *(name for name in names if self._is_allowed(name))]))
+        name = self.forced if self.forced in names else self.draw(st.sampled_from(["", "", *names]))
         if name:
             self.chosen.append(name)
         return name
 
     def needs(self, content: str) -> bool:
         return self.forced is not None and self.quirks[self.forced].needs == content
-
-    def _is_allowed(self, name: str) -> bool:
-        return is_mended(name, self.quirks[name].kind)
 
     def split(self, text: str) -> list[str]:
         """A text in one to three pieces, none of them empty; an empty text has none."""

@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from droid2api.errors import StreamError
@@ -25,7 +25,6 @@ from tests.gateway.test_lanes import prepared_for
 
 from .carried import is_failed
 from .grammar import check_turn
-from .mending import is_mended, known, marks
 from .readers import read_stream, read_whole
 from .strategies import json_objects, turns
 from .wire import write_stream
@@ -33,9 +32,7 @@ from .wire import write_stream
 few = settings(max_examples=50, deadline=None)
 many = settings(few, max_examples=200)
 letters = st.text("ab", max_size=6)
-stops = st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3, unique=True).filter(
-    lambda found: is_mended("stop_within_a_stop", 0) or not any(a != b and a in b for a in found for b in found)
-)
+stops = st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3, unique=True)
 """Few letters, so that sequences are met, overlap, and begin without going on."""
 
 
@@ -119,18 +116,6 @@ def check_stopped(before, after, sequences):
         assert left == came
 
 
-FAULTS = {
-    "stop_after_a_call": lambda came, stop, events, waits: any(b.start.kind == "tool_call" for b in came[: stop[0]]),
-    "failure_after_a_stop": lambda came, stop, events, waits: waits and is_failed(events),
-}
-
-
-def has_known_fault(events, sequences, waits):
-    stop = stop_of(events, sequences)
-    faults = [name for name in FAULTS if not is_mended(name, 0)]
-    return bool(stop) and any(FAULTS[name](blocks_of(events), stop, events, waits) for name in faults)
-
-
 @pytest.mark.parametrize("waits", [True, False])
 def test_stop_sequences(waits):
     """`waits`: the filter is fed to the upstream's end, for its usage."""
@@ -138,7 +123,6 @@ def test_stop_sequences(waits):
     @many
     @given(lettered(), stops, st.data())
     def check(events, sequences, data):
-        assume(not has_known_fault(events, sequences, waits))
         out = run_filters(sequences, data.draw(chunked(events)), waits=waits)
         check_stopped(events, out, sequences)
 
@@ -150,21 +134,18 @@ CALL = [BlockStart("tool_call", "a", "f"), Delta("{}"), BlockEnd()]
 
 
 @pytest.mark.parametrize("waits", [True, False])
-@known("stop_after_a_call")
 def test_a_stop_after_a_call(waits):
     """Who has called a tool waits for its result: the call decides the reason."""
     events = [*HEAD, *CALL, *TEXT, Finish("tool_calls")]
     check_stopped(events, run_filters(["STOP"], [[event] for event in events], waits=waits), ["STOP"])
 
 
-@known("failure_after_a_stop")
 def test_a_failure_after_a_stop():
     """The upstream fails while its end is waited for: one end all the same."""
     events = [*HEAD, *TEXT, Failed(StreamError("broken"))]
     check_stopped(events, run_filters(["STOP"], [[event] for event in events], waits=True), ["STOP"])
 
 
-@known("stop_within_a_stop")
 def test_a_stop_within_a_stop():
     """The answer ends with the first sequence that is whole, as a model's own would, however it is read."""
     for letters in (["baa"], ["b", "a", "a"], ["ba", "a"]):
@@ -220,8 +201,6 @@ def split(draw, text):
 @given(calling(), st.data())
 def test_names_of_tools(turn, data):
     before, after = turn
-    if any(event == Delta("") for event in after):
-        assume(is_mended("empty_custom_input", 0))
     restorer = ToolRestorer(wire_tools()[0])
     out = [event for chunk in data.draw(chunked(before)) for event in restorer.feed(chunk)]
     check_turn(out)
@@ -229,7 +208,6 @@ def test_names_of_tools(turn, data):
     assert (out[0], out[-1]) == (after[0], after[-1])
 
 
-@known("empty_custom_input")
 def test_an_empty_input_of_a_custom_tool():
     call = [BlockStart("tool_call", "a", "patch"), Delta('{"input": ""}'), BlockEnd()]
     check_turn(ToolRestorer(wire_tools()[0]).feed([*HEAD, *call, Finish("tool_calls")]))
@@ -286,13 +264,8 @@ def test_stops_in_a_lane(client, upstream, stream):
     @few
     @given(plain(), stops, st.data())
     def check(events, sequences, data):
-        assume(not has_known_fault(events, sequences, not stream))
         content = write_stream(upstream, events)
-        if not is_mended("stop_and_end_in_one_read", 31) and stop_of(events, sequences):
-            chunks = [event + b"\n\n" for event in content.split(b"\n\n") if event]
-        else:
-            chunks = data.draw(chunked(content))
-        check_translated(client, upstream, events, sequences, chunks, stream=stream)
+        check_translated(client, upstream, events, sequences, data.draw(chunked(content)), stream=stream)
 
     check()
 
@@ -312,7 +285,7 @@ def plain(draw):
     return [*events, Finish("tool_calls" if called else "stop", usage=Usage(3, 2))]
 
 
-@pytest.mark.parametrize("stream", [pytest.param(True, marks=marks("stop_and_end_in_one_read", 31)), False])
+@pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("upstream", ["chat", "anthropic", "responses"])
 @pytest.mark.parametrize("client", ["chat", "anthropic"])
 def test_a_stop_and_the_end_in_one_read(client, upstream, stream):

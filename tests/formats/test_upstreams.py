@@ -3,13 +3,12 @@
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from . import dialect_anthropic, dialect_chat, dialect_responses
 from .dialect import FRAMES, Built, Chooser, framed
 from .judge import check
-from .mending import is_mended, marks
 from .readers import read_stream
 from .wire import read_stream as decode_stream
 
@@ -17,7 +16,6 @@ DIALECTS = {"chat": dialect_chat, "anthropic": dialect_anthropic, "responses": d
 QUIRKS = {format: dialect.QUIRKS | FRAMES for format, dialect in DIALECTS.items()}
 few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 many = settings(few, max_examples=100)
-known = settings(few, max_examples=30, phases=[Phase.generate])  # what is known to fail need not be made small
 
 
 @st.composite
@@ -31,11 +29,7 @@ def upstreams(draw: Any, format: str, quirk: str | None = None) -> tuple[Built, 
 each_format = pytest.mark.parametrize("format", DIALECTS)
 each_quirk = pytest.mark.parametrize(
     ("format", "quirk"),
-    [
-        pytest.param(format, name, id=f"{format}-{name}", marks=marks(name, quirk.kind))
-        for format, quirks in QUIRKS.items()
-        for name, quirk in quirks.items()
-    ],
+    [pytest.param(format, name, id=f"{format}-{name}") for format, quirks in QUIRKS.items() for name in quirks],
 )
 
 
@@ -48,7 +42,7 @@ def check_decoder(format: str, upstream: tuple[Built, bytes, list[str]], place: 
 
 @each_quirk
 def test_each_quirk(format, quirk):
-    @(few if is_mended(quirk, QUIRKS[format][quirk].kind) else known)
+    @few
     @given(upstreams(format, quirk), st.floats(0, 1))
     def check_it(upstream, place):
         check_decoder(format, upstream, place)

@@ -11,7 +11,7 @@ import pytest
 from droid2api.gateway import exchange
 from droid2api.gateway.exchange import Exchange, Notifier, client_name
 from droid2api.hub.events import Usage
-from droid2api.server import app
+from droid2api.server import body as body_module
 from droid2api.server.keys import NOTIFIER, OBSERVERS, RUNNING
 from tests.gateway.faults import recorded
 from tests.harness import (
@@ -188,12 +188,13 @@ WATCHED = [
     ("/v1/messages", {}, {"Content-Type": "text/plain"}, 415),
     ("/v1/responses", {}, {"Host": "evil.example"}, 403),
     ("/v1/responses", {}, {"Content-Encoding": "gzip"}, 400),
+    ("/v1/responses", {}, {"Content-Encoding": "br"}, 415),
 ]
 
 
 @pytest.mark.parametrize(("path", "body", "headers", "status"), WATCHED)
 async def test_each_exchange_begins_and_ends_once(tmp_path, monkeypatch, path, body, headers, status):
-    monkeypatch.setattr(app, "BODY_LIMIT", 1000)
+    monkeypatch.setattr(body_module, "BODY_LIMIT", 1000)
     script = Scripted(headers=JSON, chunks=[b"{}"])
     async with watched(tmp_path, script, api_keys=["gateway-key"]) as (gateway, watcher):
         told, answer, _ = await gateway.ask(path, body, {"x-api-key": "gateway-key"} | headers)

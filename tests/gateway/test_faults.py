@@ -580,6 +580,61 @@ async def test_bytes_past_the_length_are_no_part_of_the_next_answer(tmp_path):
                 assert (status, content) == (200, recorded(upstream, "text.response.json"))
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{"a":66}',
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConte",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"\r\n",
+        b"{",
+    ],
+)
+async def test_an_answer_that_nobody_asked_for_is_no_next_clients(tmp_path, more):
+    """It comes when the connection is idle, and the connection is not used again."""
+    connections = []
+
+    async def play(line: Line):
+        connections.append(line)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await line.read_request()
+                await line.head(f"Content-Length: {len(line.content)}")
+                await line.write(line.content)
+                await asyncio.sleep(0.05)
+                await line.write(more)
+
+    async with playing(play) as url, gateway_for(settings_for(tmp_path, url)) as gateway:
+        for upstream in ("common", "anthropic", "common"):
+            status, _, content = await ask(gateway, upstream, upstream, False)
+            assert (status, content) == (200, recorded(upstream, "text.response.json"))
+            await asyncio.sleep(0.15)
+    assert len(connections) == 3
+
+
+async def test_a_connection_on_which_nothing_came_is_used_again(tmp_path):
+    connections = []
+
+    async def play(line: Line):
+        connections.append(line)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await line.read_request()
+                await line.head(f"Content-Length: {len(line.content)}")
+                await line.write(line.content)
+
+    async with playing(play) as url, gateway_for(settings_for(tmp_path, url)) as gateway:
+        for _ in range(3):
+            assert (await ask(gateway, "common", "common", False))[0] == 200
+            await asyncio.sleep(0.05)
+        assert len(connections) == 1
+        connections[0].writer.close()  # as a service does after a while
+        await asyncio.sleep(0.05)
+        assert (await ask(gateway, "common", "common", False))[0] == 200
+    assert len(connections) == 2
+
+
 # -- backpressure ---------------------------------------------------------------------------------------------------
 
 

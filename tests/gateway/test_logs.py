@@ -5,7 +5,9 @@ import contextlib
 import io
 import json
 import logging
+import os
 import re
+import threading
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
@@ -20,6 +22,7 @@ from droid2api.gateway.exchange import Exchange, client_name
 from droid2api.gateway.logs import (
     BODY_KEPT,
     BODY_SHOWN,
+    LINE_LIMIT,
     JsonFormatter,
     TextFormatter,
     log_body,
@@ -225,6 +228,16 @@ async def test_how_it_ended(tmp_path, path, end, error, status, play, script):
     assert value["duration"] is not None
 
 
+@pytest.mark.parametrize("status", [204, 302, 304])
+async def test_what_is_no_answer_is_no_finish(tmp_path, status):
+    """It is passed on as it is."""
+    async with logged(tmp_path, Scripted(status=status, headers={}), log_format="json") as (gateway, lines):
+        told, _, content = await gateway.ask("/v1/chat/completions", BODIES["/v1/chat/completions"])
+        assert (told, content) == (status, b"")
+    (value,) = requests_in(lines)
+    assert (value["end"], value["error"]) == ("upstream error", f"The upstream's answer has the status {status}.")
+
+
 # -- settings -------------------------------------------------------------------------------------------------------
 
 
@@ -413,6 +426,7 @@ KEYS = [
         ("a" * (BODY_SHOWN + 5), "a" * BODY_SHOWN + f" ... ({BODY_SHOWN + 5} characters)"),
         ("a" * BODY_SHOWN, "a" * BODY_SHOWN),
         ("[a-secret-of-mine]", "[***]"),
+        (r"[a-secret\u002Dof-min\u0065]", "[***]"),
         ("a" * (BODY_SHOWN - 5) + "a-secret-of-mine", "a" * (BODY_SHOWN - 5) + "***"),  # masked before it is cut
         *((f'{{"key": "{key}"}}', '{"key": "***"}') for key in KEYS),
         ('"iVBORw0KGgo' + "A" * 500 + '=="', '"<513 characters of base64>"'),
@@ -448,3 +462,46 @@ async def test_no_key_is_in_a_line(tmp_path, path, log_format, script):
 def test_text_has_time_level_and_name():
     record = logging.LogRecord("droid2api.auth", logging.WARNING, "", 0, "said %s", ("this",), None)
     assert re.fullmatch(r"[\d-]{10} [\d:,]{12} WARNING droid2api\.auth: said this", TextFormatter().format(record))
+
+
+# -- who reads it ---------------------------------------------------------------------------------------------------
+
+
+def test_who_reads_nothing_loses_lines_and_is_told_how_many(monkeypatch):
+    """The lines that are dropped are those after what may wait; nobody waits for the reader."""
+    reading, written_lines = threading.Event(), []
+
+    def write(number, content):
+        reading.wait(10)
+        written_lines.extend(content.decode().splitlines())
+        return len(content)
+
+    monkeypatch.setattr(logs, "WAITING_LIMIT", 1000)
+    monkeypatch.setattr(os, "write", write)
+    handler = logs.BackgroundHandler()
+    handler.setFormatter(JsonFormatter())
+    for number in range(50):
+        handler.emit(logging.LogRecord("droid2api", logging.INFO, "", 0, "line %d", (number,), None))
+    reading.set()
+    handler.flush()
+    handler.emit(logging.LogRecord("droid2api", logging.INFO, "", 0, "later", (), None))
+    handler.flush()
+    messages = [json.loads(line)["message"] for line in written_lines]
+    (told,) = [message for message in messages if "dropped" in message]
+    kept = len(messages) - 2
+    assert told == f"{50 - kept} lines of the log were dropped: nobody read them."
+    assert messages[:3] == ["line 0", "line 1", "line 2"]
+    assert "later" in messages
+
+
+def test_a_line_of_json_is_cut():
+    """Who collects them cuts longer ones, and then they are no JSON."""
+    exchange = Exchange("1", "c", asked="a" * 5000, error="\U0001f30d" * 90_000, usage=Usage(7))
+    exchange.dropped = [f"field-{number}" for number in range(50_000)]
+    record = logging.LogRecord("name", logging.INFO, "", 0, "%s", ("m" * 90_000,), None)
+    record.exchange = exchange
+    line = JsonFormatter().format(record)
+    value = json.loads(line)
+    assert len(line) < LINE_LIMIT
+    assert (value["id"], value["usage"]["input"], value["asked"]) == ("1", 7, "a" * 1000)
+    assert value["cut"] > 1_000_000

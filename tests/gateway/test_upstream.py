@@ -445,3 +445,39 @@ async def test_an_upstream_that_repeats_the_credential_is_not_quoted(tmp_path, s
             status, _, content = await gateway.ask("/v1/responses", sent, headers)
     assert status >= 400
     assert b"Bad key ***, or ***" in content
+
+
+ESCAPED = [
+    ("test-key-of/mine", r"test-key-of\/mine"),
+    ("test-key-of/mine", r"test\u002Dkey-of\u002fmine"),
+    ('test-key-"of"-mine', r"test-key-\"of\"-mine"),
+    ("test-key-of-mine", "test-key-of-mine"),
+]
+
+
+@pytest.mark.parametrize(("key", "said"), ESCAPED)
+@pytest.mark.parametrize("client", PATHS)
+@pytest.mark.parametrize("status", [401, 500])
+async def test_an_error_that_repeats_a_key_is_passed_on_without_it(tmp_path, client, key, said, status):
+    """In both lanes, in whatever spelling of JSON; every other byte of a relayed one is as it was."""
+    body = b'{"error":{"message":"No: %b.","x":"\xff\\u00e9"}}' % said.encode()
+    script = Scripted(status=status, headers={"Content-Type": "application/json"}, chunks=[body])
+    async with serving(script.app()) as upstream:
+        settings = settings_for(tmp_path, upstream, {"FACTORY_API_KEY": key})
+        async with gateway_for(settings) as gateway:
+            told, _, content = await gateway.ask(PATHS[client], body_of(client, "common"))
+            assert told == status
+            assert b"***" in content
+            assert key.encode() not in content
+            assert said.encode() not in content
+            if client == "common":
+                assert content == body.replace(said.encode(), b"***")
+
+
+async def test_a_key_in_a_header_of_the_owners_is_masked_without_its_scheme(tmp_path):
+    script = Scripted(status=401, headers={"Content-Type": "application/json"}, chunks=[b'{"error":"planted-secret"}'])
+    async with serving(script.app()) as upstream:
+        endpoint = [{"name": "common", "base_url": upstream, "headers": {"Authorization": "Bearer planted-secret"}}]
+        async with gateway_for(settings_for(tmp_path, upstream, endpoint=endpoint)) as gateway:
+            _, _, content = await gateway.ask(PATHS["common"], body_of("common"))
+    assert content == b'{"error":"***"}'

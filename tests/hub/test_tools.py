@@ -134,8 +134,8 @@ def ids_of(style, ids):
     return sent
 
 
-@pytest.mark.parametrize("style", ["kept", "safe", "nine"])
-@given(ids=st.lists(st.text(max_size=12), max_size=12))
+@pytest.mark.parametrize("style", ["kept", "safe", "short", "nine"])
+@given(ids=st.lists(st.text(max_size=50), max_size=12))
 def test_ids_of_calls(style, ids):
     """Each result follows its call, and has its id; who needs ids of their own gets them."""
     sent, again = ids_of(style, ids), ids_of(style, ids)
@@ -144,11 +144,11 @@ def test_ids_of_calls(style, ids):
         assert all(wire == id for id, wire in zip(ids, sent, strict=True) if id)
     else:
         assert len(set(sent)) == len(ids)
-        pattern = r"[a-zA-Z0-9_-]{1,64}" if style == "safe" else r"[a-zA-Z0-9]{9}"
-        assert all(re.fullmatch(pattern, id) for id in sent)
+        patterns = {"safe": r"[a-zA-Z0-9_-]{1,64}", "short": r"[a-zA-Z0-9_-]{1,40}", "nine": r"[a-zA-Z0-9]{9}"}
+        assert all(re.fullmatch(patterns[style], id) for id in sent)
 
 
-@pytest.mark.parametrize("style", ["kept", "safe", "nine"])
+@pytest.mark.parametrize("style", ["kept", "safe", "short", "nine"])
 def test_one_id_twice_in_one_answer(style):
     ids = CallIds(style)
     sent = [ids.of_call("a"), ids.of_call("a")]

@@ -12,7 +12,7 @@ from aiohttp import web
 from droid2api.demo import Demo
 from droid2api.observe.check import check
 from droid2api.server.keys import RUNTIME
-from tests.harness import gateway_for, serving, settings_for
+from tests.harness import PATHS, gateway_for, serving, settings_for
 from tests.services import free_port
 
 FIRST_KEY = "demo-refresh-0"
@@ -85,6 +85,13 @@ async def test_a_gateway_that_all_can_use(tmp_path, upstream, keys):
     settings.source.chmod(0o600)
     found = problems(await check(settings, folder=tmp_path))
     assert [finding.name for finding in found] == ([] if keys else ["access"])
+
+
+async def test_a_secret_in_a_header_of_an_endpoint_can_be_used_too(tmp_path, upstream):
+    endpoint = [{"name": type, "base_url": upstream, "headers": {"Cookie": "planted-c"}} for type in PATHS]
+    settings = ours(tmp_path, upstream, {}, endpoint=endpoint, host="0.0.0.0")
+    settings.source.chmod(0o600)
+    assert [finding.name for finding in problems(await check(settings, folder=tmp_path))] == ["access"]
 
 
 # -- credential -----------------------------------------------------------------------------------------------------

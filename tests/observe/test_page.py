@@ -563,3 +563,13 @@ async def test_settings_that_were_read_again(tmp_path):
         assert b"YOUR_KEY" in (await server.get("/status/setups", KEY))[2]
         feed_of(server.app).began(exchange())
         assert await line_of(events) == b""  # who has no key is told no more
+
+
+async def test_pages_have_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MOST_PAGES", 2)
+    async with demo_gateway(tmp_path) as gateway:
+        opened = [await gateway.client.get(gateway.url + "/status/events") for _ in range(2)]
+        status, _, content = await gateway.get("/status/events")
+        assert (status, b"2 pages are open already" in content) == (429, True)
+        for response in opened:
+            response.close()

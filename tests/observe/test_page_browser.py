@@ -14,7 +14,7 @@ from droid2api.application import build_app
 from droid2api.demo import Demo
 from droid2api.observe import page as page_module
 from droid2api.server.connections import runner_of
-from droid2api.server.keys import RUNTIME
+from droid2api.server.keys import CONNECTIONS, RUNTIME
 from tests.credentials.service import FIRST_KEY, Service, settled
 from tests.harness import BY_TYPE, Gateway, demo_gateway, gateway_for, serving, settings_for, until
 from tests.observe.browser import browser_page, ended, exchange, feed_of, gateway_at_work, tell
@@ -163,7 +163,8 @@ async def test_a_gateway_that_is_started_again(tmp_path):
 
     @asynccontextmanager
     async def running():
-        runner = runner_of(build_app(settings), 1)
+        app = build_app(settings)
+        runner = runner_of(app, app[CONNECTIONS], 1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
         try:

@@ -5,7 +5,8 @@ import orjson
 import pytest
 
 from droid2api.server.guard import Guard
-from tests.harness import BY_TYPE, Scripted, demo_gateway, gateway_for, scripted_gateway, serving, settings_for
+from droid2api.server.keys import RUNTIME
+from tests.harness import BY_TYPE, PATHS, Scripted, demo_gateway, gateway_for, scripted_gateway, serving, settings_for
 
 ASK = {"model": BY_TYPE["common"], "messages": [{"role": "user", "content": "hi"}]}
 CHAT = "/v1/chat/completions"
@@ -149,13 +150,25 @@ async def test_a_page_with_a_key_may(tmp_path):
         assert (status, headers["Access-Control-Allow-Origin"]) == (200, FOREIGN["Origin"])
 
 
-async def test_a_page_with_its_own_credential_may_where_the_gateway_has_none(tmp_path):
+async def test_a_foreign_page_with_a_key_of_its_own_may_not(tmp_path):
+    """Whoever's key it is: a page that the owner did not name has no business here."""
     script = Scripted(headers=JSON, chunks=[b"{}"])
     async with serving(script.app()) as upstream, gateway_for(settings_for(tmp_path, upstream, {})) as gateway:
-        assert (await preflight(gateway))[0] == 204
-        assert (await gateway.ask(CHAT, ASK, FOREIGN))[0] == 403
+        assert (await preflight(gateway))[0] == 403
         status, headers, _ = await gateway.ask(CHAT, ASK, FOREIGN | {"Authorization": "Bearer own"})
-        assert (status, headers["Access-Control-Allow-Origin"]) == (200, FOREIGN["Origin"])
+        assert (status, headers.get("Access-Control-Allow-Origin")) == (403, None)
+    assert script.requests == []
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key", "api-key", "Cookie", "x-goog-api-key"])
+async def test_a_secret_in_a_header_of_an_endpoint_is_the_owners(tmp_path, name):
+    secret = [{"name": type, "base_url": "http://127.0.0.1:1", "headers": {name: "planted-s"}} for type in PATHS]
+    plain = [endpoint | {"headers": {"x-team": "a"}} for endpoint in secret]
+    for endpoint, owned in ((secret, True), (plain, False)):
+        async with gateway_for(
+            settings_for(tmp_path, "http://127.0.0.1:1", {}, endpoint=endpoint, host="0.0.0.0")
+        ) as gateway:
+            assert gateway.app[RUNTIME].guard.is_open is owned
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
@@ -186,3 +199,36 @@ async def test_a_request_that_cannot_be_read_is_not_quoted_in_the_log(tmp_path, 
         await writer.wait_closed()
     assert "Error handling request" in caplog.text
     assert "test-key" not in caplog.text
+
+
+async def test_a_foreign_page_may_not_even_look(tmp_path):
+    """By a link, a frame or a picture, which have no Origin; the page at / shows nothing without its own requests."""
+    async with demo_gateway(tmp_path, allowed_origins=["https://good.example"]) as gateway:
+        for path in ("/v1/models", "/status", "/status/setups", "/api/hello", "/metrics"):
+            assert (await gateway.get(path, {"Sec-Fetch-Site": "cross-site"}))[0] == 403
+            assert (await gateway.get(path, {"Sec-Fetch-Site": "same-origin"}))[0] != 403
+        for path in ("/", "/health"):
+            assert (await gateway.get(path, {"Sec-Fetch-Site": "cross-site"}))[0] == 200
+        allowed = {"Sec-Fetch-Site": "cross-site", "Origin": "https://good.example"}
+        assert (await gateway.get("/v1/models", allowed))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost/health", "localhost", 200),
+        ("http://evil.example/health", "localhost", 403),
+        ("HTTP://evil.example/health", "localhost", 403),
+        ("http://localhost@evil.example/health", "localhost", 403),
+        ("http://localhost/health", "evil.example", 200),
+        ("http://localhost:99/v1/models?x=1", "evil.example", 200),
+        ("/health", "evil.example", 403),
+    ],
+)
+async def test_the_host_of_a_whole_url_wins(tmp_path, target, host, status):
+    """RFC 9112, 3.2.2: an origin server must ignore Host then."""
+    async with demo_gateway(tmp_path) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert int((await reader.read()).split()[1]) == status
+        writer.close()

@@ -8,6 +8,7 @@ import orjson
 from droid2api.errors import GatewayError
 from droid2api.formats.anthropic.request import NAME
 from droid2api.formats.overflow import overflow_counts
+from droid2api.formats.upstream_error import ERROR_TYPES
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
 from droid2api.hub.request import Request
 from droid2api.hub.turn import FoldedTurn, fold
@@ -107,29 +108,24 @@ class StreamEncoder:
                     self._announce(out)
                 out.append(b"%b%b}}\n\n" % (self._head, orjson.dumps(event.text)))
                 self._text.append(event.text)
-            else:
-                self._encode_other(event, out)
+                continue
+            match event:
+                case Start():
+                    message = _encode_message(self._id, event.model or self._model, [], Usage())
+                    _send(out, "message_start", message=message | {"stop_reason": None, "stop_sequence": None})
+                case BlockStart():
+                    self._open(event, out)
+                case BlockEnd():
+                    self._end(event, out)
+                case Finish():
+                    delta, usage = _encode_stop(event, self._refused), _encode_usage(event.usage)
+                    _send(out, "message_delta", delta=delta, usage=usage)
+                    _send(out, "message_stop")
+                case Failed():
+                    out.append(encode_stream_error(event.error, b""))
+                case _:
+                    assert_never(event)
         return b"".join(out)
-
-    def _encode_other(self, event: Event, out: list[bytes]) -> None:
-        match event:
-            case Start():
-                message = _encode_message(self._id, event.model or self._model, [], Usage())
-                _send(out, "message_start", message=message | {"stop_reason": None, "stop_sequence": None})
-            case BlockStart():
-                self._open(event, out)
-            case BlockEnd():
-                self._end(event, out)
-            case Finish():
-                delta, usage = _encode_stop(event, self._refused), _encode_usage(event.usage)
-                _send(out, "message_delta", delta=delta, usage=usage)
-                _send(out, "message_stop")
-            case Failed():
-                out.append(encode_stream_error(event.error, b""))
-            case Delta():
-                raise AssertionError("handled before")
-            case _:
-                assert_never(event)
 
     def _open(self, block: BlockStart, out: list[bytes]) -> None:
         self._send_carrier(_carrier(block, block.state), out)
@@ -213,24 +209,11 @@ def _content(turn: FoldedTurn) -> list[Json]:
     return content
 
 
-_ERROR_TYPES = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-
-
 def encode_error(error: GatewayError) -> Json:
     """The error envelope. An overflow is worded as clients of this format look for it to compact their history."""
-    kind = _ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
+    words = ERROR_TYPES.get(error.status) or ERROR_TYPES[400 if error.status < 500 else 500]
     message = error.message
     if error.code == "context_length_exceeded" and not message.startswith("prompt is too long"):
         counts = overflow_counts(message)
         message = "prompt is too long" + (f": {counts[0]} tokens > {counts[1]} maximum" if counts else "")
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
+    return {"type": "error", "error": {"type": words.split()[0], "message": message}, "request_id": None}

@@ -3,25 +3,10 @@
 from droid2api.errors import RequestError
 from droid2api.formats.anthropic.native import native_tool
 from droid2api.formats.anthropic.settings import is_attribution
+from droid2api.hub import request as hub
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states
 from droid2api.hub.reasoning import effort_of
-from droid2api.hub.request import (
-    Document,
-    Foreign,
-    Image,
-    Message,
-    OutputFormat,
-    Part,
-    Reasoning,
-    Request,
-    Text,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolResult,
-    WebSearch,
-)
 from droid2api.hub.stops import check_stops
 from droid2api.wire.fields import Json, dump, objects, optional, required, strings
 
@@ -54,11 +39,11 @@ _SEARCH = frozenset(
 )
 
 
-def decode_request(body: Json) -> Request:
+def decode_request(body: Json) -> hub.Request:
     """A client's body as a Request. Raises RequestError that names the wrong field."""
     thinking = optional(body, "thinking", dict) or {}
     metadata = optional(body, "metadata", dict) or {}
-    request = Request(
+    request = hub.Request(
         model=required(body, "model", str),
         messages=[],
         stream=optional(body, "stream", bool),
@@ -89,14 +74,16 @@ def decode_request(body: Json) -> Request:
     return request
 
 
-def _decode_system(request: Request, system: object) -> list[Message]:
+def _decode_system(request: hub.Request, system: object) -> list[hub.Message]:
     if system is None or system == "" or system == []:
         return []
     if type(system) is str:
-        return [Message("system", [Text(system)])]
+        return [hub.Message("system", [hub.Text(system)])]
     blocks = objects(system, "system")
-    parts: list[Part] = [_decode_text(request, where, block) for where, block in blocks if not is_attribution(block)]
-    return [Message("system", parts)] if parts else []
+    parts: list[hub.Part] = [
+        _decode_text(request, where, block) for where, block in blocks if not is_attribution(block)
+    ]
+    return [hub.Message("system", parts)] if parts else []
 
 
 def _decode_effort(body: Json, thinking: Json) -> str | None:
@@ -111,14 +98,14 @@ def _decode_effort(body: Json, thinking: Json) -> str | None:
     return effort
 
 
-def _decode_output(request: Request, body: Json) -> OutputFormat | None:
+def _decode_output(request: hub.Request, body: Json) -> hub.OutputFormat | None:
     config = optional(body, "output_config", dict) or {}
     request.drop_rest("output_config", config, frozenset(["effort", "format"]))
     format = optional(config, "format", dict, "output_config.") or optional(body, "output_format", dict)
     if not format:
         return None
     request.drop_rest("response_format", format, frozenset(["type", "schema"]))
-    return OutputFormat(required(format, "schema", dict, "output_config.format."), strict=True)
+    return hub.OutputFormat(required(format, "schema", dict, "output_config.format."), strict=True)
 
 
 # -- messages -------------------------------------------------------------------------------------------------------
@@ -127,18 +114,18 @@ def _decode_output(request: Request, body: Json) -> OutputFormat | None:
 class _MessageReader:
     """Reads the messages; in some of them tools are found, added or withdrawn."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: hub.Request) -> None:
         self._request = request
         self._changes: dict[str, bool] = {}
         self._defined: list[tuple[str, Json]] = []
 
-    def read(self, body: Json) -> list[Message]:
+    def read(self, body: Json) -> list[hub.Message]:
         messages = [self._decode_message(*each) for each in objects(body.get("messages"), "messages")]
         if not messages:
             raise RequestError("messages: is required and must not be empty.", param="messages")
         return messages
 
-    def offered(self, body: Json) -> list[Tool]:
+    def offered(self, body: Json) -> list[hub.Tool]:
         """The tools that the model may call, after what the messages say of them.
 
         A deferred one waits until a search of the client's has found it. Where the service would have searched, all are
@@ -154,20 +141,21 @@ class _MessageReader:
                 offered.append(decoded)
         return offered
 
-    def _decode_message(self, where: str, message: Json) -> Message:
+    def _decode_message(self, where: str, message: Json) -> hub.Message:
         role = required(message, "role", str, f"{where}.")
-        if role not in ("user", "assistant", "system"):
-            raise RequestError(f"{where}.role: {role[:40]!r} is no role of a message.", param=f"{where}.role")
         self._request.drop_rest("messages", message, frozenset(["role", "content"]))
         parts = self._decode_content(message.get("content"), f"{where}.content")
-        return Message("user" if role == "user" else "assistant" if role == "assistant" else "system", parts)
+        match role:
+            case "user" | "assistant" | "system":
+                return hub.Message(role, parts)
+        raise RequestError(f"{where}.role: {role[:40]!r} is no role of a message.", param=f"{where}.role")
 
-    def _decode_content(self, content: object, where: str) -> list[Part]:
+    def _decode_content(self, content: object, where: str) -> list[hub.Part]:
         if type(content) is str:
-            return [Text(content, where=where)]
+            return [hub.Text(content, where=where)]
         return [part for path, block in objects(content, where) if (part := self._decode_block(path, block))]
 
-    def _decode_block(self, where: str, block: Json) -> Part | None:
+    def _decode_block(self, where: str, block: Json) -> hub.Part | None:
         kind, path = required(block, "type", str, f"{where}."), f"{where}."
         if kind in _BLOCKS:
             self._request.drop_rest(f"messages.{kind}", block, _BLOCKS[kind])
@@ -177,21 +165,21 @@ class _MessageReader:
             case "image" | "document":
                 return _decode_media(self._request, kind, where, block)
             case "thinking":
-                return Reasoning(optional(block, "thinking", str, path) or "", _decode_state(block, "signature"))
+                return hub.Reasoning(optional(block, "thinking", str, path) or "", _decode_state(block, "signature"))
             case "redacted_thinking":
-                return Reasoning("", _decode_state(block, "data"))
+                return hub.Reasoning("", _decode_state(block, "data"))
             case "tool_use":
                 given = block.get("input") or {}  # what a model once called it with, be it an object or not
                 arguments = given if type(given) is str else dump(given).decode()
                 id, name = required(block, "id", str, path), required(block, "name", str, path)
-                return ToolCall(id, name, arguments, where=where)
+                return hub.ToolCall(id, name, arguments, where=where)
             case "tool_result":
                 content = self._decode_content(block.get("content"), f"{path}content")
                 id, is_error = required(block, "tool_use_id", str, path), bool(block.get("is_error"))
-                return ToolResult(id, content, is_error, cache=_decode_cache(self._request, block), where=where)
+                return hub.ToolResult(id, content, is_error, cache=_decode_cache(self._request, block), where=where)
             case "tool_reference":
                 self._changes[str(block.get("tool_name"))] = True
-                return Text(f"The tool {block.get('tool_name')} can be called now.", where=where)
+                return hub.Text(f"The tool {block.get('tool_name')} can be called now.", where=where)
             case "tool_addition" | "tool_removal":
                 self._change_tool(where, block)
                 return None
@@ -202,7 +190,7 @@ class _MessageReader:
         if kind in _SERVED or kind.endswith("_tool_result"):
             self._request.drop(f"messages.{kind}")
             return None
-        return Foreign(kind, where)
+        return hub.Foreign(kind, where)
 
     def _change_tool(self, where: str, block: Json) -> None:
         """A tool is offered from here on, or withdrawn. Raises RequestError for a reference to what is not here."""
@@ -220,19 +208,19 @@ class _MessageReader:
                 return
         self._changes[name] = block["type"] == "tool_addition"
 
-    def _decode_compaction(self, where: str, block: Json) -> Part | None:
+    def _decode_compaction(self, where: str, block: Json) -> hub.Part | None:
         """The summary that stands for the conversation before it. None where the compaction failed."""
         for path, change in objects(block.get("tool_changes"), f"{where}.tool_changes"):
             self._change_tool(path, change)
         content = optional(block, "content", str, f"{where}.")
-        return Text(content, where=where) if content else None
+        return hub.Text(content, where=where) if content else None
 
 
-def _decode_text(request: Request, where: str, block: Json) -> Text:
-    return Text(required(block, "text", str, f"{where}."), _decode_cache(request, block), where)
+def _decode_text(request: hub.Request, where: str, block: Json) -> hub.Text:
+    return hub.Text(required(block, "text", str, f"{where}."), _decode_cache(request, block), where)
 
 
-def _decode_cache(request: Request, block: Json) -> str | None:
+def _decode_cache(request: hub.Request, block: Json) -> str | None:
     mark = block.get("cache_control")
     if type(mark) is not dict:
         return None
@@ -246,12 +234,12 @@ def _decode_state(block: Json, field: str) -> State | None:
     return (State.unpack(text) or State(NAME, "", {field: text})) if text else None
 
 
-def _decode_search_result(where: str, block: Json) -> Text:
+def _decode_search_result(where: str, block: Json) -> hub.Text:
     texts = [str(item.get("text") or "") for _, item in objects(block.get("content"), f"{where}.content")]
-    return Text("\n".join([str(block.get("title") or ""), str(block.get("source") or ""), *texts]), where=where)
+    return hub.Text("\n".join([str(block.get("title") or ""), str(block.get("source") or ""), *texts]), where=where)
 
 
-def _decode_media(request: Request, kind: str, where: str, block: Json) -> Part:
+def _decode_media(request: hub.Request, kind: str, where: str, block: Json) -> hub.Part:
     source, path = required(block, "source", dict, f"{where}."), f"{where}.source."
     request.drop_rest(f"messages.{kind}.source", source, frozenset("type media_type data url content file_id".split()))
     cache = _decode_cache(request, block)
@@ -264,18 +252,18 @@ def _decode_media(request: Request, kind: str, where: str, block: Json) -> Part:
             media_type, data, url = "", "", required(source, "url", str, path)
         case "text" if kind == "document":
             text = required(source, "data", str, path)
-            return Text(f"{title}\n\n{text}" if title else text, cache, where)
+            return hub.Text(f"{title}\n\n{text}" if title else text, cache, where)
         case other:
-            return Foreign(f"{kind} {other}", where)
+            return hub.Foreign(f"{kind} {other}", where)
     if kind == "image":
-        return Image(media_type, data, url, cache, where)
-    return Document(media_type, data, url, cache, where, title)
+        return hub.Image(media_type, data, url, cache, where)
+    return hub.Document(media_type, data, url, cache, where, title)
 
 
 # -- tools ----------------------------------------------------------------------------------------------------------
 
 
-def _decode_tool(request: Request, where: str, tool: Json) -> Tool | None:
+def _decode_tool(request: hub.Request, where: str, tool: Json) -> hub.Tool | None:
     """None for a tool that only Anthropic can run."""
     kind = optional(tool, "type", str, f"{where}.") or "custom"
     if kind == "custom":
@@ -283,10 +271,12 @@ def _decode_tool(request: Request, where: str, tool: Json) -> Tool | None:
         request.drop_rest("tools", tool, _TOOL)
         description, strict = optional(tool, "description", str, f"{where}.") or "", tool.get("strict")
         strict = strict if type(strict) is bool else None
-        return Tool(name, description, schema, strict, cache=_decode_cache(request, tool))
+        return hub.Tool(name, description, schema, strict, cache=_decode_cache(request, tool))
     if kind.startswith("web_search_"):
         request.drop_rest("tools.web_search", tool, _SEARCH)
-        return Tool("web_search", kind="web_search", cache=_decode_cache(request, tool), search=_decode_search(tool))
+        return hub.Tool(
+            "web_search", kind="web_search", cache=_decode_cache(request, tool), search=_decode_search(tool)
+        )
     if kind.startswith(_SERVED_TOOLS) or kind == "mcp_toolset":
         request.drop(f"tools.{kind}")
         return None
@@ -299,9 +289,9 @@ def _decode_tool(request: Request, where: str, tool: Json) -> Tool | None:
     )
 
 
-def _decode_search(tool: Json) -> WebSearch:
+def _decode_search(tool: Json) -> hub.WebSearch:
     where = "tools.web_search."
-    return WebSearch(
+    return hub.WebSearch(
         optional(tool, "allowed_domains", list, where),
         optional(tool, "blocked_domains", list, where),
         optional(tool, "user_location", dict, where),
@@ -309,12 +299,12 @@ def _decode_search(tool: Json) -> WebSearch:
     )
 
 
-def _decode_tool_choice(choice: Json) -> ToolChoice:
+def _decode_tool_choice(choice: Json) -> hub.ToolChoice:
     match choice.get("type"):
         case "auto" | "none" as mode:
-            return ToolChoice(mode)
+            return hub.ToolChoice(mode)
         case "any":
-            return ToolChoice("required")
+            return hub.ToolChoice("required")
         case "tool":
-            return ToolChoice("required", required(choice, "name", str, "tool_choice."))
+            return hub.ToolChoice("required", required(choice, "name", str, "tool_choice."))
     raise RequestError("tool_choice.type: must be auto, any, none or tool.", param="tool_choice.type")

@@ -5,28 +5,11 @@ from typing import assert_never
 
 from droid2api.errors import RequestError
 from droid2api.formats.anthropic.request import NAME
-from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, may_think, thinking_for
+from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, may_think, thinking_for, with_thinking
 from droid2api.hub import fitting
+from droid2api.hub import request as hub
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.media import check_media
-from droid2api.hub.request import (
-    Document,
-    Foreign,
-    Image,
-    Message,
-    OutputFormat,
-    Part,
-    Reasoning,
-    Refusal,
-    Request,
-    Target,
-    Text,
-    Tool,
-    ToolCall,
-    ToolResult,
-    WebSearch,
-    unsupported,
-)
 from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json, parse_arguments
 
@@ -35,11 +18,12 @@ _JSON = "Answer with one JSON object and nothing else."
 LONGEST_USER = 256
 
 
-def encode_request(request: Request, target: Target) -> Encoded:
+def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
     """The request for an Anthropic upstream. Raises RequestError for content that it cannot express."""
     encoded = Encoded.begun(request)
     body = encoded.body
-    limit = fitting.limit_for(encoded, request, target) or target.max_tokens or _usual_limit(target)
+    usual = min(DEFAULT_MAX_TOKENS, target.profile.max_output_tokens or DEFAULT_MAX_TOKENS)
+    limit = fitting.limit_for(encoded, request, target) or target.max_tokens or usual
     body |= {"model": target.id, "max_tokens": limit}
     system = _encode_conversation(encoded, request, target)
     effort = _effort_for(encoded, request, target)
@@ -62,11 +46,7 @@ def encode_request(request: Request, target: Target) -> Encoded:
     return encoded
 
 
-def _usual_limit(target: Target) -> int:
-    return min(DEFAULT_MAX_TOKENS, target.profile.max_output_tokens or DEFAULT_MAX_TOKENS)
-
-
-def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> list[Json]:
+def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Target) -> list[Json]:
     """Puts the messages into the body, and gives the blocks of the system prompt.
 
     System messages between turns stay there for models that take them, but only after a user turn, says the API; else
@@ -115,7 +95,7 @@ def _append(messages: list[Json], role: str, blocks: list[Json]) -> None:
         messages.append({"role": role, "content": blocks})
 
 
-def _fit_end(encoded: Encoded, messages: list[Json], target: Target) -> None:
+def _fit_end(encoded: Encoded, messages: list[Json], target: hub.Target) -> None:
     """A history that ends with the assistant is a beginning of the answer, which not every model takes."""
     last = messages[-1]
     if last["role"] != "assistant":
@@ -135,7 +115,7 @@ def _say(messages: list[Json], text: str) -> None:
     _append(messages, "user", [{"type": "text", "text": text}])
 
 
-def _encode_output(encoded: Encoded, output: OutputFormat, target: Target, system: list[Json]) -> None:
+def _encode_output(encoded: Encoded, output: hub.OutputFormat, target: hub.Target, system: list[Json]) -> None:
     if not output.schema and target.profile.bound_thinking:
         _say(encoded.body["messages"], _JSON)
     elif not output.schema:
@@ -143,13 +123,13 @@ def _encode_output(encoded: Encoded, output: OutputFormat, target: Target, syste
     else:
         schema = fitting.output_schema_for(encoded, output, target)
         encoded.body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-        if output.name != OutputFormat(None).name:
+        if output.name != hub.OutputFormat(None).name:
             encoded.drop("response_format.name")
         if output.description:
             encoded.drop("response_format.description")
 
 
-def _encode_options(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
+def _encode_options(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
     encoded.body |= fitting.sampling_for(encoded, request, target, effort)
     options = fitting.options_for(encoded, request, target, frozenset(["service_tier", "max_tool_calls"]))
     if (tier := options.get("service_tier")) in _SERVICE_TIERS:
@@ -162,7 +142,7 @@ def _encode_options(encoded: Encoded, request: Request, target: Target, effort: 
         encoded.drop("max_tool_calls")
 
 
-def _effort_for(encoded: Encoded, request: Request, target: Target) -> str | None:
+def _effort_for(encoded: Encoded, request: hub.Request, target: hub.Target) -> str | None:
     effort = fitting.effort_for(encoded, request, target, bool(request.tools))
     asked = effort is not None and effort != "none"
     if asked and target.profile.thinking == "budget" and not may_think(encoded.body["messages"]):
@@ -171,14 +151,14 @@ def _effort_for(encoded: Encoded, request: Request, target: Target) -> str | Non
     return effort
 
 
-def _encode_effort(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
+def _encode_effort(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
     body = encoded.body
     shown = request.show_reasoning and target.profile.thinking_hidden
     body |= thinking_for(body, effort, target.profile, {"display": "summarized"} if shown else {})
     make_room(encoded, target)
 
 
-def _keep_breakpoints(encoded: Encoded, request: Request, target: Target) -> None:
+def _keep_breakpoints(encoded: Encoded, request: hub.Request, target: hub.Target) -> None:
     """Leave as many marks as the service takes, the last ones."""
     body = encoded.body
     blocks = [*body.get("tools", ()), *body.get("system", ())]
@@ -204,7 +184,7 @@ def _with_inner(blocks: list[Json]) -> Iterator[Json]:
 _SEARCH_TYPE = "web_search_20250305"
 
 
-def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
+def _encode_tools(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
     """Which tools may be called has no field, so the others are not offered.
 
     But where earlier thinking is bound to the tools they all stay, and the model is told.
@@ -228,9 +208,9 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
         _say(encoded.body["messages"], choice.said)
 
 
-def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Json:
+def _encode_tool(encoded: Encoded, name: str, tool: hub.Tool, target: hub.Target) -> Json:
     if tool.kind == "web_search":
-        search = {"type": _SEARCH_TYPE, "name": "web_search"} | _encode_search(encoded, tool.search or WebSearch())
+        search = {"type": _SEARCH_TYPE, "name": "web_search"} | _encode_search(encoded, tool.search or hub.WebSearch())
         return _with_cache(search, tool.cache)
     tool = wrapped_tool(tool)
     strict = tool.strict is True and target.profile.strict_tools
@@ -241,7 +221,7 @@ def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Jso
     return _with_cache(encoded_tool | ({"strict": True} if strict else {}), tool.cache)
 
 
-def _encode_search(encoded: Encoded, search: WebSearch) -> Json:
+def _encode_search(encoded: Encoded, search: hub.WebSearch) -> Json:
     if search.context_size:
         encoded.drop("tools.web_search.search_context_size")
     if search.live is False:
@@ -256,25 +236,19 @@ def _encode_search(encoded: Encoded, search: WebSearch) -> Json:
 
 
 def _encode_choice(choice: fitting.Choice | None) -> Json:
-    if choice is None:
-        return {"type": "auto"}
-    match choice.mode:
-        case "auto" | "none":
-            return {"type": choice.mode}
-        case "required":
-            name = "web_search" if choice.tool and choice.tool.kind == "web_search" else choice.name
-            return {"type": "tool", "name": name} if name else {"type": "any"}
-        case _:
-            assert_never(choice.mode)
+    if choice is None or choice.mode != "required":
+        return {"type": choice.mode if choice else "auto"}
+    name = "web_search" if choice.tool and choice.tool.kind == "web_search" else choice.name
+    return {"type": "tool", "name": name} if name else {"type": "any"}
 
 
 # -- messages -------------------------------------------------------------------------------------------------------
 
 
-def _encode_text(part: Part) -> Json:
-    if not isinstance(part, Text | Refusal):
-        raise unsupported(part, NAME)
-    return _with_cache({"type": "text", "text": part.text}, part.cache if isinstance(part, Text) else None)
+def _encode_text(part: hub.Part) -> Json:
+    if not isinstance(part, hub.Text | hub.Refusal):
+        raise hub.unsupported(part, NAME)
+    return _with_cache({"type": "text", "text": part.text}, part.cache if isinstance(part, hub.Text) else None)
 
 
 def _with_cache(block: Json, cache: str | None) -> Json:
@@ -287,48 +261,51 @@ def _with_cache(block: Json, cache: str | None) -> Json:
 class _MessageWriter:
     """Writes the blocks of one message after the other; results have their calls' ids."""
 
-    def __init__(self, encoded: Encoded, target: Target) -> None:
+    def __init__(self, encoded: Encoded, target: hub.Target) -> None:
         self._encoded = encoded
         self._target = target
         self._ids = CallIds(target.profile.ids)
         self._calls = False
 
-    def encode(self, message: Message) -> list[Json]:
-        self._calls = any(isinstance(part, ToolCall) for part in message.parts)
-        return self._encode_parts(message.parts)
+    def encode(self, message: hub.Message) -> list[Json]:
+        self._calls = any(isinstance(part, hub.ToolCall) for part in message.parts)
+        return with_thinking(self._encode_parts(message.parts), self._target.profile)
 
-    def _encode_parts(self, parts: list[Part]) -> list[Json]:
+    def _encode_parts(self, parts: list[hub.Part]) -> list[Json]:
         return [block for part in parts for block in self._encode_part(part)]
 
-    def _encode_part(self, part: Part) -> list[Json]:
+    def _encode_part(self, part: hub.Part) -> list[Json]:
         """The blocks of one part; what only another provider could read has none."""
         match part:
-            case Text() | Refusal():
+            case hub.Text() | hub.Refusal():
                 self._encoded.drop_state(part, NAME, self._target)
                 if not part.text.strip():  # the API refuses it
                     self._encoded.repair("messages.empty_text")
                     return []
                 return [_encode_text(part)]
-            case Image() | Document():
+            case hub.Image() | hub.Document():
                 return [self._encode_media(part)]
-            case Reasoning():
+            case hub.Reasoning():
                 return self._encode_reasoning(part)
-            case ToolCall():
+            case hub.ToolCall():
                 self._encoded.drop_state(part, NAME, self._target)
                 arguments = parse_arguments(wrapped_arguments(part), part.where)
                 name = upstream_name(self._encoded, part.name, part.namespace)
                 return [{"type": "tool_use", "id": self._ids.of_call(part.id), "name": name, "input": arguments}]
-            case ToolResult():
-                id, content = self._ids.of_result(part.call_id), self._encode_parts(part.content)
+            case hub.ToolResult():
+                id = self._ids.of_result(part.call_id)
+                content = self._encode_parts(fitting.result_for(self._encoded, part, self._target))
                 result: Json = {"type": "tool_result", "tool_use_id": id, "content": content}
                 return [_with_cache(result | ({"is_error": True} if part.is_error else {}), part.cache)]
-            case Foreign():
-                raise unsupported(part, NAME)
+            case hub.Foreign():
+                raise hub.unsupported(part, NAME)
             case _:
                 assert_never(part)
 
-    def _encode_reasoning(self, part: Reasoning) -> list[Json]:
+    def _encode_reasoning(self, part: hub.Reasoning) -> list[Json]:
         profile, data = self._target.profile, self._target.state_data(part.state, NAME)
+        if profile.bound_thinking and part.outdated:
+            data = None
         if data and "data" in data and profile.replay != "never":
             return [{"type": "redacted_thinking", "data": data["data"]}]
         if data and profile.replay != "never":
@@ -338,16 +315,16 @@ class _MessageWriter:
         self._encoded.drop("messages.reasoning")
         return []
 
-    def _encode_media(self, part: Image | Document) -> Json:
+    def _encode_media(self, part: hub.Image | hub.Document) -> Json:
         check_media(part, self._target, NAME)
         source = {"type": "base64", "media_type": part.media_type, "data": part.data}
         if part.url:
             source = {"type": "url", "url": part.url}
-        block: Json = {"type": "image" if isinstance(part, Image) else "document", "source": source}
-        if isinstance(part, Image) and part.detail not in (None, "auto"):
+        block: Json = {"type": "image" if isinstance(part, hub.Image) else "document", "source": source}
+        if isinstance(part, hub.Image) and part.detail not in (None, "auto"):
             self._encoded.drop("messages.image.detail")
-        if isinstance(part, Document) and part.media_type.startswith("text/"):
-            raise unsupported(part, NAME)
-        if isinstance(part, Document) and part.name:
+        if isinstance(part, hub.Document) and part.media_type.startswith("text/"):
+            raise hub.unsupported(part, NAME)
+        if isinstance(part, hub.Document) and part.name:
             block["title"] = part.name
         return _with_cache(block, part.cache)

@@ -8,7 +8,7 @@ from droid2api.hub.fitting import level_of
 from droid2api.hub.profiles import Profile
 from droid2api.hub.reasoning import INTERLEAVED_THINKING, SMALLEST_BUDGET, budget_of
 from droid2api.hub.request import Target
-from droid2api.wire.fields import Json
+from droid2api.wire.fields import Json, inner
 
 ATTRIBUTION = "x-anthropic-billing-header"
 """How Claude Code's attribution block begins: it must stay first in `system`, and it changes with every run."""
@@ -27,7 +27,7 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
     if system_prompt:
         body["system"] = _prepend_system(body.get("system"), system_prompt)
     if type(messages := body.get("messages")) is list:
-        body["messages"] = [_without_foreign_reasoning(message, target.profile) for message in messages]
+        body["messages"] = [_fit_message(message, target.profile) for message in messages]
         if body["messages"] != messages and not may_think(body["messages"]):
             body.pop("thinking", None)
     if target.reasoning == "off":
@@ -43,11 +43,7 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
 
 def _set_level(body: Json, headers: MutableMapping[str, str], target: Target) -> None:
     shown = _display(body)
-    config = body.pop("output_config", None)
-    config = {name: value for name, value in config.items() if name != "effort"} if type(config) is dict else {}
-    if config:
-        body["output_config"] = config
-    body.pop("thinking", None)
+    _remove_effort(body)
     body |= thinking_for(body, target.profile.effort(target.reasoning), target.profile, shown)
     if target.profile.thinking == "budget":
         _set_beta(headers, INTERLEAVED_THINKING, True)
@@ -61,26 +57,30 @@ def thinking_for(body: Json, effort: str | None, profile: Profile, shown: Json |
     if effort == "none":
         return {"thinking": {"type": profile.off}} if profile.off in ("disabled", "between_tools") else {}
     if profile.thinking == "adaptive":
-        config = (body.get("output_config") or {}) | {"effort": effort}
+        config = inner(body, "output_config") | {"effort": effort}
         return {"thinking": {"type": "adaptive"} | (shown or {}), "output_config": config}
     return {"thinking": {"type": "enabled", "budget_tokens": budget_of(effort)} | (shown or {})}
 
 
 def _display(body: Json) -> Json:
-    thinking = body.get("thinking")
-    return {"display": thinking["display"]} if type(thinking) is dict and "display" in thinking else {}
+    thinking = inner(body, "thinking")
+    return {"display": thinking["display"]} if "display" in thinking else {}
 
 
 def _remove_reasoning(body: Json) -> None:
-    body.pop("thinking", None)
-    config = body.get("output_config")
-    if type(config) is dict and config.get("effort"):
-        _set_or_remove(body, "output_config", {name: value for name, value in config.items() if name != "effort"})
-    management = body.get("context_management")
-    edits = management.get("edits") if type(management) is dict else None
-    if type(management) is dict and type(edits) is list:  # clear_thinking is refused where nothing thinks
+    _remove_effort(body)
+    management = inner(body, "context_management")
+    edits = management.get("edits")
+    if type(edits) is list:  # clear_thinking is refused where nothing thinks
         edits = [edit for edit in edits if not _clears_thinking(edit)]
         _set_or_remove(body, "context_management", management | {"edits": edits} if edits else {})
+
+
+def _remove_effort(body: Json) -> None:
+    body.pop("thinking", None)
+    config = inner(body, "output_config")
+    if "effort" in config:
+        _set_or_remove(body, "output_config", {name: value for name, value in config.items() if name != "effort"})
 
 
 def _clears_thinking(edit: object) -> bool:
@@ -145,7 +145,7 @@ def may_think(messages: object) -> bool:
     content = answers[-1].get("content")
     if answers[-1] is messages[-1]:
         return False
-    blocks = [block.get("type") for block in content if type(block) is dict] if type(content) is list else []
+    blocks = _kinds(content) if type(content) is list else []
     return "tool_use" not in blocks or blocks[0] in ("thinking", "redacted_thinking")
 
 
@@ -165,15 +165,32 @@ def is_attribution(block: object) -> bool:
     return type(block) is dict and str(block.get("text")).startswith(ATTRIBUTION)
 
 
-def _without_foreign_reasoning(message: object, profile: Profile) -> object:
+def _fit_message(message: object, profile: Profile) -> object:
+    """Another provider's reasoning goes; what the service wants with every turn that called tools is added."""
     if type(message) is not dict:
         return message
     content = message.get("content")
-    if type(content) is not list or not any(_is_foreign(block, profile) for block in content):
+    if type(content) is not list:
         return message
-    calls = any(type(block) is dict and block.get("type") == "tool_use" for block in content)
-    kept = [_unsigned(block, profile, calls) if _is_foreign(block, profile) else block for block in content]
-    return {**message, "content": [block for block in kept if block is not None]}
+    blocks = content
+    if any(_is_foreign(block, profile) for block in content):
+        calls = "tool_use" in _kinds(content)
+        kept = [_unsigned(block, profile, calls) if _is_foreign(block, profile) else block for block in content]
+        blocks = [block for block in kept if block is not None]
+    blocks = with_thinking(blocks, profile)
+    return message if blocks is content else {**message, "content": blocks}
+
+
+def with_thinking(blocks: list[Json], profile: Profile) -> list[Json]:
+    """The blocks of a turn, with a stand-in where the service wants thinking with every call and there is none."""
+    kinds = _kinds(blocks)
+    if profile.replay != "always" or "tool_use" not in kinds or "thinking" in kinds:
+        return blocks
+    return [{"type": "thinking", "thinking": " ", "signature": ""}, *blocks]
+
+
+def _kinds(blocks: list[Json]) -> list[object]:
+    return [block.get("type") for block in blocks if type(block) is dict]
 
 
 def _is_foreign(block: object, profile: Profile) -> bool:

@@ -1,7 +1,7 @@
 """Tool calls of a Chat upstream, put together from fragments that services give all kinds of indexes, ids and names."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from droid2api.errors import WireError
@@ -78,6 +78,7 @@ class Call:
     size: int = 0
     held: list[str] = field(default_factory=list)
     began_empty: bool = False
+    named_again: bool = False
     extra: Json | None = field(default_factory=dict)
     brackets: Brackets = field(default_factory=Brackets)
 
@@ -103,10 +104,15 @@ class Calls:
         self._by_id: dict[str, Call] = {}
         self._last: Call | None = None
 
-    def find(self, fragment: Fragment) -> Call | None:
-        """The call that a fragment belongs to, a new one if need be; None for a fragment that says nothing new."""
+    def find(self, fragment: Fragment) -> tuple[Call, Fragment] | None:
+        """The call that a fragment belongs to, a new one if need be, and what it says; None if that is nothing new.
+
+        A name that comes again without arguments when its call is whole begins another call only if arguments follow.
+        """
         index, id = fragment.index, fragment.id
         call = self._known(index, id)
+        if call is not None and call.named_again and not fragment.name and fragment.arguments.strip():
+            call.named_again, fragment = False, replace(fragment, name=call.name)
         is_named = call is not None and bool(fragment.name and call.name)
         if call is None or (is_named and _is_another(call, fragment)):
             call = Call(self._count, id)
@@ -117,9 +123,10 @@ class Calls:
             if id:
                 self._by_id[id] = call
         elif is_named and call.brackets.are_closed():
+            call.named_again = not fragment.id
             return None
         self._last = call
-        return call
+        return call, fragment
 
     def begin(self, call: Call) -> None:
         self.nameless -= 1

@@ -152,10 +152,8 @@ class StreamDecoder(TurnDecoder):
             self._read_usage(choice)
         if choice.get("finish_reason"):
             self._reason = string(choice, "finish_reason")
-            if not (
-                self._whole or self.turn.blocks or self._tags.held
-            ):  # a whole message at the end of a stream without deltas
-                self._read_delta(inner(choice, "message"))
+            if not (self._whole or self.turn.blocks or self._tags.held):
+                self._read_delta(inner(choice, "message"))  # a whole one at the end of a stream without deltas
 
     def _finish(self) -> None:
         self._write_all(self._tags.release())
@@ -165,10 +163,8 @@ class StreamDecoder(TurnDecoder):
             raise WireError("a tool call without a name")
         reason = finish_reason(self._reason)
         if self._reason and reason is None:
-            error = self.noted or StreamError(
-                f"The upstream ended its answer with {self._reason!r}.", code=self._reason
-            )
-            self.turn.fail(error)
+            text = f"The upstream ended its answer with {self._reason!r}."
+            self.turn.fail(self.noted or StreamError(text, code=self._reason))
         elif not self._reason and self.noted:
             self.turn.fail(self.noted)
         elif not self._reason and not self.turn.blocks and not self._has_message:
@@ -206,11 +202,10 @@ class StreamDecoder(TurnDecoder):
             elif type(part) is not dict:
                 raise WireError("a part of content that is no object")
             elif part.get("type") == "thinking":
-                thinking = part.get("thinking")
-                texts = (
-                    [thinking] if type(thinking) is str else [string(item, "text") for item in inners(part, "thinking")]
-                )
-                self._write("reasoning", "".join(texts))
+                text = part.get("thinking")
+                if type(text) is not str:
+                    text = "".join(string(item, "text") for item in inners(part, "thinking"))
+                self._write("reasoning", text)
             else:
                 self._write("text", string(part, "text"))
 
@@ -275,10 +270,10 @@ class StreamDecoder(TurnDecoder):
         if type(calls) is not list:
             raise WireError("tool calls that are no list")
         for value in calls:
-            fragment = read_fragment(value)
-            call = self._calls.find(fragment)
-            if call is None:
+            found = self._calls.find(read_fragment(value))
+            if found is None:
                 continue
+            call, fragment = found
             if call.extra is not None:
                 call.extra = call.extra or fragment.extra
             if call.name:

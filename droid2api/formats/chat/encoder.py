@@ -80,31 +80,27 @@ class StreamEncoder:
             if type(event) is Delta:
                 out.append(b"%b%b%b%b" % (self._head, self._field, orjson.dumps(event.text), self._tail))
                 self._text.append(event.text)
-            else:
-                self._encode_other(event, out)
+                continue
+            match event:
+                case Start():
+                    self._begin(event, out)
+                case BlockStart():
+                    self._open(event, out)
+                case BlockEnd():
+                    self._end(event, out)
+                case Finish():
+                    self._finish(event, out)
+                case Failed():
+                    out.append(encode_stream_error(event.error, b""))
+                case _:
+                    assert_never(event)
         return b"".join(out)
 
-    def _encode_other(self, event: Event, out: list[bytes]) -> None:
-        match event:
-            case Start():
-                self._begin(event, out)
-            case BlockStart():
-                self._open(event, out)
-            case BlockEnd():
-                self._end(event, out)
-            case Finish():
-                self._finish(event, out)
-            case Failed():
-                out.append(encode_stream_error(event.error, b""))
-            case Delta():
-                raise AssertionError("handled before")
-            case _:
-                assert_never(event)
-
     def _begin(self, start: Start, out: list[bytes]) -> None:
-        self._model = start.model or self._request.model
-        head = {"id": self._id, "object": "chat.completion.chunk", "created": self._created, "model": self._model}
-        self._head = b'data: %b,"choices":[{"index":0,"delta":{' % orjson.dumps(head)[:-1]
+        model = start.model or self._request.model
+        head = {"id": self._id, "object": "chat.completion.chunk", "created": self._created, "model": model}
+        self._chunk_head = b"data: %b" % orjson.dumps(head)[:-1]
+        self._head = b'%b,"choices":[{"index":0,"delta":{' % self._chunk_head
         usage = b',"usage":null' if self._request.include_usage else b""
         self._plain_tail = b'},"finish_reason":null}]%b}\n\n' % usage
         out.append(b'%b"role":"assistant","content":""%b' % (self._head, self._plain_tail))
@@ -149,9 +145,9 @@ class StreamEncoder:
         tail = self._plain_tail.replace(b"null", orjson.dumps(finish.reason), 1)
         out.append(self._head + tail)
         if self._request.include_usage:
-            head = {"id": self._id, "object": "chat.completion.chunk", "created": self._created, "model": self._model}
-            chunk = head | {"choices": [], "usage": _encode_usage(finish.usage)}
-            out.append(b"data: %b\n\n" % orjson.dumps(chunk))
+            out.append(
+                b'%b,"choices":[],"usage":%b}\n\n' % (self._chunk_head, orjson.dumps(_encode_usage(finish.usage)))
+            )
         out.append(b"data: [DONE]\n\n")
 
     def _chunk(self, delta: Json, out: list[bytes]) -> None:

@@ -5,21 +5,9 @@ from functools import partial
 from droid2api.errors import RequestError
 from droid2api.formats import openai_shared as shared
 from droid2api.formats.chat.settings import MARK
+from droid2api.hub import request as hub
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states
-from droid2api.hub.request import (
-    Foreign,
-    Message,
-    Part,
-    Reasoning,
-    Refusal,
-    Request,
-    Text,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolResult,
-)
 from droid2api.hub.stops import check_stops
 from droid2api.wire.fields import Json, objects, optional, required, strings
 
@@ -41,7 +29,7 @@ _FUNCTION = frozenset("name description parameters strict".split())
 _TOOL = frozenset("type function custom prompt_cache_breakpoint cache_control".split())
 
 
-def decode_request(body: Json) -> Request:
+def decode_request(body: Json) -> hub.Request:
     """A client's body as a Request. Raises RequestError that names the wrong field."""
     if (optional(body, "n", int) or 1) > 1:
         raise RequestError("n: only one choice can be asked of this model.", param="n")
@@ -51,7 +39,7 @@ def decode_request(body: Json) -> Request:
         raise RequestError("functions: is not served here; use tools.", param="functions")
     options = optional(body, "stream_options", dict) or {}
     stop = body.get("stop")
-    request = Request(
+    request = hub.Request(
         model=required(body, "model", str),
         messages=[],
         stream=optional(body, "stream", bool),
@@ -85,44 +73,44 @@ def decode_request(body: Json) -> Request:
 # -- messages -------------------------------------------------------------------------------------------------------
 
 
-def _decode_message(request: Request, where: str, message: Json) -> Message:
+def _decode_message(request: hub.Request, where: str, message: Json) -> hub.Message:
     role = required(message, "role", str, f"{where}.")
     request.drop_rest("messages", message, _MESSAGE if role != "function" else _MESSAGE | {"name"})
     parts = shared.decode_content(message.get("content"), f"{where}.content", partial(_decode_part, request))
     match role:
         case "tool" | "function":
             call_id = required(message, "tool_call_id" if role == "tool" else "name", str, f"{where}.")
-            return Message("user", [ToolResult(call_id, parts, where=where)])
+            return hub.Message("user", [hub.ToolResult(call_id, parts, where=where)])
         case "system" | "developer" | "user":
-            return Message(role, parts)
+            return hub.Message(role, parts)
         case "assistant":
-            return Message("assistant", _decode_answer(request, where, message, parts))
+            return hub.Message("assistant", _decode_answer(request, where, message, parts))
     raise RequestError(f"{where}.role: {role[:40]!r} is no role of a chat message.", param=f"{where}.role")
 
 
-def _decode_answer(request: Request, where: str, message: Json, content: list[Part]) -> list[Part]:
+def _decode_answer(request: hub.Request, where: str, message: Json, content: list[hub.Part]) -> list[hub.Part]:
     parts = [*_decode_reasoning(request, message), *content]
     if refusal := optional(message, "refusal", str, f"{where}."):
-        parts.append(Refusal(refusal))
+        parts.append(hub.Refusal(refusal))
     if message.get("audio"):
-        parts.append(Foreign("audio", f"{where}.audio"))
+        parts.append(hub.Foreign("audio", f"{where}.audio"))
     for path, call in objects(message.get("tool_calls"), f"{where}.tool_calls"):
         parts.append(_decode_tool_call(request, path, call))
     if function := optional(message, "function_call", dict, f"{where}."):  # its result names the function
         path = f"{where}.function_call."
         name = required(function, "name", str, path)
-        parts.append(ToolCall(name, name, optional(function, "arguments", str, path) or "", where=path[:-1]))
+        parts.append(hub.ToolCall(name, name, optional(function, "arguments", str, path) or "", where=path[:-1]))
     return parts
 
 
-def _decode_tool_call(request: Request, where: str, call: Json) -> ToolCall:
+def _decode_tool_call(request: hub.Request, where: str, call: Json) -> hub.ToolCall:
     request.drop_rest("messages.tool_call", call, _CALL)
     id, state = required(call, "id", str, f"{where}."), _decode_state(call.get("extra_content"))
     custom = optional(call, "custom", dict, f"{where}.")
     called = custom or required(call, "function", dict, f"{where}.")
     path = f"{where}.custom." if custom else f"{where}.function."
     arguments = optional(called, "input" if custom else "arguments", str, path) or ""
-    return ToolCall(id, required(called, "name", str, path), arguments, bool(custom), where=where, state=state)
+    return hub.ToolCall(id, required(called, "name", str, path), arguments, bool(custom), where=where, state=state)
 
 
 def _decode_state(extra: object) -> State | None:
@@ -135,35 +123,31 @@ def _decode_state(extra: object) -> State | None:
     return State(NAME, "", {"extra_content": extra})
 
 
-def _decode_reasoning(request: Request, message: Json) -> list[Part]:
+def _decode_reasoning(request: hub.Request, message: Json) -> list[hub.Reasoning]:
     """Reasoning that this gateway gave out comes back with its state; other reasoning as text."""
-    parts: list[Part] = []
+    parts: list[hub.Reasoning] = []
     for _, detail in objects(message.get("reasoning_details"), "reasoning_details"):
         packed = detail.get("signature") or detail.get("data")
         if type(packed) is str and (state := State.unpack(packed)):
             text = str(state.data.pop("text", ""))
-            parts.append(Reasoning(text, state))
+            parts.append(hub.Reasoning(text, state))
         else:
             request.drop("messages.reasoning_details")
     said = message.get("reasoning_content") or message.get("reasoning")
-    if type(said) is str and not any(isinstance(part, Reasoning) and not _is_bound(part) for part in parts):
-        parts.insert(0, Reasoning(said))
+    if type(said) is str and all(part.state and part.state.bound() for part in parts):
+        parts.insert(0, hub.Reasoning(said))
     return parts
 
 
-def _is_bound(part: Reasoning) -> bool:
-    return part.state is not None and part.state.bound() is not None
-
-
-def _decode_part(request: Request, where: str, part: Json) -> Part:
+def _decode_part(request: hub.Request, where: str, part: Json) -> hub.Part:
     kind = required(part, "type", str, f"{where}.")
     cache = _decode_cache(request, part)
     request.drop_rest(f"messages.{kind}", part, _PART)
     match kind:
         case "text":
-            return Text(required(part, "text", str, f"{where}."), cache, where)
+            return hub.Text(required(part, "text", str, f"{where}."), cache, where)
         case "refusal":
-            return Refusal(required(part, "refusal", str, f"{where}."), where)
+            return hub.Refusal(required(part, "refusal", str, f"{where}."), where)
         case "image_url":
             image = part.get("image_url")
             image = {"url": image} if type(image) is str else required(part, "image_url", dict, f"{where}.")
@@ -176,12 +160,12 @@ def _decode_part(request: Request, where: str, part: Json) -> Part:
             request.drop_rest("messages.document", file, frozenset("file_data filename file_id".split()))
             if data := optional(file, "file_data", str, f"{where}.file."):
                 return shared.decode_file(data, cache, where, optional(file, "filename", str, f"{where}.file.") or "")
-            return Foreign("file_id", where)
+            return hub.Foreign("file_id", where)
         case _:
-            return Foreign(kind, where)
+            return hub.Foreign(kind, where)
 
 
-def _decode_cache(request: Request, part: Json) -> str | None:
+def _decode_cache(request: hub.Request, part: Json) -> str | None:
     """OpenAI's prompt_cache_breakpoint, or the cache_control that OpenRouter and LiteLLM clients put on a part."""
     mark = part.get("prompt_cache_breakpoint") or part.get("cache_control")
     if type(mark) is not dict:
@@ -193,13 +177,13 @@ def _decode_cache(request: Request, part: Json) -> str | None:
 # -- tools and output -----------------------------------------------------------------------------------------------
 
 
-def _decode_tool(request: Request, where: str, tool: Json) -> Tool:
+def _decode_tool(request: hub.Request, where: str, tool: Json) -> hub.Tool:
     kind = required(tool, "type", str, f"{where}.")
     request.drop_rest("tools", tool, _TOOL)
     if kind == "function":
         function, path = required(tool, "function", dict, f"{where}."), f"{where}.function."
         request.drop_rest("tools", function, _FUNCTION)
-        return Tool(
+        return hub.Tool(
             required(function, "name", str, path),
             optional(function, "description", str, path) or "",
             optional(function, "parameters", dict, path),
@@ -211,22 +195,22 @@ def _decode_tool(request: Request, where: str, tool: Json) -> Tool:
         request.drop_rest("tools", custom, frozenset("name description format".split()))
         grammar = (optional(custom, "format", dict, path) or {}).get("grammar")
         name, description = required(custom, "name", str, path), optional(custom, "description", str, path) or ""
-        return Tool(name, description, kind="custom", grammar=grammar if type(grammar) is dict else None)
+        return hub.Tool(name, description, kind="custom", grammar=grammar if type(grammar) is dict else None)
     raise RequestError(
         f"{where}.type: {kind[:40]!r} is no tool of a chat request; it must be function or custom.",
         param=f"{where}.type",
     )
 
 
-def _decode_named(choice: Json) -> ToolChoice | None:
+def _decode_named(choice: Json) -> hub.ToolChoice | None:
     kind = choice.get("type")
     if kind == "allowed_tools":
         allowed = required(choice, "allowed_tools", dict, "tool_choice.")
         tools = objects(allowed.get("tools"), "tool_choice.allowed_tools.tools")
         names = [_named(where, tool) for where, tool in tools]
-        return ToolChoice("required" if allowed.get("mode") == "required" else "auto", allowed=names)
+        return hub.ToolChoice("required" if allowed.get("mode") == "required" else "auto", allowed=names)
     if kind in ("function", "custom"):
-        return ToolChoice("required", _named("tool_choice", choice))
+        return hub.ToolChoice("required", _named("tool_choice", choice))
     return None
 
 

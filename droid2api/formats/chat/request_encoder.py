@@ -6,25 +6,10 @@ from droid2api.formats import openai_shared as shared
 from droid2api.formats.chat.request import NAME
 from droid2api.formats.chat.settings import reasoning_fields, with_stand_in
 from droid2api.hub import fitting
+from droid2api.hub import request as hub
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.history import system_first
 from droid2api.hub.media import check_media
-from droid2api.hub.request import (
-    Document,
-    Foreign,
-    Image,
-    Message,
-    Part,
-    Reasoning,
-    Refusal,
-    Request,
-    Target,
-    Text,
-    Tool,
-    ToolCall,
-    ToolResult,
-    unsupported,
-)
 from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json
 
@@ -35,7 +20,7 @@ _OPTIONS = frozenset(
 )
 
 
-def encode_request(request: Request, target: Target) -> Encoded:
+def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
     """The request for a Chat upstream. Raises RequestError for content that it cannot express."""
     encoded = Encoded.begun(request)
     encoded.body["model"] = target.id
@@ -55,7 +40,7 @@ def encode_request(request: Request, target: Target) -> Encoded:
     return encoded
 
 
-def _encode_settings(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
+def _encode_settings(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
     body, profile = encoded.body, target.profile
     if (limit := fitting.limit_for(encoded, request, target)) is not None:
         body[profile.limit_field] = limit
@@ -73,7 +58,7 @@ def _encode_settings(encoded: Encoded, request: Request, target: Target, effort:
 # -- tools ----------------------------------------------------------------------------------------------------------
 
 
-def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
+def _encode_tools(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
     """Chat has no list of allowed tools that all upstreams know, so the others are not offered."""
     body = encoded.body
     named = [each for each in name_tools(encoded, request.tools) if _is_function(encoded, each[1])]
@@ -96,13 +81,13 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
         body["messages"].append({"role": "user", "content": choice.said})
 
 
-def _is_function(encoded: Encoded, tool: Tool) -> bool:
+def _is_function(encoded: Encoded, tool: hub.Tool) -> bool:
     if tool.kind == "web_search":
         encoded.drop("tools.web_search")
     return tool.kind != "web_search"
 
 
-def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Json:
+def _encode_tool(encoded: Encoded, name: str, tool: hub.Tool, target: hub.Target) -> Json:
     tool = wrapped_tool(tool)
     parameters = fitting.parameters_for(encoded, tool, target)
     function: Json = {"name": name, "description": tool.description, "parameters": parameters}
@@ -113,7 +98,7 @@ def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Jso
 # -- messages -------------------------------------------------------------------------------------------------------
 
 
-def _encode_messages(encoded: Encoded, request: Request, target: Target) -> None:
+def _encode_messages(encoded: Encoded, request: hub.Request, target: hub.Target) -> None:
     messages = request.messages
     if target.profile.system_messages != "anywhere":
         messages = system_first(encoded, messages, TYPE)
@@ -130,12 +115,12 @@ def _encode_messages(encoded: Encoded, request: Request, target: Target) -> None
 class _MessageWriter:
     """Writes one message after the other; results have their calls' ids."""
 
-    def __init__(self, encoded: Encoded, target: Target) -> None:
+    def __init__(self, encoded: Encoded, target: hub.Target) -> None:
         self._encoded = encoded
         self._target = target
         self._ids = CallIds(target.profile.ids)
 
-    def encode(self, message: Message) -> list[Json]:
+    def encode(self, message: hub.Message) -> list[Json]:
         match message.role:
             case "system" | "developer":
                 return [
@@ -149,40 +134,41 @@ class _MessageWriter:
             case _:
                 assert_never(message.role)
 
-    def _encode_user(self, message: Message) -> list[Json]:
+    def _encode_user(self, message: hub.Message) -> list[Json]:
         """Results are messages of their own. Those are text only, so their files follow in the user's message."""
         messages: list[Json] = []
-        files: list[Part] = []
+        files: list[hub.Part] = []
         for part in message.parts:
-            if isinstance(part, ToolResult):
+            if isinstance(part, hub.ToolResult):
                 messages.append(self._encode_result(part, files))
-        others = files + [part for part in message.parts if not isinstance(part, ToolResult)]
+        others = files + [part for part in message.parts if not isinstance(part, hub.ToolResult)]
         only = others[0] if len(others) == 1 else None
-        if isinstance(only, Text) and (only.cache is None or not self._target.profile.cache_breakpoints):
+        if isinstance(only, hub.Text) and (only.cache is None or not self._target.profile.cache_breakpoints):
             messages.append({"role": "user", "content": only.text})
         elif others:
             messages.append({"role": "user", "content": [_encode_part(part, self._target) for part in others]})
         return messages
 
-    def _encode_result(self, result: ToolResult, files: list[Part]) -> Json:
+    def _encode_result(self, result: hub.ToolResult, files: list[hub.Part]) -> Json:
         """A tool's message; what it cannot hold is added to `files`."""
         id = self._ids.of_result(result.call_id)
-        texts = [shared.text_of(item, TYPE) for item in result.content if not isinstance(item, Image | Document)]
-        shown = [item for item in result.content if isinstance(item, Image | Document)]
+        content = fitting.result_for(self._encoded, result, self._target)
+        texts = [shared.text_of(item, TYPE) for item in content if not isinstance(item, hub.Image | hub.Document)]
+        shown = [item for item in content if isinstance(item, hub.Image | hub.Document)]
         if shown:
-            files += [Text(f"Files from the tool result {id}:"), *shown]
+            files += [hub.Text(f"Files from the tool result {id}:"), *shown]
             texts.append("The files of this result are in the next user message.")
         text = "\n\n".join(texts)
         return {"role": "tool", "tool_call_id": id, "content": f"Error: {text}" if result.is_error else text}
 
-    def _encode_assistant(self, message: Message) -> Json:
+    def _encode_assistant(self, message: hub.Message) -> Json:
         answer: Json = {"role": "assistant", "content": None}
         texts, calls = [], []
         for part in message.parts:
             match part:
-                case Reasoning():
+                case hub.Reasoning():
                     self._add_reasoning(answer, part)
-                case ToolCall():
+                case hub.ToolCall():
                     calls.append(self._encode_call(part))
                 case _:
                     self._encoded.drop_state(part, NAME, self._target)
@@ -194,7 +180,7 @@ class _MessageWriter:
         self._complete_calls(answer, message)
         return answer
 
-    def _add_reasoning(self, answer: Json, part: Reasoning) -> None:
+    def _add_reasoning(self, answer: Json, part: hub.Reasoning) -> None:
         """Reasoning goes back to who made it, in the field where it came."""
         data = self._target.state_data(part.state, NAME)
         if not data or self._target.profile.replay == "never":
@@ -206,10 +192,10 @@ class _MessageWriter:
         if details := data.get("details"):
             answer["reasoning_details"] = [*answer.get("reasoning_details", ()), *details]
 
-    def _complete_calls(self, answer: Json, message: Message) -> None:
+    def _complete_calls(self, answer: Json, message: hub.Message) -> None:
         """What some services want with every turn that called tools, whoever made it: its reasoning, a signature."""
         profile, calls = self._target.profile, answer.get("tool_calls")
-        texts = [part.text for part in message.parts if isinstance(part, Reasoning)]
+        texts = [part.text for part in message.parts if isinstance(part, hub.Reasoning)]
         replayed = answer.get("reasoning_content") or answer.get("reasoning")
         if profile.replay == "always" and calls and not replayed:
             answer["reasoning_content"] = "".join(texts) or " "  # an empty one is refused as none at all
@@ -219,7 +205,7 @@ class _MessageWriter:
             answer["tool_calls"] = signed
             self._encoded.repair("messages.tool_call.signature")
 
-    def _encode_call(self, call: ToolCall) -> Json:
+    def _encode_call(self, call: hub.ToolCall) -> Json:
         name = upstream_name(self._encoded, call.name, call.namespace)
         function = {"name": name, "arguments": wrapped_arguments(call)}
         encoded_call: Json = {"id": self._ids.of_call(call.id), "type": "function", "function": function}
@@ -231,21 +217,21 @@ class _MessageWriter:
         return encoded_call
 
 
-def _encode_part(part: Part, target: Target) -> Json:
+def _encode_part(part: hub.Part, target: hub.Target) -> Json:
     match part:
-        case Text():
+        case hub.Text():
             return shared.with_breakpoint({"type": "text", "text": part.text}, part.cache)
-        case Refusal():
+        case hub.Refusal():
             return {"type": "text", "text": part.text}
-        case Image():
+        case hub.Image():
             check_media(part, target, TYPE)
             image = {"url": part.href} | ({"detail": part.detail} if part.detail else {})
             return shared.with_breakpoint({"type": "image_url", "image_url": image}, part.cache)
-        case Document() if part.data:
+        case hub.Document() if part.data:
             check_media(part, target, TYPE)
             file = {"filename": part.name or "document", "file_data": part.href}
             return shared.with_breakpoint({"type": "file", "file": file}, part.cache)
-        case Document() | Foreign() | Reasoning() | ToolCall() | ToolResult():
-            raise unsupported(part, TYPE)
+        case hub.Document() | hub.Foreign() | hub.Reasoning() | hub.ToolCall() | hub.ToolResult():
+            raise hub.unsupported(part, TYPE)
         case _:
             assert_never(part)

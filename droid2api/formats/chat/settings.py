@@ -6,7 +6,7 @@ from droid2api.hub.events import PACKED_STATE
 from droid2api.hub.fitting import level_of
 from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Target
-from droid2api.wire.fields import Json
+from droid2api.wire.fields import Json, inner
 
 MARK = "droid2api"
 """Where a call's extra_content holds the state of another provider, packed."""
@@ -83,17 +83,15 @@ def _is_foreign(detail: object) -> bool:
 
 
 def _is_marked(call: object) -> bool:
-    extra = call.get("extra_content") if type(call) is dict else None
-    return type(extra) is dict and MARK in extra
+    return type(call) is dict and MARK in inner(call, "extra_content")
 
 
 def _without_mark(call: Json) -> Json:
     if not _is_marked(call):
         return call
     extra = {name: value for name, value in call["extra_content"].items() if name != MARK}
-    return {name: value for name, value in call.items() if name != "extra_content"} | (
-        {"extra_content": extra} if extra else {}
-    )
+    rest = {name: value for name, value in call.items() if name != "extra_content"}
+    return rest | ({"extra_content": extra} if extra else {})
 
 
 def _prepend_system(messages: list[Json], prompt: str) -> list[Json]:

@@ -75,6 +75,8 @@ def ending(event: ServerSentEvent) -> Ending:
 
 
 class StreamDecoder(TurnDecoder):
+    """There is a method for each thing that an event may say of an item, a part or the response."""
+
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         super().__init__(target, used_ids)
         self._items: dict[int, Item] = {}
@@ -134,8 +136,6 @@ class StreamDecoder(TurnDecoder):
                 self._complete_reasoning(self._item(value), "summary", number_of(value, "summary"), word(value, "text"))
             case "response.reasoning_text.done":
                 self._complete_reasoning(self._item(value), "content", number_of(value), word(value, "text"))
-            case _ if tells_error(value) or (kind is None and find_words(value)):
-                self.turn.fail(read_error(value))
             case _:
                 self.read_unknown(value)
 

@@ -16,20 +16,15 @@ from droid2api.wire import sse
 from droid2api.wire.fields import Json
 
 _ECHOED: Json = {
-    "instructions": None,
-    "max_output_tokens": None,
+    **dict.fromkeys("instructions max_output_tokens previous_response_id prompt_cache_key service_tier".split()),
+    **dict.fromkeys(("temperature", "top_p")),
     "metadata": {},
     "parallel_tool_calls": True,
-    "previous_response_id": None,
-    "prompt_cache_key": None,
     "reasoning": {"effort": None, "summary": None},
-    "service_tier": None,
     "store": False,
-    "temperature": None,
     "text": {"format": {"type": "text"}},
     "tool_choice": "auto",
     "tools": [],
-    "top_p": None,
     "truncation": "disabled",
 }
 """The settings that every response object repeats, with what stands for those the client did not send."""
@@ -52,7 +47,8 @@ class StreamEncoder:
     """Events as server-sent events. `clock` gives seconds since the epoch, `new_id` a fresh id.
 
     `response` is the response object; after the end it is the whole answer. An item is announced as done when the next
-    one begins or the answer ends: only then it is known whether it is whole, and whether a message goes on.
+    one begins or the answer ends: only then it is known whether it is whole, and whether a message goes on. There is a
+    method for each kind of event that the format has.
     """
 
     def __init__(self, request: Request, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
@@ -86,37 +82,31 @@ class StreamEncoder:
         out: list[bytes] = []
         for event in events:
             if type(event) is Delta:
+                self._text.append(event.text)
                 if self._native:
-                    self._text.append(event.text)
                     continue
                 if not self._part_open:
                     self._open_summary(out)
                 text = orjson.dumps(event.text)
                 out.append(b'%b%b,"sequence_number":%d}\n\n' % (self._head, text, self.sequence))
                 self.sequence += 1
-                self._text.append(event.text)
-            else:
-                self._encode_other(event, out)
+                continue
+            match event:
+                case Start():
+                    self.response["model"] = event.model or self.response["model"]
+                    self._send(out, "response.created", response=self.response)
+                    self._send(out, "response.in_progress", response=self.response)
+                case BlockStart():
+                    self._open(event, out)
+                case BlockEnd():
+                    self._end(event, out)
+                case Finish():
+                    self._finish(event, out)
+                case Failed():
+                    self._fail(event.error, out)
+                case _:
+                    assert_never(event)
         return b"".join(out)
-
-    def _encode_other(self, event: Event, out: list[bytes]) -> None:
-        match event:
-            case Start():
-                self.response["model"] = event.model or self.response["model"]
-                self._send(out, "response.created", response=self.response)
-                self._send(out, "response.in_progress", response=self.response)
-            case BlockStart():
-                self._open(event, out)
-            case BlockEnd():
-                self._end(event, out)
-            case Finish():
-                self._finish(event, out)
-            case Failed():
-                self._fail(event.error, out)
-            case Delta():
-                raise AssertionError("handled before")
-            case _:
-                assert_never(event)
 
     @property
     def _index(self) -> int:

@@ -4,7 +4,6 @@ Other formats know functions only: such a tool is offered as one, its calls in t
 and a call in an answer becomes an item of the client's kind again.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -84,13 +83,8 @@ def call_arguments(kind: str, item: Json, where: str) -> str:
 
 def output_of(kind: str, item: Json, where: str) -> tuple[list[Part], bool]:
     """What came out of a call, as text, and whether it is an error."""
-    readers: dict[str, Callable[[Json, str], tuple[list[Part], bool]]] = {
-        "tool_search": _found_tools,
-        "local_shell": _plain_output,
-        "shell": _shell_output,
-        "apply_patch": _plain_output,
-    }
-    return readers[kind](item, where)
+    readers = {"tool_search": _found_tools, "shell": _shell_output}
+    return readers.get(kind, _plain_output)(item, where)
 
 
 def _found_tools(item: Json, where: str) -> tuple[list[Part], bool]:

@@ -6,24 +6,9 @@ from typing import get_args
 from droid2api.errors import RequestError
 from droid2api.formats import openai_shared as shared
 from droid2api.formats.responses.native import NATIVES, call_arguments, native_tool, output_of
+from droid2api.hub import request as hub
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states
-from droid2api.hub.request import (
-    Document,
-    Foreign,
-    Message,
-    Part,
-    Reasoning,
-    Refusal,
-    Request,
-    Role,
-    Text,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolResult,
-    WebSearch,
-)
 from droid2api.wire.fields import Json, objects, optional, required
 
 NAME = "responses"
@@ -33,7 +18,7 @@ _HANDLED = frozenset(
     "model input instructions stream stream_options tools tool_choice parallel_tool_calls max_output_tokens reasoning "
     "text user safety_identifier include previous_response_id conversation prompt background".split()
 )
-_ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
+_ROLES: dict[str, hub.Role] = {role: role for role in get_args(hub.Role)}
 _STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
 _SERVED = frozenset(
     "web_search_call file_search_call code_interpreter_call image_generation_call mcp_call mcp_list_tools "
@@ -50,7 +35,7 @@ _TOOL = frozenset("type name description parameters strict format defer_loading"
 _SEARCH = frozenset("type filters user_location search_context_size external_web_access".split())
 
 
-def decode_request(body: Json) -> Request:
+def decode_request(body: Json) -> hub.Request:
     """A client's body as a Request. Raises RequestError that names the wrong field."""
     for name in _STATEFUL:
         if body.get(name):
@@ -60,9 +45,9 @@ def decode_request(body: Json) -> Request:
     text = optional(body, "text", dict) or {}
     reasoning = optional(body, "reasoning", dict) or {}
     instructions = optional(body, "instructions", str)
-    request = Request(
+    request = hub.Request(
         model=required(body, "model", str),
-        messages=[Message("system", [Text(instructions)])] if instructions else [],
+        messages=[hub.Message("system", [hub.Text(instructions)])] if instructions else [],
         stream=optional(body, "stream", bool),
         parallel_tool_calls=optional(body, "parallel_tool_calls", bool),
         max_tokens=optional(body, "max_output_tokens", int),
@@ -96,15 +81,15 @@ def decode_request(body: Json) -> Request:
 class _InputReader:
     """Reads the items of `input`, and the tools, which may stand among them."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: hub.Request) -> None:
         self._request = request
-        self._found: dict[tuple[str, str], Tool] = {}
-        self._tools: list[Tool] = []
-        self._deferred: list[Tool] = []
+        self._found: dict[tuple[str, str], hub.Tool] = {}
+        self._tools: list[hub.Tool] = []
+        self._deferred: list[hub.Tool] = []
         self._served: set[str] = set()
         self._call_ids: dict[str, str] = {}
 
-    def offered(self) -> list[Tool]:
+    def offered(self) -> list[hub.Tool]:
         """The tools that the model may call. Deferred ones wait for a search of the client's; if there is none, the
         service would have searched, and nobody else will.
         """
@@ -120,7 +105,7 @@ class _InputReader:
         if not items:
             raise RequestError("input: is required and must not be empty.", param="input")
         if type(items) is str:
-            self._request.messages.append(Message("user", [Text(items, where="input")]))
+            self._request.messages.append(hub.Message("user", [hub.Text(items, where="input")]))
             return
         for where, item in objects(items, "input"):
             self._read_item(where, item)
@@ -136,8 +121,8 @@ class _InputReader:
                 arguments = optional(item, "input" if custom else "arguments", str, path) or ""
                 id, name = required(item, "call_id", str, path), required(item, "name", str, path)
                 self._request.drop_rest("messages.tool_call", item, _CALL)
-                call = ToolCall(id, name, arguments, custom, optional(item, "namespace", str, path) or "", where)
-                self._request.messages.append(Message("assistant", [call]))
+                call = hub.ToolCall(id, name, arguments, custom, optional(item, "namespace", str, path) or "", where)
+                self._request.messages.append(hub.Message("assistant", [call]))
             case "function_call_output" | "custom_tool_call_output":
                 self._request.drop_rest("messages.tool_result", item, _CALL)
                 content = shared.decode_content(
@@ -145,7 +130,7 @@ class _InputReader:
                 )
                 self._add_result(item, where, content, custom=kind == "custom_tool_call_output")
             case "reasoning":
-                self._request.messages.append(Message("assistant", [_decode_reasoning(self._request, item, where)]))
+                self._request.messages.append(hub.Message("assistant", [_decode_reasoning(self._request, item, where)]))
             case "additional_tools":
                 self._read_found(f"{path}tools", item.get("tools"))
             case "item_reference" | "compaction" | "compaction_trigger":
@@ -167,7 +152,7 @@ class _InputReader:
         parts = shared.decode_content(item.get("content"), f"{where}.content", partial(_decode_part, self._request))
         if phase := optional(item, "phase", str, f"{where}."):
             _set_phase(parts, phase)
-        self._request.messages.append(Message(role, parts))
+        self._request.messages.append(hub.Message(role, parts))
 
     def _read_native(self, where: str, item: Json, kind: str) -> None:
         """A call of a tool that the client runs, or what came of it. Raises RequestError for any other item."""
@@ -189,22 +174,26 @@ class _InputReader:
         else:
             id = required(item, "call_id", str, f"{where}.")
             self._call_ids[str(item.get("id"))] = id
-            call = ToolCall(id, name, call_arguments(name, item, where), where=where)
-            self._request.messages.append(Message("assistant", [call]))
+            call = hub.ToolCall(id, name, call_arguments(name, item, where), where=where)
+            self._request.messages.append(hub.Message("assistant", [call]))
 
     def _add_result(
-        self, item: Json, where: str, content: list[Part], custom: bool = False, is_error: bool = False
+        self, item: Json, where: str, content: list[hub.Part], custom: bool = False, is_error: bool = False
     ) -> None:
         id = optional(item, "call_id", str, f"{where}.") or self._call_ids.get(str(item.get("id")))
         id = id or required(item, "call_id", str, f"{where}.")
-        self._request.messages.append(Message("user", [ToolResult(id, content, is_error, custom, where=where)]))
+        self._request.messages.append(hub.Message("user", [hub.ToolResult(id, content, is_error, custom, where=where)]))
 
     def _read_found(self, where: str, tools: object) -> None:
         """Tools that came in the course of the conversation: the last word on each counts."""
         reader = _InputReader(self._request)
         reader.read_tools(where, tools)
-        for tool in [*reader._tools, *reader._deferred]:
-            self._found[tool.namespace, tool.name] = tool
+        found = {(tool.namespace, tool.name): tool for tool in [*reader._tools, *reader._deferred]}
+        if any(self._found.get(key) != tool for key, tool in found.items()):
+            for part in [part for message in self._request.messages for part in message.parts]:
+                if isinstance(part, hub.Reasoning):
+                    part.outdated = True
+        self._found |= found
 
     def read_tools(self, where: str, tools: object, namespace: str = "") -> None:
         for path, tool in objects(tools, where):
@@ -217,7 +206,9 @@ class _InputReader:
                 decoded = _decode_tool(self._request, path, tool, namespace)
                 (self._deferred if tool.get("defer_loading") is True else self._tools).append(decoded)
             elif kind.startswith("web_search"):
-                self._tools.append(Tool("web_search", kind="web_search", search=_decode_search(self._request, tool)))
+                self._tools.append(
+                    hub.Tool("web_search", kind="web_search", search=_decode_search(self._request, tool))
+                )
             elif kind in _SERVED_TOOLS or _is_served(tool):
                 self._request.drop(f"tools.{kind}")
             elif kind in NATIVES:
@@ -239,14 +230,14 @@ def _is_served(value: Json) -> bool:
 # -- messages -------------------------------------------------------------------------------------------------------
 
 
-def _set_phase(parts: list[Part], phase: str) -> None:
+def _set_phase(parts: list[hub.Part], phase: str) -> None:
     """Which part of an answer a message is, as OpenAI's models want to see it again."""
     for part in parts:
-        if isinstance(part, Text):
+        if isinstance(part, hub.Text):
             part.state = State(NAME, "", {"phase": phase})
 
 
-def _decode_reasoning(request: Request, item: Json, where: str) -> Reasoning:
+def _decode_reasoning(request: hub.Request, item: Json, where: str) -> hub.Reasoning:
     request.drop_rest("messages.reasoning", item, frozenset("type id status summary content encrypted_content".split()))
     texts = [str(part.get("text") or "") for _, part in objects(item.get("summary"), f"{where}.summary")]
     texts += [str(part.get("text") or "") for _, part in objects(item.get("content"), f"{where}.content")]
@@ -255,47 +246,47 @@ def _decode_reasoning(request: Request, item: Json, where: str) -> Reasoning:
     if encrypted:
         own = State(NAME, "", {"id": item.get("id"), "encrypted_content": encrypted})
         state = State.unpack(encrypted) or own
-    return Reasoning("\n\n".join(texts), state)
+    return hub.Reasoning("\n\n".join(texts), state)
 
 
-def _decode_part(request: Request, where: str, part: Json) -> Part:
+def _decode_part(request: hub.Request, where: str, part: Json) -> hub.Part:
     kind, path = required(part, "type", str, f"{where}."), f"{where}."
     request.drop_rest(f"messages.{kind}", part, _PART)
     mark = part.get("prompt_cache_breakpoint")
     cache = str(mark.get("ttl") or "") if type(mark) is dict else None
     match kind:
         case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
-            return Text(required(part, "text", str, path), cache, where)
+            return hub.Text(required(part, "text", str, path), cache, where)
         case "refusal":
-            return Refusal(required(part, "refusal", str, path), where)
+            return hub.Refusal(required(part, "refusal", str, path), where)
         case "input_image" if url := optional(part, "image_url", str, path):
             return shared.decode_image(url, cache, where, optional(part, "detail", str, path))
         case "input_file" if url := optional(part, "file_url", str, path):
-            return Document("", "", url, cache, where, optional(part, "filename", str, path) or "")
+            return hub.Document("", "", url, cache, where, optional(part, "filename", str, path) or "")
         case "input_file" if data := optional(part, "file_data", str, path):
             return shared.decode_file(data, cache, where, optional(part, "filename", str, path) or "")
-    return Foreign("file_id" if kind in ("input_image", "input_file") else kind, where)
+    return hub.Foreign("file_id" if kind in ("input_image", "input_file") else kind, where)
 
 
 # -- tools and output -----------------------------------------------------------------------------------------------
 
 
-def _decode_tool(request: Request, where: str, tool: Json, namespace: str) -> Tool:
+def _decode_tool(request: hub.Request, where: str, tool: Json, namespace: str) -> hub.Tool:
     path = f"{where}."
     request.drop_rest("tools", tool, _TOOL)
     name, description = required(tool, "name", str, path), optional(tool, "description", str, path) or ""
     if tool["type"] == "custom":
         grammar = optional(tool, "format", dict, path)
-        return Tool(name, description, kind="custom", grammar=grammar, namespace=namespace)
+        return hub.Tool(name, description, kind="custom", grammar=grammar, namespace=namespace)
     parameters, strict = optional(tool, "parameters", dict, path), optional(tool, "strict", bool, path)
-    return Tool(name, description, parameters, strict, namespace=namespace)
+    return hub.Tool(name, description, parameters, strict, namespace=namespace)
 
 
-def _decode_search(request: Request, tool: Json) -> WebSearch:
+def _decode_search(request: hub.Request, tool: Json) -> hub.WebSearch:
     request.drop_rest("tools.web_search", tool, _SEARCH)
     filters = optional(tool, "filters", dict, "tools.web_search.") or {}
     request.drop_rest("tools.web_search", filters, frozenset(["allowed_domains", "blocked_domains"]))
-    return WebSearch(
+    return hub.WebSearch(
         optional(filters, "allowed_domains", list, "tools.web_search.filters."),
         optional(filters, "blocked_domains", list, "tools.web_search.filters."),
         optional(tool, "user_location", dict, "tools.web_search."),
@@ -304,15 +295,15 @@ def _decode_search(request: Request, tool: Json) -> WebSearch:
     )
 
 
-def _decode_named(choice: Json) -> ToolChoice | None:
+def _decode_named(choice: Json) -> hub.ToolChoice | None:
     match choice.get("type"):
         case "function" | "custom":
-            return ToolChoice("required", required(choice, "name", str, "tool_choice."))
+            return hub.ToolChoice("required", required(choice, "name", str, "tool_choice."))
         case "allowed_tools":
             names = [_named(tool) for _, tool in objects(choice.get("tools"), "tool_choice.tools")]
-            return ToolChoice("required" if choice.get("mode") == "required" else "auto", allowed=names)
+            return hub.ToolChoice("required" if choice.get("mode") == "required" else "auto", allowed=names)
         case str():
-            return ToolChoice("required", _named(choice))
+            return hub.ToolChoice("required", _named(choice))
     return None
 
 

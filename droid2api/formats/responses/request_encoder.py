@@ -6,26 +6,10 @@ from droid2api.formats import openai_shared as shared
 from droid2api.formats.responses.request import ENCRYPTED_REASONING, NAME
 from droid2api.formats.responses.settings import reasoning_fields
 from droid2api.hub import fitting
+from droid2api.hub import request as hub
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.history import system_first
 from droid2api.hub.media import check_media
-from droid2api.hub.request import (
-    Document,
-    Foreign,
-    Image,
-    Message,
-    Part,
-    Reasoning,
-    Refusal,
-    Request,
-    Target,
-    Text,
-    Tool,
-    ToolCall,
-    ToolResult,
-    WebSearch,
-    unsupported,
-)
 from droid2api.hub.tools import CallIds, name_tools, upstream_name
 from droid2api.wire.fields import Json
 
@@ -39,7 +23,7 @@ _OPTIONS = frozenset(
 _JSON = "Answer in JSON."
 
 
-def encode_request(request: Request, target: Target) -> Encoded:
+def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
     """The request for a Responses upstream. Raises RequestError for content that it cannot express.
 
     Nothing is stored upstream unless the client asked for it, so reasoning comes back encrypted, to be sent again.
@@ -65,7 +49,7 @@ def encode_request(request: Request, target: Target) -> Encoded:
     return encoded
 
 
-def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> None:
+def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Target) -> None:
     body, items = encoded.body, encoded.body["input"]
     messages = request.messages
     if target.profile.system_messages != "anywhere":
@@ -101,7 +85,7 @@ def _says_json(item: Json) -> bool:
     return any("json" in text.lower() for text in texts)
 
 
-def _encode_options(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
+def _encode_options(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
     body = encoded.body
     text: Json = {}
     if request.output and request.output.schema:
@@ -121,7 +105,7 @@ def _encode_options(encoded: Encoded, request: Request, target: Target, effort: 
 # -- tools ----------------------------------------------------------------------------------------------------------
 
 
-def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
+def _encode_tools(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
     body, named = encoded.body, name_tools(encoded, request.tools)
     choice = fitting.choice_for(encoded, request, target, effort, named)
     if not named:
@@ -138,10 +122,10 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
         body["max_tool_calls"] = searches[0].max_uses
 
 
-def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Json:
+def _encode_tool(encoded: Encoded, name: str, tool: hub.Tool, target: hub.Target) -> Json:
     match tool.kind:
         case "web_search":
-            return {"type": "web_search"} | _encode_search(encoded, tool.search or WebSearch())
+            return {"type": "web_search"} | _encode_search(encoded, tool.search or hub.WebSearch())
         case "custom":
             grammar = {"format": {"type": "grammar", **tool.grammar}} if tool.grammar else {}
             return {"type": "custom", "name": name, "description": tool.description, **grammar}
@@ -156,7 +140,7 @@ def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Jso
             assert_never(tool.kind)
 
 
-def _encode_search(encoded: Encoded, search: WebSearch) -> Json:
+def _encode_search(encoded: Encoded, search: hub.WebSearch) -> Json:
     if search.blocked_domains:
         encoded.drop("tools.web_search.blocked_domains")
     told: Json = {
@@ -168,14 +152,14 @@ def _encode_search(encoded: Encoded, search: WebSearch) -> Json:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _encode_choice(choice: fitting.Choice, named: list[tuple[str, Tool]]) -> object:
+def _encode_choice(choice: fitting.Choice, named: list[tuple[str, hub.Tool]]) -> object:
     if choice.allowed is not None:
         allowed = [_reference(name, tool) for name, tool in named if name in choice.allowed]
         return {"type": "allowed_tools", "mode": choice.mode, "tools": allowed} if allowed else "none"
     return _reference(choice.name, choice.tool) if choice.tool else choice.mode
 
 
-def _reference(name: str, tool: Tool) -> Json:
+def _reference(name: str, tool: hub.Tool) -> Json:
     return {"type": tool.kind} if tool.kind == "web_search" else {"type": tool.kind, "name": name}
 
 
@@ -185,21 +169,23 @@ def _reference(name: str, tool: Tool) -> Json:
 class _MessageWriter:
     """Writes one message after the other as items; results have their calls' ids."""
 
-    def __init__(self, encoded: Encoded, target: Target) -> None:
+    def __init__(self, encoded: Encoded, target: hub.Target) -> None:
         self._encoded = encoded
         self._target = target
         self._ids = CallIds(target.profile.ids)
 
-    def encode(self, message: Message) -> list[Json]:
+    def encode(self, message: hub.Message) -> list[Json]:
         items: list[Json] = []
         role = "developer" if message.role == "system" else message.role
         for part in message.parts:
             match part:
-                case ToolCall():
+                case hub.ToolCall():
                     items.append(self._encode_call(part))
-                case ToolResult():
-                    items.append(self._encode_result(part))
-                case Reasoning():
+                case hub.ToolResult():
+                    kind = "custom_tool_call_output" if part.custom else "function_call_output"
+                    output, id = self._encode_output(part), self._ids.of_result(part.call_id)
+                    items.append({"type": kind, "call_id": id, "output": output})
+                case hub.Reasoning():
                     items += self._encode_reasoning(part)
                 case _ if role == "assistant":
                     items.append(self._encode_said(part))
@@ -212,7 +198,7 @@ class _MessageWriter:
             self._encoded.drop("messages.reasoning")
         return items
 
-    def _encode_reasoning(self, part: Reasoning) -> list[Json]:
+    def _encode_reasoning(self, part: hub.Reasoning) -> list[Json]:
         data = self._target.state_data(part.state, NAME)
         if not data or self._target.profile.replay == "never":
             self._encoded.drop("messages.reasoning")
@@ -220,50 +206,47 @@ class _MessageWriter:
         summary = [{"type": "summary_text", "text": part.text}] if part.text else []
         return [{"type": "reasoning", "summary": summary, **data}]
 
-    def _encode_said(self, part: Part) -> Json:
+    def _encode_said(self, part: hub.Part) -> Json:
         """What the model said. Its `phase` is told again to who gave it."""
         said: Json = {"type": "message", "role": "assistant", "content": shared.text_of(part, TYPE)}
-        data = (self._target.state_data(part.state, NAME) if isinstance(part, Text) else None) or {}
+        data = (self._target.state_data(part.state, NAME) if isinstance(part, hub.Text) else None) or {}
         self._encoded.drop_state(part, NAME, self._target)
         return said | ({"phase": data["phase"]} if "phase" in data else {})
 
-    def _encode_call(self, call: ToolCall) -> Json:
+    def _encode_call(self, call: hub.ToolCall) -> Json:
         self._encoded.drop_state(call, NAME, self._target)
         name, id = upstream_name(self._encoded, call.name, call.namespace), self._ids.of_call(call.id)
         if call.custom:
             return {"type": "custom_tool_call", "call_id": id, "name": name, "input": call.arguments}
         return {"type": "function_call", "call_id": id, "name": name, "arguments": call.arguments or "{}"}
 
-    def _encode_result(self, result: ToolResult) -> Json:
-        kind = "custom_tool_call_output" if result.custom else "function_call_output"
-        return {"type": kind, "call_id": self._ids.of_result(result.call_id), "output": self._encode_output(result)}
-
-    def _encode_output(self, result: ToolResult) -> object:
-        if all(isinstance(part, Text) for part in result.content):
-            text = "\n\n".join(shared.text_of(part, TYPE) for part in result.content)
+    def _encode_output(self, result: hub.ToolResult) -> object:
+        content = fitting.result_for(self._encoded, result, self._target)
+        if all(isinstance(part, hub.Text) for part in content):
+            text = "\n\n".join(shared.text_of(part, TYPE) for part in content)
             return f"Error: {text}" if result.is_error else text
         error = [{"type": "input_text", "text": "Error:"}] if result.is_error else []
-        return error + [self._encode_part(part) for part in result.content]
+        return error + [self._encode_part(part) for part in content]
 
-    def _encode_part(self, part: Part) -> Json:
+    def _encode_part(self, part: hub.Part) -> Json:
         match part:
-            case Text():
+            case hub.Text():
                 return shared.with_breakpoint({"type": "input_text", "text": part.text}, part.cache)
-            case Refusal():
+            case hub.Refusal():
                 return {"type": "input_text", "text": part.text}
-            case Image():
+            case hub.Image():
                 check_media(part, self._target, TYPE)
                 image = {"type": "input_image", "image_url": part.href, "detail": part.detail or "auto"}
                 return shared.with_breakpoint(image, part.cache)
-            case Document():
+            case hub.Document():
                 check_media(part, self._target, TYPE)
                 return shared.with_breakpoint(self._encode_document(part), part.cache)
-            case Foreign() | Reasoning() | ToolCall() | ToolResult():
-                raise unsupported(part, TYPE)
+            case hub.Foreign() | hub.Reasoning() | hub.ToolCall() | hub.ToolResult():
+                raise hub.unsupported(part, TYPE)
             case _:
                 assert_never(part)
 
-    def _encode_document(self, part: Document) -> Json:
+    def _encode_document(self, part: hub.Document) -> Json:
         if not part.url:
             return {"type": "input_file", "filename": part.name or "document.pdf", "file_data": part.href}
         if part.name:
