@@ -163,10 +163,13 @@ class TurnDecoder:
         """The input has ended before the turn: the last chance to end or to fail it."""
 
     def read_unknown(self, value: Json) -> None:
-        """An event of a type that nobody knows, or of none. Raises WireError for the latter."""
-        if type(value.get("type")) is not str:
+        """An error, or an event of a type that nobody knows. Raises WireError for one that has no type."""
+        kind = value.get("type")
+        if tells_error(value) or (kind is None and find_words(value)):
+            self.turn.fail(read_error(value))
+        elif type(kind) is not str:
             raise WireError(f"an event without a type: {_shown(orjson.dumps(value))}")
-        if find_words(value):
+        elif find_words(value):
             self.noted = read_error(value)
 
     def start(self, value: Json) -> None:

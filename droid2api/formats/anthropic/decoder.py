@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from droid2api.errors import StreamError, WireError
 from droid2api.formats.anthropic.request import NAME
 from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
-from droid2api.formats.upstream_error import find_words, read_error, tells_error
+from droid2api.formats.upstream_error import read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, Usage
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, count, inner, inners, json_text, member, members, number, string, text, word
@@ -97,15 +97,8 @@ class StreamDecoder(TurnDecoder):
                 self._count(inner(value, "usage"))
             case "message_stop":
                 self._finish()
-            case kind:
-                self._read_other(kind, value)
-
-    def _read_other(self, kind: object, value: Json) -> None:
-        """What is none of the format's events: an error, or nothing."""
-        if tells_error(value) or (kind is None and find_words(value)):
-            self.turn.fail(read_error(value))
-        else:
-            self.read_unknown(value)
+            case _:
+                self.read_unknown(value)
 
     def _index(self, value: Json) -> int:
         """Whose event it is: the newest block's where it does not say so."""

@@ -163,10 +163,8 @@ class StreamDecoder(TurnDecoder):
             raise WireError("a tool call without a name")
         reason = finish_reason(self._reason)
         if self._reason and reason is None:
-            error = self.noted or StreamError(
-                f"The upstream ended its answer with {self._reason!r}.", code=self._reason
-            )
-            self.turn.fail(error)
+            text = f"The upstream ended its answer with {self._reason!r}."
+            self.turn.fail(self.noted or StreamError(text, code=self._reason))
         elif not self._reason and self.noted:
             self.turn.fail(self.noted)
         elif not self._reason and not self.turn.blocks and not self._has_message:

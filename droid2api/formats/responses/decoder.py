@@ -136,8 +136,6 @@ class StreamDecoder(TurnDecoder):
                 self._complete_reasoning(self._item(value), "summary", number_of(value, "summary"), word(value, "text"))
             case "response.reasoning_text.done":
                 self._complete_reasoning(self._item(value), "content", number_of(value), word(value, "text"))
-            case _ if tells_error(value) or (kind is None and find_words(value)):
-                self.turn.fail(read_error(value))
             case _:
                 self.read_unknown(value)
 
