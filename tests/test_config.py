@@ -17,6 +17,7 @@ SHIPPED = {
     "anthropic": f"{FACTORY}/a/v1/messages",
     "openai": f"{FACTORY}/o/v1/responses",
     "common": f"{FACTORY}/o/v1/chat/completions",
+    "google": f"{FACTORY}/g/v1/generate",
 }
 ROOT = Path(__file__).parents[1]
 
@@ -96,7 +97,7 @@ def test_defaults(read):
 def test_shipped_config():
     settings = load(ROOT / "config.json", {})
     assert not settings.warnings
-    assert {m.format.TYPE for m in settings.models.values()} == {"anthropic", "openai", "common"}
+    assert {m.format.TYPE for m in settings.models.values()} == {"anthropic", "openai", "common", "google"}
     assert {name: endpoint.base_url for name, endpoint in settings.endpoints.items()} == SHIPPED
     for asked in ("claude-3-5-haiku-latest", "claude-opus-4-1-20250805", "gpt-5"):
         assert settings.route(asked).id in settings.models

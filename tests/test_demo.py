@@ -12,6 +12,7 @@ from tests.harness import BY_TYPE, serving
 from tests.sdk_clients import DRIVERS
 
 MODELS = {"chat": BY_TYPE["common"], "responses": BY_TYPE["openai"], "anthropic": BY_TYPE["anthropic"]}
+MODELS["gemini"] = BY_TYPE["google"]
 clients = pytest.mark.parametrize("client", sorted(DRIVERS))
 modes = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 

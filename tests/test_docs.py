@@ -31,7 +31,7 @@ from droid2api.hub.request import Target
 from droid2api.hub.schema import Dialect, fit
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
-from droid2api.server.edge import served_routes
+from droid2api.server.edge import documented, served_routes
 from tests.harness import demo_gateway
 
 ROOT = Path(__file__).parent.parent
@@ -222,10 +222,11 @@ def test_every_option_and_command_is_in_the_tables():
 
 
 def test_every_route_is_in_the_table(tmp_path):
+    prefixes = {prefix for format in FORMATS for prefix in format.PREFIXES}
+
     def plain(method: str, path: str) -> str:
-        prefix = next(
-            prefix for prefix in sorted(FORMATS[0].PREFIXES, key=len, reverse=True) if path.startswith(prefix)
-        )
+        path = documented(path)
+        prefix = next(prefix for prefix in sorted(prefixes, key=len, reverse=True) if path.startswith(prefix))
         return f"{method} {path.removeprefix(prefix)}"
 
     routes = build_app(load(ROOT / "config.json", {"HOME": str(tmp_path)})).router.routes()

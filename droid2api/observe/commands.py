@@ -22,7 +22,7 @@ from droid2api.errors import ConfigError, RequestError
 from droid2api.formats import BY_NAME
 from droid2api.wire.fields import Json
 
-TOOLS = ("claude", "codex", "openai", "opencode", "cline", "aider")
+TOOLS = ("claude", "codex", "openai", "opencode", "cline", "aider", "gemini")
 CONNECT_TIMEOUT = 2.0
 """Seconds that the gateway may take to accept a connection."""
 

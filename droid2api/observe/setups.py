@@ -145,6 +145,12 @@ def _aider(base_url: str, key: str, settings: Settings, model: str) -> Setup:
     return Setup("aider", "aider", (Part("", "bash", text),), "aider")
 
 
+def _gemini(base_url: str, key: str, settings: Settings, model: str) -> Setup:
+    text = _exports(GOOGLE_GEMINI_BASE_URL=base_url, GEMINI_API_KEY=key, GEMINI_MODEL=model)
+    file = Part("~/.gemini/settings.json", "json", '{"security": {"auth": {"selectedType": "gemini-api-key"}}}\n')
+    return Setup("gemini", "Gemini CLI", (file, Part("", "bash", text)), shlex.join(["gemini", "-m", model]))
+
+
 def _quoted(text: str) -> str:
     """A string of Python and of TOML: as in JSON."""
     return json.dumps(text, ensure_ascii=False)
@@ -157,5 +163,6 @@ _MAKERS: dict[str, tuple[str, Callable[[str, str, Settings, str], Setup]]] = {
     "opencode": ("", _opencode),
     "cline": ("", _cline),
     "aider": ("", _aider),
+    "gemini": ("google", _gemini),
 }
 """Each tool with the `type` of a model that fits it, "" where each does as well."""

@@ -132,12 +132,18 @@ def outcome(client: str, status: int, kind: str, content: bytes) -> str:
         value = orjson.loads(content)
     except orjson.JSONDecodeError:
         return "unread"
+    if client == "google":
+        assert value["candidates"][0]["finishReason"]
+        return "regular"
     assert value.get("object", value.get("type")) in ("chat.completion", "response", "message")
     return "regular"
 
 
 def check_envelope(client: str, content: bytes) -> None:
     value = orjson.loads(content)
+    if client == "google":
+        assert {"code", "message", "status"} <= set(value["error"])
+        return
     keys = {"type", "message"} if client == "anthropic" else {"message", "type", "param", "code"}
     assert set(value) == ({"type", "error", "request_id"} if client == "anthropic" else {"error"})
     assert keys <= set(value["error"])
@@ -146,7 +152,7 @@ def check_envelope(client: str, content: bytes) -> None:
 
 def stream_outcome(client: str, content: bytes) -> str:
     """The one end of a stream, after which nothing comes."""
-    assert content.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+    assert content.endswith((b"\n\n", b"\r\n\r\n", b"\r\r", b"}\r\n" if client == "google" else b"\n\n"))
     seen, finished = [], False
     for event in wire_events(content):
         try:
@@ -169,6 +175,9 @@ def stream_outcome(client: str, content: bytes) -> str:
 
 def _end(client: str, value: dict) -> str:
     kind = str(value.get("type"))
+    if client == "google":
+        finished = any(candidate.get("finishReason") for candidate in value.get("candidates") or ())
+        return "error" if "error" in value else "regular" if finished else ""
     if client == "common":
         return "error" if "error" in value else "regular" if kind == "[DONE]" else ""
     if client == "anthropic":

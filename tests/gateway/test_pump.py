@@ -51,9 +51,9 @@ def said(text):
 @pytest.mark.parametrize("after", [0, 5])
 @pytest.mark.parametrize(("client", "upstream"), TRANSLATED)
 async def test_a_mistake_in_a_decoder_is_ours(tmp_path, monkeypatch, caplog, client, upstream, after, stream):
-    plant(monkeypatch, upstream, after)
     name = FORMAT_OF[upstream].NAME
-    events = (OWN / name / "text.sse").read_bytes().split(b"\n\n")
+    events = (OWN / name / "text.sse").read_bytes().replace(b"\r\n", b"\n").split(b"\n\n")
+    plant(monkeypatch, upstream, min(after, len(events) - 2))
     script = Scripted(chunks=[event + b"\n\n" for event in events if event], pause=0.01)
     watch = Watch()
     async with scripted_gateway(tmp_path, script) as gateway:

@@ -10,19 +10,22 @@ MODELS = {
     "adaptive": {"id": "claude-opus-5-5", "type": "anthropic", "thinking": "adaptive"},
     "openai": {"id": "gpt-5.5", "type": "openai"},
     "common": {"id": "glm-4.6", "type": "common"},
+    "google": {"id": "gemini-3.5-flash", "type": "google"},
 }
 SAID = [{"role": "user", "content": "hi"}]
 PLAIN = {
     "anthropic": {"max_tokens": 30000, "messages": SAID},
     "openai": {"input": "hi"},
     "common": {"messages": SAID},
+    "google": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
 }
 ASKS = {  # for medium reasoning, in each client's words
     "anthropic": {"thinking": {"type": "enabled", "budget_tokens": BUDGETS["medium"]}},
     "openai": {"reasoning": {"effort": "medium", "summary": "detailed"}},
     "common": {"reasoning_effort": "medium"},
+    "google": {"generationConfig": {"thinkingConfig": {"thinkingLevel": "MEDIUM", "includeThoughts": True}}},
 }
-FIELDS = ("thinking", "output_config", "reasoning", "reasoning_effort")
+FIELDS = ("thinking", "output_config", "reasoning", "reasoning_effort", "generationConfig")
 BETAS = "context-1m-2025-08-07,effort-2025-11-24"
 
 each_model = pytest.mark.parametrize("kind", MODELS)

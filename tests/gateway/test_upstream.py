@@ -112,6 +112,8 @@ async def test_headers_to_an_endpoint_with_its_own_key(told, client, upstream):
     credential = {name: got.get(name) for name in ("authorization", "x-api-key")}
     if upstream == "anthropic":
         assert credential == {"authorization": None, "x-api-key": "own"}
+    elif upstream == "google":
+        assert (credential["authorization"], got["x-goog-api-key"]) == (None, "own")
     else:
         assert credential == {"authorization": "Bearer own", "x-api-key": None}
     factory = {"x-factory-client", "x-session-id", "x-assistant-message-id", "x-api-provider", "cookie"}
@@ -347,11 +349,14 @@ async def test_without_stream_the_upstream_decides(tmp_path, client, upstream, s
 
 def read_events(content):
     """The data of each event; b"[DONE]" stays as it is."""
-    data = [re.sub(rb"(?m)^(event: .*\n|data: )", b"", event) for event in content.strip().split(b"\n\n")]
+    content = content.replace(b"\r\n", b"\n").strip()
+    data = [re.sub(rb"(?m)^(event: .*\n|data: )", b"", event) for event in content.split(b"\n\n")]
     return [text if text == b"[DONE]" else orjson.loads(text) for text in data]
 
 
 def is_end(event):
+    if event != b"[DONE]" and any(candidate.get("finishReason") for candidate in event.get("candidates") or ()):
+        return True
     return event == b"[DONE]" or event.get("type") in ("message_stop", "response.completed", "response.incomplete")
 
 
@@ -363,6 +368,7 @@ LAST_EVENT = {
     "anthropic": b'{"type":"message_stop"',
     "openai": b'{"type":"response.completed","response":{"id":"resp_1","object":',
     "common": b'"finish_reason":"',
+    "google": b'"finishReason": "',
 }
 
 
@@ -382,7 +388,8 @@ async def test_a_stream_that_breaks(tmp_path, client, upstream, cut, part):
     assert is_error(events[-1])
     assert not any(is_error(event) or is_end(event) for event in events[:-1])
     if client == upstream:
-        came = sent[: sent.rindex(b"\n\n") + 2]
+        boundary = b"\r\n\r\n" if upstream == "google" else b"\n\n"
+        came = sent[: sent.rindex(boundary) + len(boundary)]
         assert content.startswith(came)
         assert len(events) == len(read_events(came)) + 1
     elif part > 0.5:
@@ -396,8 +403,9 @@ OVERLOADED = {
         "error": {"type": "server_error", "code": "rate_limit_exceeded", "message": "Overloaded"},
     },
     "common": {"error": {"message": "Overloaded", "code": 503}},
+    "google": {"error": {"message": "Overloaded", "code": 503, "status": "UNAVAILABLE"}},
 }
-STATUS_OF = {"anthropic": 529, "openai": 429, "common": 503}
+STATUS_OF = {"anthropic": 529, "openai": 429, "common": 503, "google": 503}
 
 
 @each_translated

@@ -60,7 +60,7 @@ def test_every_tool_of_the_command_line_has_a_setup(tmp_path):
     [
         ("claude", "claude-sonnet-4-5-20250929"),
         ("codex", "gpt-5.5"),
-        *((tool, "glm-4.6") for tool in ("openai", "opencode", "cline", "aider")),
+        *((tool, "glm-4.6") for tool in ("openai", "opencode", "cline", "aider", "gemini")),
     ],
 )
 def test_each_gets_the_first_model_that_fits(tmp_path, tool, model):
