@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -52,12 +51,8 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=200, help="how many requests at once")
     parser.add_argument("--hostile", type=int, default=20, help="how many clients beside them that mean no good")
     parser.add_argument("--load", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--health", metavar="URL", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     seconds = arguments.minutes * 60
-    if arguments.health:
-        print(ask_health(arguments.health, seconds))
-        return 0
     if arguments.load:
         logging.disable()  # the demo is told that clients left
         return asyncio.run(load(arguments.streams, arguments.hostile, seconds))
@@ -103,12 +98,13 @@ async def soak(streams: int, hostile: int, seconds: float) -> int:
                 while not told.done():
                     memory.append(_memory())
                     await asyncio.wait([told], timeout=1)
+                slowest = await health
                 refreshing.cancel()
                 result = orjson.loads(told.result())
                 await asyncio.sleep(3)  # connections that are kept alive are none of a leak: the clients have left
                 after = _open_files(), len(asyncio.all_tasks())
                 left = len(gateway.app[RUNNING])
-        return _report(result, await health, memory, before, after, left)
+        return _report(result, slowest, memory, before, after, left)
     finally:
         if loader.returncode is None:
             loader.kill()
@@ -116,20 +112,9 @@ async def soak(streams: int, hostile: int, seconds: float) -> int:
 
 
 def slowest_health(url: str, seconds: float) -> float:
-    """Of a hundred; asked by a process that has nothing else to do."""
-    command = [sys.executable, "-m", "tests.soak", "--health", url, f"--minutes={seconds / 60}"]
+    """Of a hundred."""
+    command = [sys.executable, str(Path(__file__).with_name("probe.py")), f"{url}/health", str(seconds)]
     return float(subprocess.run(command, capture_output=True, check=True, timeout=seconds + 60).stdout)
-
-
-def ask_health(url: str, seconds: float) -> float:
-    waits, end = [], time.monotonic() + seconds
-    while time.monotonic() < end:
-        began = time.perf_counter()
-        with urllib.request.urlopen(f"{url}/health", timeout=PATIENCE) as response:
-            response.read()
-        waits.append(time.perf_counter() - began)
-        time.sleep(0.02)
-    return sorted(waits)[int(len(waits) * 0.99)]
 
 
 async def _refresh_all_the_time(credential) -> None:
@@ -152,7 +137,7 @@ def _open_files() -> int:
 
 
 def _report(
-    result, health: float, memory: list[float], before: tuple[int, int], after: tuple[int, int], left: int
+    result, slowest: float, memory: list[float], before: tuple[int, int], after: tuple[int, int], left: int
 ) -> int:
     third = len(memory) // 3
     warm, end = max(memory[third : third + 5]), sum(memory[-5:]) / len(memory[-5:])
@@ -162,7 +147,7 @@ def _report(
         ("  of them", ", ".join(f"{name} {count}" for name, count in sorted(result["kinds"].items())), True),
         ("wrong answers", len(result["wrong"]), not result["wrong"]),
         ("attacks", result["attacks"], True),
-        ("/health, p99", f"{health:.3f} s", health < SLOWEST_HEALTH),
+        ("/health, p99", f"{slowest:.3f} s", slowest < SLOWEST_HEALTH),
         ("refreshes", result["refreshes"], result["refreshes"] >= len(memory) / 3),
         ("memory, MB", f"{warm:.1f} warm, {end:.1f} in the end", end <= warm * factor + noise),
         ("  on the way", " ".join(f"{value:.1f}" for value in memory[:: len(memory) // 10 + 1]), True),
