@@ -17,7 +17,7 @@ def run(module, *arguments):
 
 
 def test_soak():
-    assert run("soak", "--minutes", "0.33", "--streams", "60") == 0
+    assert run("soak", "--minutes", "0.33", "--streams", "60", "--hostile", "3") == 0
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris cannot be had for this Python")
