@@ -1,4 +1,4 @@
-"""Claude Code and Codex, the real programs, on models of all three upstream types.
+"""Claude Code, Codex and Gemini CLI, the real programs, on models of all upstream types.
 
 They come from npm into a folder that is kept between runs; where the registry does not answer, the tests are skipped.
 Each runs in an environment of its own: an empty home, a dummy key, nothing but loopback.
@@ -7,6 +7,8 @@ Each runs in an environment of its own: an empty home, a dummy key, nothing but 
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import shutil
 import subprocess
@@ -16,13 +18,15 @@ from typing import Any
 import pytest
 
 from droid2api.demo import Demo
-from tests.harness import demo_gateway
+from tests.harness import BY_TYPE, demo_gateway
+from tests.sdk_clients import PNG
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CLIENTS = Path(os.environ.get("DROID2API_CLIENTS") or Path(__file__).parent.parent / ".clients")
 CLAUDE, CODEX = "@anthropic-ai/claude-code@2.1.330", "@openai/codex@0.169.0"
-upstreams = pytest.mark.parametrize("upstream", ["anthropic", "openai", "common"])
+GEMINI = "@google/gemini-cli@0.61.0"
+upstreams = pytest.mark.parametrize("upstream", ["anthropic", "openai", "common", "google"])
 
 
 def installed(package: str, binary: str) -> Path:
@@ -49,6 +53,11 @@ def claude():
 @pytest.fixture(scope="module")
 def codex():
     return installed(CODEX, "codex")
+
+
+@pytest.fixture(scope="module")
+def gemini():
+    return installed(GEMINI, "gemini")
 
 
 async def run(program: Path, *arguments: str, folder: Path, **environment: str) -> str:
@@ -108,13 +117,48 @@ async def ask_codex(program: Path, url: str, folder: Path, model: str, prompt: s
     )
 
 
+async def ask_gemini(program: Path, url: str, folder: Path, model: str, prompt: str) -> str:
+    settings = folder / "home" / ".gemini" / "settings.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    quiet = {"privacy": {"usageStatisticsEnabled": False}, "general": {"enableAutoUpdate": False}}
+    settings.write_text(json.dumps({"security": {"auth": {"selectedType": "gemini-api-key"}}} | quiet))
+    return await run(
+        program,
+        *("-p", prompt, "-m", model, "--approval-mode", "yolo"),
+        folder=folder,
+        GEMINI_API_KEY="sk-dummy",
+        GOOGLE_GEMINI_BASE_URL=url,
+        GEMINI_CLI_TRUST_WORKSPACE="true",
+    )
+
+
+@upstreams
+async def test_gemini_cli(gemini, tmp_path, upstream):
+    """One turn, a tool turn, parallel tools, a picture."""
+    demo = Demo(pace=0)
+    async with demo_gateway(tmp_path, demo) as gateway:
+        model = BY_TYPE[upstream]
+        assert "hello there" in await ask_gemini(gemini, gateway.url, tmp_path, model, "hello there")
+        prompt = 'call run_shell_command {"command": "expr 40 + 2"}'
+        assert "42" in await ask_gemini(gemini, gateway.url, tmp_path, model, prompt)
+        (tmp_path / "note.txt").write_text("kept in a file\n")
+        prompt = 'call read_file twice {"file_path": "note.txt"}'
+        answer = await ask_gemini(gemini, gateway.url, tmp_path, model, prompt)
+        assert answer.count("kept in a file") == 2
+        (tmp_path / "dot.png").write_bytes(base64.b64decode(PNG))
+        await ask_gemini(gemini, gateway.url, tmp_path, model, "look at @dot.png")
+        assert PNG in str(demo.requests[-1][2])
+
+
 def one_model(id: str, upstream: str) -> dict[str, Any]:
     return {"models": [{"id": id, "type": upstream, "thinking": "adaptive"}]}
 
 
 @upstreams
 async def test_claude_code(claude, tmp_path, upstream):
-    model = {"anthropic": "claude-opus-5-5", "openai": "gpt-5.5", "common": "glm-4.6"}[upstream]
+    model = {"anthropic": "claude-opus-5-5", "openai": "gpt-5.5", "common": "glm-4.6", "google": "gemini-3.5-flash"}[
+        upstream
+    ]
     demo = Demo(pace=0)
     async with demo_gateway(tmp_path, demo, **one_model(model, upstream)) as gateway:
         assert "hello there" in await ask_claude(claude, gateway.url, tmp_path, model, "hello there")
