@@ -12,12 +12,12 @@ import pytest
 
 from droid2api.demo import Demo
 from tests.agents import CLAUDE, CLIENTS, CODEX, OLD_CODEX, ClaudeCode, Codex, installed
-from tests.harness import demo_gateway
+from tests.harness import BY_TYPE, demo_gateway
 from tests.strict import Strict, strict, strict_gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-upstreams = pytest.mark.parametrize("upstream", ["anthropic", "openai", "common"])
+upstreams = pytest.mark.parametrize("upstream", ["anthropic", "openai", "common", "google"])
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def one_model(id: str, upstream: str) -> dict[str, Any]:
 
 @upstreams
 async def test_claude_code(claude, tmp_path, upstream):
-    model = {"anthropic": "claude-opus-5-5", "openai": "gpt-5.5", "common": "glm-4.6"}[upstream]
+    model = BY_TYPE[upstream] if upstream != "anthropic" else "claude-opus-5-5"
     demo = Demo(pace=0)
     async with demo_gateway(tmp_path, demo, **one_model(model, upstream)) as gateway:
         client = ClaudeCode(claude, gateway.url, tmp_path)

@@ -31,7 +31,7 @@ from droid2api.hub.request import Target
 from droid2api.hub.schema import Dialect, fit
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
-from droid2api.server.edge import documented, served_routes
+from droid2api.server.edge import served_routes
 from tests.harness import demo_gateway
 
 ROOT = Path(__file__).parent.parent
@@ -225,7 +225,7 @@ def test_every_route_is_in_the_table(tmp_path):
     prefixes = {prefix for format in FORMATS for prefix in format.PREFIXES}
 
     def plain(method: str, path: str) -> str:
-        path = documented(path)
+        path = path.replace(":{stream}", ":streamGenerateContent")  # what is a pattern in the router
         prefix = next(prefix for prefix in sorted(prefixes, key=len, reverse=True) if path.startswith(prefix))
         return f"{method} {path.removeprefix(prefix)}"
 
@@ -343,7 +343,7 @@ def test_tests_that_are_named_are_there():
     assert named <= {file.name for file in (ROOT / "tests").rglob("*.py")}
 
 
-@pytest.mark.parametrize("code", everywhere("python"), ids=["chat", "responses", "anthropic"])
+@pytest.mark.parametrize("code", everywhere("python"), ids=["chat", "responses", "anthropic", "gemini"])
 async def test_every_python_example_runs(tmp_path, code):
     async with demo_gateway(tmp_path, models=SHIPPED["models"]) as gateway:
         with contextlib.redirect_stdout(io.StringIO()) as output:

@@ -29,6 +29,8 @@ def error_of(path, content):
     body = orjson.loads(content)
     if path.startswith("/v1/messages"):
         assert (body["type"], set(body["error"])) == ("error", {"type", "message"})
+    elif path == PATHS["google"]:
+        assert set(body["error"]) - {"details"} == {"code", "message", "status"}
     else:
         assert set(body) == {"error"}
         assert set(body["error"]) == {"message", "type", "param", "code"}
@@ -179,7 +181,12 @@ async def test_broken_bodies(tmp_path, path, body, status, message):
         error = error_of(path, content)
         assert told == status
         assert message in error["message"]
-        assert error["type"] == ("not_found_error" if status == 404 else "invalid_request_error")
+        kinds = (
+            ("NOT_FOUND", "INVALID_ARGUMENT")
+            if path == PATHS["google"]
+            else ("not_found_error", "invalid_request_error")
+        )
+        assert error.get("type", error.get("status")) == kinds[status != 404]
         assert headers["x-should-retry"] == "false"
         if "model:" in message:
             assert all(model["id"] in error["message"] for model in MODELS)

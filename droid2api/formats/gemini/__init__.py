@@ -46,6 +46,7 @@ ROUTES: tuple[Route, ...] = (
 """/generate is Factory's, and that of this gateway's edition for Node: model and stream are in the body."""
 _ROOT = re.compile(r"^$|/v\d\w*$|/google$")
 """How the path of an API's root ends: a version, or a publisher of Vertex AI."""
+_PATHS = re.compile(r"^/v1beta/|/generate$|/models/.+:\w+(Contents?|Tokens)$")
 KEY_HEADERS: tuple[str, ...] = ("x-goog-api-key",)
 KEY_QUERY = "key"
 KEY_HEADER = "x-goog-api-key"
@@ -54,7 +55,9 @@ ANSWER_HEADERS: tuple[str, ...] = ()
 
 
 def speaks(path: str, headers: Mapping[str, str]) -> bool:
-    return bool(re.search(r"^/v1beta/|/generate$|/models/.+:\w+(Contents?|Tokens)$", path)) or "x-goog-api-key" in headers
+    return (
+        bool(re.search(r"^/v1beta/|/generate$|/models/.+:\w+(Contents?|Tokens)$", path)) or "x-goog-api-key" in headers
+    )
 
 
 def recognize(body: Json) -> str:
