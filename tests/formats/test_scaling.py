@@ -77,6 +77,13 @@ GROWING = {
             *[{"type": "additional_tools", "tools": [responses_tool(name)]} for name in names(n)], user("hi")
         ),
     ),
+    "tools that come late": (
+        "responses",
+        lambda n: responses(
+            *[user("hi"), assistant("ok")] * n,
+            *[{"type": "additional_tools", "tools": [responses_tool(name)]} for name in names(n)],
+        ),
+    ),
     "items of the service": ("responses", lambda n: responses(*[{"type": "web_search_call"}] * n, user("hi"))),
     "includes": ("responses", lambda n: responses(include=names(n))),
     "calls with one id": (

@@ -88,6 +88,8 @@ class _InputReader:
         self._deferred: list[hub.Tool] = []
         self._served: set[str] = set()
         self._call_ids: dict[str, str] = {}
+        self._outdated = 0
+        """How many messages are marked already."""
 
     def offered(self) -> list[hub.Tool]:
         """The tools that the model may call. Deferred ones wait for a search of the client's; if there is none, the
@@ -190,9 +192,11 @@ class _InputReader:
         reader.read_tools(where, tools)
         found = {(tool.namespace, tool.name): tool for tool in [*reader._tools, *reader._deferred]}
         if any(self._found.get(key) != tool for key, tool in found.items()):
-            for part in [part for message in self._request.messages for part in message.parts]:
+            messages = self._request.messages
+            for part in [part for message in messages[self._outdated :] for part in message.parts]:
                 if isinstance(part, hub.Reasoning):
                     part.outdated = True
+            self._outdated = len(messages)
         self._found |= found
 
     def read_tools(self, where: str, tools: object, namespace: str = "") -> None:
