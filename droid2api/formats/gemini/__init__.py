@@ -54,7 +54,7 @@ ANSWER_HEADERS: tuple[str, ...] = ()
 
 
 def speaks(path: str, headers: Mapping[str, str]) -> bool:
-    return bool(re.search(r"^/v1beta/|/generate$|/models/.+:", path)) or "x-goog-api-key" in headers
+    return bool(re.search(r"^/v1beta/|/generate$|:\w+(Content|Tokens)$", path)) or "x-goog-api-key" in headers
 
 
 def recognize(body: Json) -> str:
