@@ -520,6 +520,7 @@ def test_every_documented_field_is_carried_or_named(client, upstream, model):
         served = any(kind.startswith("web_search_") for kind in types) and "web_search" in last
         said = any(word in written for word in SAID.get(keys[-1], ()))
         said = said or (value == "web_search" and "googleSearch" in written)
+        said = said or (keys[-1] == "thinkingLevel" and "reasoning_effort" in told)
         said = said or (value == THOUGHT and "messages.reasoning" in told)
         if not (keys[-1] in SILENT or is_found(value, keys[-1], written) or named or served or said):
             lost.append(f"{'.'.join(keys)} = {value}")

@@ -106,7 +106,7 @@ def has_end(format, values):
     """Whether the end of a turn is there, as the format itself marks it."""
     if format == "gemini":
         finished = [value.get("candidates", [{}])[0].get("finishReason") for value in values if type(value) is dict]
-        return bool({"STOP", "MAX_TOKENS"}.intersection(finished))
+        return bool({"STOP", "MAX_TOKENS", "SAFETY"}.intersection(finished))
     if format == "chat":
         return any(
             value == "[DONE]" or any(choice.get("finish_reason") for choice in value.get("choices") or ())

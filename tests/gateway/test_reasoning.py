@@ -51,17 +51,21 @@ def received(tmp_path):
 
 
 def reasoning_of(body):
-    return {name: body[name] for name in FIELDS if name in body}
+    return {name: body[name] for name in FIELDS if name in body and name != "generationConfig"} | {
+        name: value for name, value in body.get("generationConfig", {}).items() if name == "thinkingConfig"
+    }
 
 
 def expected(kind, level, client="anthropic", asks=False):
     """Chat clients see the reasoning where there is some to see, Responses clients where they ask for a summary."""
-    shown = {"display": "summarized"} if client == "common" or (client == "openai" and asks) else {}
+    shown = {"display": "summarized"} if client == "common" or (client in ("openai", "google") and asks) else {}
+    thoughts = {"includeThoughts": True} if client != "google" or asks else {}
     return {
         "budget": {"thinking": {"type": "enabled", "budget_tokens": BUDGETS[level]}},
         "adaptive": {"thinking": {"type": "adaptive"} | shown, "output_config": {"effort": level}},
         "openai": {"reasoning": {"effort": level, "summary": "auto"}},
         "common": {"reasoning_effort": level},
+        "google": {"thinkingConfig": {"thinkingLevel": level.upper()} | thoughts},
     }[kind]
 
 
@@ -82,10 +86,13 @@ async def test_a_level_overrides_the_client(received, client, kind, level, asks)
 @each_client
 async def test_auto_leaves_it_to_the_client(received, client, kind):
     _, body = await received(client, kind, PLAIN[client])
-    assert reasoning_of(body) == {}
+    shown = {"thinkingConfig": {"includeThoughts": True}} if (client, kind) == ("common", "google") else {}
+    assert reasoning_of(body) == shown  # a Chat client sees the reasoning where there is some
     _, body = await received(client, kind, PLAIN[client] | ASKS[client])
     relayed = client == MODELS[kind]["type"]
-    assert reasoning_of(body) == (ASKS[client] if relayed else expected(kind, "medium", client, asks=True))
+    assert reasoning_of(body) == (
+        reasoning_of(ASKS[client]) if relayed else expected(kind, "medium", client, asks=True)
+    )
 
 
 EVERYTHING = {
@@ -292,6 +299,7 @@ async def test_the_system_prompt_is_first(received, client, field, sent, got):
 @each_model
 async def test_the_system_prompt_is_first_translated(received, client, kind):
     spoken = {"anthropic": {"system": "Be kind."}, "openai": {"instructions": "Be kind."}}
+    spoken["google"] = {"systemInstruction": {"parts": [{"text": "Be kind."}]}}
     body = PLAIN[client] | spoken.get(client, {"messages": [system("Be kind."), *SAID]})
     _, got = await received(client, kind, body, system_prompt=PROMPT)
     if kind in ("budget", "adaptive"):
@@ -299,6 +307,8 @@ async def test_the_system_prompt_is_first_translated(received, client, kind):
     elif kind == "openai":
         assert (got.get("instructions") or "").startswith(PROMPT)
         assert "Be kind." in str(got)
+    elif kind == "google":
+        assert got["systemInstruction"]["parts"] == [{"text": PROMPT}, {"text": "Be kind."}]
     else:
         assert got["messages"][0]["content"] == PROMPT + "Be kind."
 
@@ -321,7 +331,8 @@ async def test_fast(received, client, kind):
     if MODELS[kind]["type"] == "anthropic":
         assert (headers["anthropic-beta"], "service_tier" in body) == (f"{BETAS},{FAST}", False)
     else:
-        assert (body["service_tier"], "anthropic-beta" in headers) == ("priority", False)
+        tier = body["serviceTier" if kind == "google" else "service_tier"]
+        assert (tier, "anthropic-beta" in headers) == ("priority", False)
     headers, body = await received(client, kind, PLAIN[client])
     assert ("service_tier" in body, "speed" in body, "anthropic-beta" in headers) == (False, False, False)
 

@@ -123,7 +123,7 @@ def test_it_runs_as_a_program(command):
 
 def test_check_finds_a_problem(command):
     gone = f"http://127.0.0.1:{free_port()}"
-    endpoints = [{"name": name, "base_url": gone} for name in ("anthropic", "openai", "common")]
+    endpoints = [{"name": name, "base_url": gone} for name in ("anthropic", "openai", "common", "google")]
     command.configure(endpoint=endpoints)
     code, out, errors = command.run("check")
     assert (code, errors) == (1, "")
@@ -270,9 +270,9 @@ def test_models(command):
     lines = out.splitlines()
     assert code == 0
     assert lines[0].split() == ["id", "name", "type", "host", "reasoning", "redirects"]
-    assert lines[-1].split() == ["glm-4.6", "glm-4.6", "common", "api.factory.ai", "auto", "glm*,", "zhipu"]
+    assert lines[-2].split() == ["glm-4.6", "glm-4.6", "common", "api.factory.ai", "auto", "glm*,", "zhipu"]
     models = json.loads(command.run("models", "--json")[1])
-    assert models[-1]["redirects"] == ["glm*", "zhipu"]
+    assert models[-2]["redirects"] == ["glm*", "zhipu"]
 
 
 # -- usage ----------------------------------------------------------------------------------------------------------

@@ -34,9 +34,10 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
         thinking = thinking_config(target.profile, target.profile.effort(level) if level else None)
         if thinking and level != "none" and inner(config, "thinkingConfig").get("includeThoughts") is True:
             thinking["includeThoughts"] = True
-        body["generationConfig"] = config | {"thinkingConfig": thinking}
-        if not thinking:
-            del body["generationConfig"]["thinkingConfig"]
+        config |= {"thinkingConfig": thinking}
+        body["generationConfig"] = config = {name: value for name, value in config.items() if value != {}}
+        if not config:
+            del body["generationConfig"]
     if target.fast:
         body.setdefault("serviceTier", "priority")
 
