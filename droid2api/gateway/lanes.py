@@ -105,9 +105,9 @@ class RelayStream:
         return any(ending.done for ending in self._endings())
 
     def close(self, failure: UpstreamError | None) -> bytes:
-        if self.done:
-            return self._whole_rest()
         told = self._format.ending(sse.ServerSentEvent(b"", self._cutter.rest)).error  # JSON that is called a stream
+        if self.done and (self._cutter.last or not told):
+            return self._whole_rest()
         self.error = failure or told or StreamError("The upstream closed the stream before its end.")
         return b""
 

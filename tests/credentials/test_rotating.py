@@ -464,7 +464,7 @@ async def test_no_secret_is_told(tmp_path, quick, caplog, chain, failing, monkey
                 told += [(await gateway.get(path, header))[2] for path in ("/", "/health", "/v1/models", "/SECRE")]
             monkeypatch.setattr(gateway.app[RUNTIME].upstream, "_send", None)  # any mistake in the gateway
             told.append((await say_text(gateway, "common", {"x-api-key": "SECRET-client"}))[1])
-            told.append(application._banner(settings, gateway.app, 1, demo=False).encode())
+            told.append(application._banner(settings, gateway.app, 1).encode())
     everything = caplog.text.encode() + b"".join(told) + repr(settings.auth).encode()
     assert len(told) > 40
     assert b"SECRET-" not in everything

@@ -179,7 +179,7 @@ SHAPES = [
 ]
 
 
-@each_format
+@pytest.mark.parametrize("format", ["chat", "responses", "anthropic"])
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize(("value", "status", "code", "message"), SHAPES)
 def test_an_error_in_a_stream(format, begun, value, status, code, message):
@@ -530,7 +530,7 @@ def test_anthropic_input_that_comes_twice(deltas):
 # -- 8: a paused turn -----------------------------------------------------------------------------------------------
 
 
-@each_format
+@pytest.mark.parametrize("format", ["chat", "responses", "anthropic"])
 @pytest.mark.parametrize("way", [anthropic_stream, anthropic_whole])
 def test_a_paused_turn_is_cut(format, way):
     events = way("pause_turn", "ok")

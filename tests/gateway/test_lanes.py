@@ -1,6 +1,7 @@
 """The lanes of a streamed answer without a socket: what they know of it besides its bytes."""
 
 import itertools
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -23,9 +24,12 @@ from droid2api.hub.events import Failed, Finish, Usage
 from droid2api.hub.request import Target
 from droid2api.wire import sse
 from tests.formats.recordings import OWN, each_answer, each_stream
+from tests.harness import body_of
 
-TEXT = {name: (OWN / name / "text.sse").read_bytes() for name in BY_NAME}
-each_format = pytest.mark.parametrize("name", BY_NAME)
+NAMES = ("chat", "responses", "anthropic")
+"""Those whose streams are cut at \\n\\n below; Gemini's lanes are tested over HTTP, in the matrix of faults."""
+TEXT = {name: (OWN / name / "text.sse").read_bytes() for name in NAMES}
+each_format = pytest.mark.parametrize("name", NAMES)
 
 
 def model_of(name):
@@ -33,8 +37,8 @@ def model_of(name):
 
 
 def request_of(name, stream=True):
-    said = {"input": "hi"} if name == "responses" else {"messages": [{"role": "user", "content": "hi"}]}
-    return BY_NAME[name].decode_request({"model": "m", "max_tokens": 50, "stream": stream} | said)
+    """With what a path may say of it put in by hand."""
+    return replace(BY_NAME[name].decode_request(body_of(BY_NAME[name].TYPE)), model="m", stream=stream)
 
 
 def prepared_for(client, upstream, stream=True, **more):
@@ -194,7 +198,7 @@ def test_an_error_that_misses_its_blank_line_is_known(name, error):
     assert lane.relayed_error().message == "Overloaded"
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@each_format
 def test_the_words_of_an_error_that_is_only_called_a_stream(name):
     lane = RelayStream(BY_NAME[name])
     assert pump(lane, [b'{"error": {"message": ', b'"Overloaded"}}\n']) == b""
@@ -242,7 +246,7 @@ def is_end(name, event):
 
 # -- the translate lane ---------------------------------------------------------------------------------------------
 
-PAIRS = [(client, upstream) for client in BY_NAME for upstream in BY_NAME if client != upstream]
+PAIRS = [(client, upstream) for client in NAMES for upstream in NAMES if client != upstream]
 each_pair = pytest.mark.parametrize(("client", "upstream"), PAIRS)
 
 

@@ -23,7 +23,7 @@ KEEPALIVES = {
     "/v1/responses": b": keepalive\n\n",
     "/v1/chat/completions": b": keepalive\n\n",
 }
-paths = pytest.mark.parametrize("path", BODIES)
+paths = pytest.mark.parametrize("path", ENDS)
 MODEL = BY_TYPE["common"]
 
 
