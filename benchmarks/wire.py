@@ -19,6 +19,7 @@ from droid2api.hub.request import Request, Target
 Json = dict[str, Any]
 
 STAMP = re.compile(rb"t=(\d{10}\.\d{6})")
+_EVENT = re.compile(rb".+?(?:\r?\n){2}", re.DOTALL)
 _PLACE = b"t=0000000000.000000"
 
 
@@ -63,7 +64,7 @@ def answer_events(scenario: Scenario, format: Format) -> list[bytes]:
     """The server-sent events of a streamed answer, each by itself."""
     ids = itertools.count()
     encoder = format.StreamEncoder(Request("model", [], stream=True), lambda: 1.7e9, lambda: f"{next(ids):024}")
-    return [event + b"\n\n" for event in encoder.encode(scenario.events()).split(b"\n\n")[:-1]]
+    return _EVENT.findall(encoder.encode(scenario.events()))
 
 
 def answer_json(scenario: Scenario, format: Format) -> bytes:

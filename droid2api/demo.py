@@ -152,7 +152,8 @@ class Demo:
         """Opaque state must be this upstream's own and stand with the text that it was given out with."""
         for message in request.messages:
             for part in message.parts:
-                if not isinstance(part, Reasoning | ToolCall) or part.state is None:
+                kinds = Reasoning | ToolCall if format.NAME == gemini.NAME else Reasoning  # whose state is its own
+                if not isinstance(part, kinds) or part.state is None:
                     continue
                 text = part.text if isinstance(part, Reasoning) else ""
                 if part.state.format != format.NAME or self._reasoning.get(_state_key(part.state)) != text:
