@@ -38,7 +38,7 @@ async def test_priority(tmp_path, environment, own_key, logged_in, source, crede
             assert status == 200
             assert service.used == [credential.format(access=service.access_token)]
             assert (await credential_state(gateway))["source"] == source
-            assert source in application._banner(gateway.app[RUNTIME].settings, gateway.app, 1, demo=False).replace(
+            assert source in application._banner(gateway.app[RUNTIME].settings, gateway.app, 1).replace(
                 "each client's own", "client"
             )
 
@@ -65,7 +65,8 @@ async def test_no_credential_at_all(start, type):
     async with start(Service(), {}) as gateway:
         status, body = await say(gateway, type)
         assert status == 401
-        assert body["error"]["type"] == "authentication_error"
+        told = body["error"]["status"] if type == "google" else body["error"]["type"]
+        assert told == ("UNAUTHENTICATED" if type == "google" else "authentication_error")
         assert ("type" in body) == (type == "anthropic")
         for way in ("FACTORY_API_KEY", "DROID_REFRESH_KEY", "~/.factory/auth.json", "api_key_env", "Authorization"):
             assert way in body["error"]["message"]

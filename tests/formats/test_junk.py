@@ -1,6 +1,7 @@
 """Junk on the wire is a failed turn or a refused request, never another exception."""
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,7 +166,7 @@ message_events = objects(
 PIECES = {"chat": chunks, "responses": events, "anthropic": message_events}
 
 
-@each_format
+@pytest.mark.parametrize("format", PIECES)
 @junk
 @given(data=st.data())
 def test_pieces_of_the_dialects_in_any_order(format, data):

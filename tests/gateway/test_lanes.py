@@ -87,13 +87,13 @@ def test_both_lanes_know_the_same_usage(recording, size):
         pump(lane, pieces(recording.bytes, size))
     last = last_event(recording.format, recording.bytes)
     if type(last) is Finish:
-        assert translated.usage() == last.usage
+        assert (translated.usage() or Usage()) == last.usage
         assert (relayed.usage() or Usage()) == last.usage
     else:
         assert translated.usage() == relayed.usage()
 
 
-@each_answer
+@pytest.mark.parametrize("recording", [param for param in each_answer.args[1] if type(param.values[0].json) is dict])
 def test_usage_of_a_whole_answer(recording):
     format = BY_NAME[recording.format]
     events = format.decode_response(recording.json, Target("m"))

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator
 from itertools import accumulate
 from typing import Any, TypeAlias
 
-from droid2api.errors import StreamError, WireError
+from droid2api.errors import StreamError, UpstreamError, WireError
 from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason
 from droid2api.formats.gemini.errors import read_error
 from droid2api.formats.gemini.words import NAME
@@ -75,8 +75,11 @@ def ending(event: ServerSentEvent) -> Ending:
     if type(value) is Ending:
         return value
     assert type(value) is dict
-    error = read_error(value) if tells_error(value) else None
-    finished = any(word(candidate, "finishReason") for candidate in inners(value, "candidates"))
+    error: UpstreamError | None = read_error(value) if tells_error(value) else None
+    finished = False
+    for candidate in inners(value, "candidates"):
+        if told := word(candidate, "finishReason"):
+            finished, error = True, error or _unfinished(candidate, told)
     blocked = bool(inner(value, "promptFeedback").get("blockReason"))
     return Ending(finished or blocked or error is not None, inner(value, "usageMetadata") or None, error)
 
@@ -88,6 +91,14 @@ def _reason(told: str) -> FinishReason | None:
     return "content_filter" if _FILTERED.fullmatch(told) else finish_reason(told)
 
 
+def _unfinished(candidate: Json, told: str) -> StreamError | None:
+    """What a finish reason that tells of a failure says; None for a regular end."""
+    if _reason(told) is not None:
+        return None
+    words = word(candidate, "finishMessage")
+    return StreamError(words or f"The upstream ended its answer with {told!r}.", code=told)
+
+
 class StreamDecoder(TurnDecoder):
     """Reads candidate 0 only: this gateway never asks for more."""
 
@@ -96,6 +107,7 @@ class StreamDecoder(TurnDecoder):
         self._signed: Json = {}
         self._grounding: Json = {}
         self._cites: list[Json] = []
+        self._counts: Json = {}
         self._bytes_before = 0
         self._arguments: Json | None = None
         """Those of the call whose arguments are being streamed."""
@@ -107,7 +119,8 @@ class StreamDecoder(TurnDecoder):
         if not self.turn.started:
             self.start({"id": word(value, "responseId"), "model": word(value, "modelVersion")})
         if usage := inner(value, "usageMetadata"):
-            self.usage = decode_usage(usage)
+            self._counts |= usage  # a count that a later event leaves out stands
+            self.usage = decode_usage(self._counts)
         for candidate in members(value, "candidates"):
             if not number(candidate, "index"):
                 self._read_candidate(candidate)
@@ -120,8 +133,8 @@ class StreamDecoder(TurnDecoder):
     def _read_candidate(self, candidate: Json) -> None:
         told = string(candidate, "finishReason")
         reason, words = _reason(told), word(candidate, "finishMessage")
-        if told and reason is None:
-            self.turn.fail(StreamError(words or f"The upstream ended its answer with {told!r}.", code=told))
+        if told and (failure := _unfinished(candidate, told)):
+            self.turn.fail(failure)
             return
         for part in members(inner(candidate, "content"), "parts"):
             self._read_part(part)
