@@ -57,7 +57,6 @@ CASES = [
     ("anthropic", {"type": "message", "content": [], "usage": COUNTS}, False, COUNTS),
     ("anthropic", {"type": "ping"}, False, None),
     ("gemini", {"candidates": [{"finishReason": "STOP"}], "usageMetadata": COUNTS}, True, COUNTS),
-    ("gemini", {"candidates": [{"finishReason": "A_WORD"}]}, True, None),
     ("gemini", {"candidates": [{"content": {"parts": []}}], "usageMetadata": COUNTS}, False, COUNTS),
     ("gemini", {"promptFeedback": {"blockReason": "SAFETY"}}, True, None),
     ("gemini", {"promptFeedback": {}}, False, None),
@@ -79,6 +78,7 @@ ERRORS = [
     ("responses", {"type": "error", "error": {"type": "server_error", "message": "Overloaded"}}, 500),
     ("responses", {"type": "response.failed", "response": {"error": {"message": "Overloaded"}}}, 502),
     ("anthropic", {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, 529),
+    ("gemini", {"candidates": [{"finishReason": "A_WORD", "finishMessage": "Overloaded"}]}, 502),
     ("gemini", {"error": {"code": 503, "message": "Overloaded", "status": "UNAVAILABLE"}}, 503),
 ]
 
