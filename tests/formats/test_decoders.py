@@ -479,6 +479,7 @@ SCALING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCALING)
 def test_time_grows_with_the_input(name, monkeypatch):
     """Twice the input in less than three times the time; it would be four times, quadratic."""

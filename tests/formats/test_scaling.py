@@ -150,6 +150,7 @@ def seconds(client, body, upstream, model):
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GROWING)
 def test_twice_the_body_is_twice_the_work(name):
     client, body_of = GROWING[name]

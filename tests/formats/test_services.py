@@ -608,6 +608,7 @@ def message_done(*texts):
     [
         ([delta(0, "ok"), text_done(1, "ok"), part(1, "ok"), message_done("ok")], ["ok"]),
         ([delta(1, "o"), delta(1, "k"), text_done(0, "ok"), message_done("ok")], ["ok"]),
+        ([delta(1, "o"), delta(1, "k"), text_done(1, "ok"), message_done("ok")], ["ok"]),
         ([delta(0, "ok"), part(1, "ok"), message_done("", "ok")], ["ok"]),
         ([delta(0, "a"), delta(1, "b"), message_done("ab")], ["a", "b"]),
         ([delta(0, "a"), text_done(0, "a"), delta(1, "a"), text_done(1, "a"), message_done("a", "a")], ["a", "a"]),

@@ -40,6 +40,7 @@ def check_decoder(format: str, upstream: tuple[Built, bytes, list[str]], place: 
     check(format, built.said, decode_stream(format, [stream[:cut], stream[cut:]]), may_fail=built.may_fail)
 
 
+@pytest.mark.slow
 @each_quirk
 def test_each_quirk(format, quirk):
     @few

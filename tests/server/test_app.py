@@ -260,6 +260,7 @@ JUNK = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reasoning", ["auto", "off", "high"])
 @each_path
 async def test_no_value_makes_the_gateway_fail(tmp_path, path, reasoning):

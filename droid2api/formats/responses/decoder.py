@@ -282,6 +282,8 @@ class StreamDecoder(TurnDecoder):
     def _read_parts(self, item: Item, told: Json) -> None:
         content = told.get("content")
         parts = [{"text": content}] if type(content) is str else members(told, "content")
+        if item.part is not None and item.part >= len(parts):
+            item.is_sure = False  # the parts have other numbers here: it is found by its text
         for place, part in enumerate(parts):
             self._read_part(item, place, part)
         phase = "" if item.state else word(told, "phase")
