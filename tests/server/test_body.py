@@ -43,7 +43,6 @@ async def is_served(gateway, work) -> bool:
         assert (await gateway.get("/health"))[0] == 200
         longest = max(longest, time.perf_counter() - began)
     await task
-    gc.unfreeze()
     return longest < max(0.5, (time.perf_counter() - started) / 3)
 
 
