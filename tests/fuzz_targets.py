@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from droid2api.formats import BY_TYPE
+from droid2api.formats import FORMATS
 from droid2api.wire import sse
 from tests.formats.carried import is_failed
 from tests.formats.grammar import check_turn
@@ -32,8 +32,8 @@ def stream_check(format: str) -> Callable[[bytes], None]:
     def check(content: bytes) -> None:
         events = read_stream(format, _split(content))
         check_turn(events)
-        for type, client in BY_TYPE.items():
+        for client in FORMATS:
             written = write_stream(client.NAME, events)
-            assert stream_outcome(type, written) == ("error" if is_failed(events) else "regular")
+            assert stream_outcome(client.TYPE, written) == ("error" if is_failed(events) else "regular")
 
     return check

@@ -26,9 +26,9 @@ from droid2api.errors import ConfigError
 from droid2api.observe import commands
 from droid2api.observe.setups import local_url, setups
 from droid2api.server.keys import RUNTIME
-from tests import test_agents
+from tests import agents
+from tests.agents import CLAUDE, CLIENTS, CODEX, installed
 from tests.harness import demo_gateway, settings_for
-from tests.test_agents import CLAUDE, CLIENTS, CODEX, installed
 
 KEY = 'client-key "$HOME" it\'s'
 """One that goes wrong where it is not quoted as the shell, TOML, JSON or Python want it."""
@@ -131,7 +131,7 @@ async def shell(folder: Path, text: str, command: str, programs: Path, **environ
     """`text` is pasted into a shell, then `command` is typed."""
     path = f"{programs}{os.pathsep}{Path(shutil.which('node') or 'node').parent}{os.pathsep}/usr/bin{os.pathsep}/bin"
     script = f"set -eu\n{text}\n{command}\n"
-    return await test_agents.run(Path("/bin/bash"), "-c", script, folder=folder, PATH=path, **environment)
+    return await agents.run(Path("/bin/bash"), "-c", script, folder=folder, PATH=path, **environment)
 
 
 def shell_text(setup) -> str:
