@@ -2,7 +2,7 @@
 
     scripts/soak [--minutes 10] [--streams 200] [--hostile 20]
 
-All nine pairs, streamed and not; a tenth of the clients leave or read slowly, a tenth of the answers fail in the
+All pairs, streamed and not; a tenth of the clients leave or read slowly, a tenth of the answers fail in the
 upstream, the token is refreshed every second, and beside them others do what they can to hold the gateway up
 (hostile.py). Prints a table; exit code 1 when an answer was wrong, /health was slow, memory grew, or a task, a
 connection or an error in the log was left over.
@@ -278,6 +278,8 @@ def _streamed_text(client: str, content: bytes) -> str:
         value = {} if event.data == b"[DONE]" else orjson.loads(event.data)
         if client == "common":
             text += "".join(choice["delta"].get("content") or "" for choice in value.get("choices") or ())
+        elif client == "google":
+            text += _google_text(value)
         elif value.get("type") == "response.output_text.delta":
             text += value["delta"]
         elif value.get("type") == "content_block_delta":
@@ -285,9 +287,17 @@ def _streamed_text(client: str, content: bytes) -> str:
     return text
 
 
+def _google_text(value) -> str:
+    candidates = value.get("candidates") or ()
+    parts = [part for candidate in candidates for part in candidate.get("content", {}).get("parts", ())]
+    return "".join(part.get("text", "") for part in parts if not part.get("thought"))
+
+
 def _whole_text(client: str, value) -> str:
     if client == "common":
         return value["choices"][0]["message"]["content"]
+    if client == "google":
+        return _google_text(value)
     parts = value["content"] if client == "anthropic" else value["output"][0]["content"]
     return "".join(part["text"] for part in parts)
 
