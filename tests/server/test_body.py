@@ -60,12 +60,12 @@ async def test_a_body_of_countless_values_is_refused_at_once(tmp_path, piece):
         assert await is_served(gateway, work())
 
 
-def test_the_most_values_take_no_second():
+def test_the_most_values_take_about_a_second_at_most():
     for piece in (b"{},", b'"a",', b'{"a":1},'):
         content = b'{"a":[%b1]}' % (piece * ((MOST_VALUES - 3) // (piece.count(b",") + piece.count(b"{"))))
         began = time.process_time()
         parse_body(content)
-        assert time.process_time() - began < 1
+        assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("client", PATHS)
