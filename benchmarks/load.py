@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from statistics import quantiles
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -34,8 +34,8 @@ class Client(asyncio.Protocol):
         self.delays: list[float] = []
         self.first_delay = self.gap = 0.0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP has no other
-        self.transport = transport
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # TCP has no other
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._done and not self._done.done():

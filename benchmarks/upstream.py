@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 from benchmarks.servers import new_loop
 from benchmarks.wire import SCENARIOS, Scenario, answer_events, answer_json, split_stamp
@@ -74,8 +75,8 @@ class Upstream(asyncio.Protocol):
         self._next = 0
         self._due = 0.0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP has no other
-        self._transport = transport
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # TCP has no other
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._timer:

@@ -35,6 +35,7 @@ def installed(package: str, binary: str, folder: Path = CLIENTS) -> Path:
         pytest.fail("npm is needed to install the real clients")  # CI must not pass without them
     reached = subprocess.run(["npm", "view", package, "version"], capture_output=True, timeout=120)
     if reached.returncode:
+        # Without a network nothing can be shown about a real client; anything else that goes wrong below is a failure.
         pytest.skip(f"the npm registry does not answer for {package}")
     folder.mkdir(exist_ok=True, parents=True)
     command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), package]

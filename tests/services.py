@@ -92,4 +92,4 @@ async def running(server: Server) -> AsyncIterator[Server]:
 def program(name: str) -> str:
     """Debian puts servers into /usr/sbin. A machine without it skips the test; CI installs it."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    return found or pytest.skip(f"{name} is not installed")
+    return found or pytest.skip(f"{name} is not installed")  # a developer need not have it: .ci/run installs it

@@ -104,7 +104,7 @@ class Refresher:
             failure = CredentialError(f"The token could not be refreshed: {place} did not answer in time.", status=503)
             self._fail(failure)
             raise failure from None
-        except Exception:
+        except Exception:  # a mistake of ours: logged with its traceback, and the old token stays in use
             raise self.survive() from None
         self._schedule.succeed()
 

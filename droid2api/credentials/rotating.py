@@ -91,7 +91,7 @@ class RotatingCredential(Credential):
                 await self._work()
             except CredentialError:  # logged already
                 pass
-            except Exception:
+            except Exception:  # a mistake of ours is logged with its traceback, but must not end the renewing for ever
                 self.refresher.survive()
             await asyncio.sleep(min(self._schedule.delay() + 0.01, TICK))
 

@@ -158,7 +158,7 @@ class _Pump:
             return await self._fail(error)
         except ConnectionError:  # the client has left
             raise
-        except Exception:
+        except Exception:  # a mistake of ours: its traceback for the owner, a clean error for the client
             log.exception("%s %s failed", call.request.method, call.request.rel_url.raw_path)
             return await self._fail(GatewayError(OWN_FAULT))
         finally:

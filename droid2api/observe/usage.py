@@ -27,7 +27,7 @@ from droid2api.hub.events import Usage
 try:
     import sqlite3
 except ImportError:  # some builds of Python are without
-    sqlite3 = None  # type: ignore[assignment]
+    sqlite3 = None  # type: ignore[assignment]  # a module's name cannot be declared optional
 
 log = logging.getLogger("droid2api.usage")
 

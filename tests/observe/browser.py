@@ -28,7 +28,7 @@ SWITCHES = (
 def find_chromium() -> str:
     """Its path. A machine without one still has the fast tests of the page; CI installs it."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    return found or pytest.skip("chromium is not installed")
+    return found or pytest.skip("chromium is not installed")  # a developer need not have it: .ci/run installs it
 
 
 @asynccontextmanager

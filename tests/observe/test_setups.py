@@ -262,6 +262,7 @@ def installed_aider() -> Path:
         [*pip, "download", "--no-deps", "-q", "-d", str(folder), "aider-chat==0.86.2"], timeout=120
     )
     if reached.returncode:
+        # Without a network nothing can be shown about a real client; anything else that goes wrong below is a failure.
         pytest.skip("the package index does not answer for aider-chat")
     subprocess.run([*pip, "install", "-q", "aider-chat==0.86.2"], check=True, timeout=500)
     return program
