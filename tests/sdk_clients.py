@@ -175,7 +175,7 @@ class ResponsesDriver:
     def _read(self, response: Any) -> Answer:
         answer = Answer()
         if response.error:
-            # As the SDK itself raises it for a stream. Its HTTP request is not at hand here, and no test reads it.
+            # The HTTP request is not at hand here, and no test reads it.
             raise openai.APIError(response.error.message, request=None, body=None)  # type: ignore[arg-type]
         for item in response.output:
             self.history.append(item.model_dump(exclude_none=True, exclude={"status"}))
