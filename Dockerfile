@@ -1,7 +1,7 @@
 FROM python:3.13-slim
 
 WORKDIR /app
-COPY pyproject.toml requirements.lock requirements-fast.lock requirements-replicas.lock README.md LICENSE config.json ./
+COPY pyproject.toml requirements.lock requirements-fast.lock requirements-replicas.lock README.md LICENSE config.json config.schema.json ./
 COPY droid2api droid2api
 
 # 1000 is the first user's number on most Linux hosts: its files in a mounted ./data can then be written

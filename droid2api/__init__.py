@@ -33,7 +33,9 @@ The map, lowest floor first. A module imports only what stands above it in this 
     formats/anthropic/
     formats/gemini/
     formats                     the Format protocol, and FORMATS
-    config                      settings from config.json and the environment
+    settings                    the settings, checked and frozen
+    config_keys                 the keys of config.json, as tables
+    config                      reads config.json and the environment
     credentials/credential      what a credential is
     credentials/tokens          tokens, and what a store of them is
     credentials/file_store      tokens in a file

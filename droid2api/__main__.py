@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from droid2api import __version__
 from droid2api.application import Source, add_commands, file_source, run_command, serve
-from droid2api.config import Settings
 from droid2api.errors import ConfigError
 from droid2api.gateway.logs import start_logging
+from droid2api.settings import Settings
 
 GARBAGE_THRESHOLD = 10_000
 """New containers between two searches for garbage (700 in Python): one agent's request has thousands, all in use."""

@@ -15,13 +15,14 @@ from pathlib import Path
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.config import Settings, find_config, is_own, load, read_environment
+from droid2api.config import find_config, is_own, load, read_environment
 from droid2api.credentials.credential import Credential
 from droid2api.gateway.logs import start_logging
 from droid2api.server.app import build_core, drain
 from droid2api.server.connections import runner_of
 from droid2api.server.keys import CONNECTIONS, RELOADER, RUNTIME
 from droid2api.server.reload import Source as Source
+from droid2api.settings import Settings
 
 log = logging.getLogger("droid2api")
 

@@ -1,154 +1,28 @@
-"""Settings from config.json and the environment, checked once and frozen.
+"""Reads config.json and the environment into settings, checked once.
 
 Wrong values raise ConfigError with file, line or field. What is only odd is a warning: an existing config.json of the
 Node edition must work unchanged.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import urlsplit
+from typing import Any
 
 import dotenv
 import orjson
 
-from droid2api import __version__
+from droid2api.config_keys import AUTH, ENDPOINT, TIMEOUTS, model_table, read_table, top_table
 from droid2api.errors import ConfigError, RequestError
 from droid2api.formats import FORMATS, Format
 from droid2api.hub.profiles import Profile, profile_of, read_overrides
-from droid2api.hub.reasoning import LEVELS
 from droid2api.hub.request import Target
-from droid2api.wire.fields import Json, objects, optional, required, wrong
-
-TOKEN_URL = "https://api.workos.com/user_management/authenticate"  # noqa: S105 - a URL
-CLIENT_ID = "client_01HNM792M5G5G1A2THWPXKFMXB"
-USER_AGENT = f"droid2api/{__version__}"
-THINKING = ("budget", "adaptive")
-LOG_FORMATS = ("text", "json")
-LOG_LEVELS = ("debug", "info", "warning", "error")
-SECRET_HEADERS = frozenset("authorization x-api-key api-key cookie x-goog-api-key".split())
-
-_KEYS = frozenset(
-    "port host endpoint models model_redirects system_prompt user_agent dev_mode log_format log_level auth timeouts "
-    "api_keys allowed_hosts allowed_origins".split()
-)
-_ENDPOINT_KEYS = frozenset("name base_url headers api_key_env".split())
-_MODEL_KEYS = frozenset("name id type reasoning provider fast endpoint thinking max_tokens profile".split())
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where an upstream is. With `api_key_env` it has a key of its own, in that environment variable; without one it
-    gets Factory's credential.
-    """
-
-    name: str
-    base_url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    api_key_env: str = ""
-
-    @property
-    def holds_secret(self) -> bool:
-        """Whether a configured header lets requests in, as a credential does."""
-        return any(name.lower() in SECRET_HEADERS for name in self.headers)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model that clients can ask for, and all that is needed to reach it."""
-
-    name: str
-    target: Target
-    format: Format
-    endpoint: Endpoint
-    provider: str = ""
-
-    @property
-    def id(self) -> str:
-        return self.target.id
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """Where refresh tokens are exchanged, and which hosts besides Factory's own may get Factory's credential."""
-
-    token_url: str = TOKEN_URL
-    client_id: str = CLIENT_ID
-    hosts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds to connect, until the head of an answer, that an answer may be silent, of silence before the client of a
-    stream gets a sign of life, and that streams may go on when the gateway is told to stop. Of clients: until the head
-    of a first request, between two pieces of a body, that nothing of an answer is taken, and between two requests.
-    """
-
-    connect: float = 10
-    first_byte: float = 600
-    idle: float = 300
-    keepalive: float = 15
-    drain: float = 30
-    client_head: float = 60
-    client_body: float = 60
-    client_send: float = 60
-    client_idle: float = 75
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """`own`: the user chose the file `source`; else it only lies in the folder that the gateway was started in.
-    `demo`: all models are at the embedded upstream.
-    """
-
-    source: Path
-    data_folder: Path
-    environment: Mapping[str, str] = field(repr=False)
-    models: Mapping[str, Model]
-    endpoints: Mapping[str, Endpoint]
-    redirects: Mapping[str, str]
-    host: str = "127.0.0.1"
-    port: int = 3000
-    system_prompt: str = ""
-    user_agent: str = USER_AGENT
-    dev_mode: bool = False
-    log_format: str = "text"
-    log_level: str = "info"
-    auth: Auth = Auth()
-    timeouts: Timeouts = Timeouts()
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    formats: tuple[Format, ...] = FORMATS
-    own: bool = True
-    demo: bool = False
-
-    def route(self, model_id: str) -> Model:
-        """The model for the id that a client sent. Raises RequestError (404) that lists the configured ones.
-
-        Claude Code marks an id with "[1m]" for the context that it wants: the model is the same.
-        """
-        if model_id not in self.models and model_id not in self.redirects:
-            model_id = model_id.removesuffix("[1m]")
-        id = self.redirects.get(model_id, model_id)
-        if id not in self.models:
-            patterns = (target for pattern, target in self.redirects.items() if fnmatchcase(model_id, pattern))
-            id = next(patterns, id)
-        if id not in self.models:
-            known = ", ".join(self.models) or "none"
-            raise RequestError(
-                f"model: {model_id[:100]!r} is not configured. Configured models: {known}.",
-                status=404,
-                code="model_not_found",
-                param="model",
-            )
-        return self.models[id]
+from droid2api.settings import USER_AGENT, Auth, Endpoint, Model, Settings, Timeouts, is_loopback
+from droid2api.wire.fields import Json, objects
 
 
 def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
@@ -216,54 +90,45 @@ def _refuse_pipe(file: Path) -> None:
 
 class _Reader:
     def __init__(self, value: Json, path: Path, environment: Mapping[str, str], formats: tuple[Format, ...]) -> None:
-        self._value = value
+        self._warnings: list[str] = []
+        self._value = read_table(top_table(formats), value, "", self._warnings)
         self._formats = {format.TYPE: format for format in formats}
         self._path = path
         self._environment = environment
-        self._warnings: list[str] = []
 
     def read(self) -> Settings:
         value = self._value
-        self._warn_unknown(value, _KEYS, "")
-        named = [str(model.get("endpoint")) for _, model in objects(value.get("models"), "models")]
-        endpoints = self._read_endpoints(named)
+        endpoints = self._read_endpoints()
         models = self._read_models(endpoints)
-        auth = self._read_auth()
+        auth = Auth(**read_table(AUTH, value["auth"], "auth.", self._warnings))
+        auth = replace(auth, hosts=tuple(host.lower() for host in auth.hosts))
         for model in models.values():
             _check_host(model.endpoint, auth.hosts)
         self._check_keys(endpoint.api_key_env for endpoint in endpoints.values())
-        redirects = _read_texts(value, "model_redirects")
-        for pattern, id in redirects.items():
+        for pattern, id in value["model_redirects"].items():
             if id not in models:
                 self._warnings.append(f"model_redirects.{pattern}: {id!r} is no configured model.")
-        keys, hosts = self._read_keys(), _read_list(value, "allowed_hosts")
-        if not keys and any(fnmatchcase("any.example", pattern) for pattern in hosts):
+        keys = self._read_keys()
+        if not keys and any(fnmatchcase("any.example", pattern) for pattern in value["allowed_hosts"]):
             self._warnings.append("allowed_hosts: lets in pages of any name (DNS rebinding), and no key is set.")
+        as_they_are = ("system_prompt", "dev_mode", "log_format", "log_level", "allowed_hosts", "allowed_origins")
         return Settings(
             source=self._path,
             data_folder=self._data_folder(),
             environment=self._environment,
             models=MappingProxyType(models),
             endpoints=MappingProxyType(endpoints),
-            redirects=MappingProxyType(redirects),
-            host=self._environment.get("HOST") or optional(value, "host", str) or "127.0.0.1",
+            redirects=MappingProxyType(value["model_redirects"]),
+            host=self._environment.get("HOST") or value["host"] or "127.0.0.1",
             port=self._read_port(),
-            system_prompt=optional(value, "system_prompt", str) or "",
-            user_agent=_header_value("user_agent", optional(value, "user_agent", str)) or USER_AGENT,
-            dev_mode=optional(value, "dev_mode", bool) or False,
-            log_format=_one_of(optional(value, "log_format", str) or "text", LOG_FORMATS, "log_format"),
-            log_level=_one_of(optional(value, "log_level", str) or "info", LOG_LEVELS, "log_level"),
+            user_agent=value["user_agent"] or USER_AGENT,
             auth=auth,
-            timeouts=self._read_timeouts(),
+            timeouts=Timeouts(**read_table(TIMEOUTS, value["timeouts"], "timeouts.", self._warnings)),
             api_keys=keys,
-            allowed_hosts=hosts,
-            allowed_origins=_read_list(value, "allowed_origins"),
             warnings=tuple(self._warnings),
             formats=tuple(self._formats.values()),
+            **{name: value[name] for name in as_they_are},
         )
-
-    def _warn_unknown(self, value: Json, known: frozenset[str], where: str) -> None:
-        self._warnings += [f"{where}{name}: is not a setting, so it is ignored." for name in value if name not in known]
 
     def _data_folder(self) -> Path:
         if given := self._environment.get("DROID2API_DATA"):
@@ -273,95 +138,57 @@ class _Reader:
         return self._path.parent / "data"
 
     def _read_port(self) -> int:
-        if given := self._environment.get("PORT"):
-            if not given.isdecimal() or int(given) > 65535:
-                raise ConfigError(f"PORT: must be a port number (0 to 65535), not {given[:20]!r}.")
-            return int(given)
-        port = optional(self._value, "port", int)
-        if port is not None and not 0 <= port <= 65535:
-            raise RequestError(f"port: must be from 0 to 65535, not {port}.")
-        return 3000 if port is None else port
+        given = self._environment.get("PORT")
+        if not given:
+            return int(self._value["port"])
+        if not given.isdecimal() or int(given) > 65535:
+            raise ConfigError(f"PORT: must be a port number (0 to 65535), not {given[:20]!r}.")
+        return int(given)
 
-    def _read_endpoints(self, named: list[str]) -> dict[str, Endpoint]:
+    def _read_endpoints(self) -> dict[str, Endpoint]:
+        named = [item.get("endpoint") for _, item in objects(self._value["models"], "models")]
         shipped = {name: format.SHIPPED_URL for name, format in self._formats.items() if format.SHIPPED_URL}
         endpoints = {name: Endpoint(name, url) for name, url in shipped.items()}
-        for where, item in objects(self._value.get("endpoint"), "endpoint"):
-            self._warn_unknown(item, _ENDPOINT_KEYS, f"{where}.")
-            name = required(item, "name", str, f"{where}.")
-            if name not in self._formats and name not in named:
+        for where, item in objects(self._value["endpoint"], "endpoint"):
+            endpoint = Endpoint(**read_table(ENDPOINT, item, f"{where}.", self._warnings))
+            if endpoint.name not in self._formats and endpoint.name not in named:
                 known = ", ".join(self._formats)
                 raise RequestError(f"{where}.name: must be one of {known}, or one that a model names.")
-            url = _checked_url(required(item, "base_url", str, f"{where}."), f"{where}.base_url")
-            headers = _read_texts(item, "headers", f"{where}.")
-            for header, text in headers.items():
-                if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", header, re.ASCII):
-                    raise RequestError(f"{where}.headers: {header[:40]!r} is no name of a header.")
-                _header_value(f"{where}.headers.{header}", text)
-            key = optional(item, "api_key_env", str, f"{where}.") or ""
-            endpoints[name] = Endpoint(name, url, headers, key)
+            endpoints[endpoint.name] = endpoint
         return endpoints
 
     def _read_models(self, endpoints: dict[str, Endpoint]) -> dict[str, Model]:
         models: dict[str, Model] = {}
-        for where, item in objects(self._value.get("models"), "models"):
-            self._warn_unknown(item, _MODEL_KEYS, f"{where}.")
-            path = f"{where}."
-            id = required(item, "id", str, path)
-            if not id:
-                raise RequestError(f"{path}id: must not be empty.")
-            if id in models:
-                self._warnings.append(f"{path}id: {id!r} is given twice; the first one counts.")
+        table = model_table(tuple(self._formats.values()))
+        for where, item in objects(self._value["models"], "models"):
+            value = read_table(table, item, f"{where}.", self._warnings)
+            if value["id"] in models:
+                self._warnings.append(f"{where}.id: {value['id']!r} is given twice; the first one counts.")
                 continue
-            type_ = _one_of(required(item, "type", str, path), tuple(self._formats), f"{path}type")
-            name = optional(item, "endpoint", str, path) or type_
+            name = value["endpoint"] or value["type"]
             if name not in endpoints:
-                raise RequestError(f"{path}endpoint: {name!r} is no configured endpoint.")
-            max_tokens = optional(item, "max_tokens", int, path)
-            if max_tokens is not None and max_tokens < 1:
-                raise RequestError(f"{path}max_tokens: must be positive.")
-            profile = self._read_profile(item, path, profile_of(_host(endpoints[name]), id, self._formats[type_].NAME))
-            target = Target(
-                id=id,
-                reasoning=_one_of(optional(item, "reasoning", str, path) or "auto", LEVELS, f"{path}reasoning"),
-                fast=optional(item, "fast", bool, path) or False,
-                max_tokens=max_tokens,
-                service=_host(endpoints[name]),
-                profile=profile,
-            )
-            provider = _header_value(f"{path}provider", optional(item, "provider", str, path)) or ""
-            label = optional(item, "name", str, path) or id
-            models[id] = Model(label, target, self._formats[type_], endpoints[name], provider)
+                raise RequestError(f"{where}.endpoint: {name!r} is no configured endpoint.")
+            models[value["id"]] = self._read_model(value, where, endpoints[name])
         return models
 
-    def _read_profile(self, item: Json, path: str, known: Profile) -> Profile:
-        """What is known of the model, with what its owner knows better; `thinking` wins over both."""
-        overrides = read_overrides(optional(item, "profile", dict, path) or {}, f"{path}profile.")
-        if thinking := optional(item, "thinking", str, path):
-            overrides["thinking"] = _one_of(thinking, THINKING, f"{path}thinking")
-        return replace(known, **overrides)
-
-    def _read_auth(self) -> Auth:
-        value = optional(self._value, "auth", dict) or {}
-        self._warn_unknown(value, frozenset(Auth.__slots__), "auth.")
-        token_url = _checked_url(optional(value, "token_url", str, "auth.") or TOKEN_URL, "auth.token_url")
-        hosts = tuple(host.lower() for host in _read_list(value, "hosts", "auth."))
-        return Auth(token_url, optional(value, "client_id", str, "auth.") or CLIENT_ID, hosts)
-
-    def _read_timeouts(self) -> Timeouts:
-        value = optional(self._value, "timeouts", dict) or {}
-        self._warn_unknown(value, frozenset(Timeouts.__slots__), "timeouts.")
-        seconds = {name: optional(value, name, float, "timeouts.") for name in Timeouts.__slots__}
-        for name, given in seconds.items():
-            if given is not None and given <= 0:
-                raise RequestError(f"timeouts.{name}: must be more than 0 seconds.")
-        return Timeouts(**{name: given for name, given in seconds.items() if given is not None})
+    def _read_model(self, value: dict[str, Any], where: str, endpoint: Endpoint) -> Model:
+        format = self._formats[value["type"]]
+        target = Target(
+            id=value["id"],
+            reasoning=value["reasoning"],
+            fast=value["fast"],
+            max_tokens=value["max_tokens"],
+            service=endpoint.host,
+            profile=_read_profile(value, where, profile_of(endpoint.host, value["id"], format.NAME)),
+        )
+        return Model(value["name"] or value["id"], target, format, endpoint, value["provider"])
 
     def _read_keys(self) -> tuple[str, ...]:
         given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]
         keys = tuple(key for key in given if key)
         if not keys and len(given) > 1:
             raise ConfigError("DROID2API_KEYS: holds only commas, no key.")
-        return keys or _read_list(self._value, "api_keys")
+        return keys or tuple(self._value["api_keys"])
 
     def _check_keys(self, own: Iterable[str]) -> None:
         """A key with a line break in it would end a header. Raises ConfigError."""
@@ -370,52 +197,17 @@ class _Reader:
                 raise ConfigError(f"{name}: must not hold control characters.")
 
 
-def _read_list(value: Json, name: str, where: str = "") -> tuple[str, ...]:
-    items = optional(value, name, list, where) or []
-    for index, item in enumerate(items):
-        if type(item) is not str or not item:
-            raise wrong(f"{where}{name}[{index}]", "a string", item)
-    return tuple(items)
-
-
-def _read_texts(value: Json, name: str, where: str = "") -> dict[str, str]:
-    texts = optional(value, name, dict, where) or {}
-    return {key: required(texts, key, str, f"{where}{name}.") for key in texts}
-
-
-def _header_value(where: str, value: str | None) -> str | None:
-    if value and not value.isprintable():
-        raise RequestError(f"{where}: must not hold control characters.")
-    return value
-
-
-def _host(endpoint: Endpoint) -> str:
-    return urlsplit(endpoint.base_url).hostname or ""
-
-
-def _one_of(value: str, allowed: tuple[str, ...], where: str) -> str:
-    if value not in allowed:
-        raise RequestError(f"{where}: must be one of {', '.join(allowed)}, not {value[:40]!r}.")
-    return value
-
-
-def _checked_url(url: str, where: str) -> str:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        (parts.hostname or "").encode("idna")
-    except ValueError:  # a port that is no number, a bracket that is not closed, a label that is empty or too long
-        good = False
-    if not good or not url.isprintable() or " " in url:
-        raise RequestError(f"{where}: must be an http or https URL, not {url[:80]!r}.")
-    if "@" in parts.netloc:  # it would be told wherever the URL is
-        raise RequestError(f"{where}: must not hold a user or password; an endpoint has `headers` and `api_key_env`.")
-    return url.rstrip("/")
+def _read_profile(value: dict[str, Any], where: str, known: Profile) -> Profile:
+    """What is known of the model, with what its owner knows better; `thinking` wins over both."""
+    overrides = read_overrides(value["profile"], f"{where}.profile.")
+    if value["thinking"]:
+        overrides["thinking"] = value["thinking"]
+    return replace(known, **overrides)
 
 
 def _check_host(endpoint: Endpoint, allowed: tuple[str, ...]) -> None:
     """Factory's credential is for Factory. Raises RequestError when a mistake in a URL would give it to another."""
-    host = _host(endpoint).rstrip(".")
+    host = endpoint.host.rstrip(".")
     brings_its_own = endpoint.api_key_env or any(name.lower() == "authorization" for name in endpoint.headers)
     is_factory = re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host)
     if brings_its_own or is_factory or is_loopback(host) or host in allowed:
@@ -424,11 +216,3 @@ def _check_host(endpoint: Endpoint, allowed: tuple[str, ...]) -> None:
         f"endpoint {endpoint.name!r}: Factory's credential is not for the host {host}. Give the endpoint a key of its "
         "own (api_key_env), or name the host in auth.hosts."
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's, without asking DNS."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -32,7 +32,6 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from droid2api.config import Auth, Settings
 from droid2api.errors import GatewayError, RequestError, UpstreamError
 from droid2api.formats import FORMATS, Format, anthropic, client_keys, gemini, responses
 from droid2api.formats.routes import Answer, ClientCall, CountTokens
@@ -41,6 +40,7 @@ from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Fin
 from droid2api.hub.history import normalize
 from droid2api.hub.reasoning import SMALLEST_BUDGET
 from droid2api.hub.request import Message, Reasoning, Request, Target, Text, Tool, ToolCall, ToolResult
+from droid2api.settings import Auth, Settings
 from droid2api.wire.fields import Json
 
 KEPT_REASONING = 10000

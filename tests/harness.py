@@ -14,11 +14,12 @@ import orjson
 from aiohttp import web
 
 from droid2api.application import build_app
-from droid2api.config import Settings, load
+from droid2api.config import load
 from droid2api.demo import Demo
 from droid2api.formats import FORMATS
 from droid2api.server.connections import runner_of
 from droid2api.server.keys import CONNECTIONS
+from droid2api.settings import Settings
 
 Json = dict[str, Any]
 

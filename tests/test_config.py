@@ -8,9 +8,10 @@ import orjson
 import pytest
 
 from droid2api import config
-from droid2api.config import CLIENT_ID, TOKEN_URL, USER_AGENT, find_config, is_own, load, read_environment
+from droid2api.config import find_config, is_own, load, read_environment
 from droid2api.errors import ConfigError, RequestError
 from droid2api.hub.profiles import profile_of
+from droid2api.settings import CLIENT_ID, TOKEN_URL, USER_AGENT
 
 FACTORY = "https://api.factory.ai/api/llm"
 SHIPPED = {
@@ -187,7 +188,7 @@ WRONG = [
     ),
     ({"models": [model(fast="yes")]}, "models[0].fast: must be true or false"),
     ({"models": [model(endpoint="nowhere")]}, "models[0].endpoint: 'nowhere' is no configured endpoint"),
-    ({"models": [model(max_tokens=0)]}, "models[0].max_tokens: must be positive"),
+    ({"models": [model(max_tokens=0)]}, "models[0].max_tokens: must be 1 or more, not 0."),
     ({"models": [model(max_tokens="many")]}, "models[0].max_tokens: must be an integer"),
     ({"models": [model(name=1)]}, "models[0].name: must be a string"),
     ({"models": [model(provider=1)]}, "models[0].provider: must be a string"),

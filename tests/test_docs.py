@@ -17,10 +17,11 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from droid2api import config
+from droid2api import __version__
 from droid2api.__main__ import _parser
 from droid2api.application import build_app
-from droid2api.config import Auth, Endpoint, Settings, Timeouts, load
+from droid2api.config import load
+from droid2api.config_keys import ENDPOINT, model_table, top_table
 from droid2api.formats import FORMATS
 from droid2api.gateway.exchange import End, Exchange
 from droid2api.gateway.logs import JsonFormatter, request_line
@@ -32,6 +33,7 @@ from droid2api.hub.schema import Dialect, fit
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
 from droid2api.server.edge import served_routes
+from droid2api.settings import Auth, Endpoint, Settings, Timeouts
 from tests.harness import demo_gateway
 
 ROOT = Path(__file__).parent.parent
@@ -169,21 +171,21 @@ def test_the_readme_is_short_and_has_its_places():
 
 
 def test_every_key_of_config_json_is_in_the_table():
-    expected = {f"endpoint[].{key}" for key in config._ENDPOINT_KEYS}
-    expected |= {f"models[].{key}" for key in config._MODEL_KEYS}
+    expected = {f"endpoint[].{key}" for key in ENDPOINT}
+    expected |= {f"models[].{key}" for key in model_table(FORMATS)}
     expected |= {f"auth.{key}" for key in Auth.__slots__} | {f"timeouts.{key}" for key in Timeouts.__slots__}
-    expected |= config._KEYS - {"endpoint", "models", "auth", "timeouts"}
-    assert sorted(table(page("configuration"), "port")) == sorted(expected)
+    expected |= set(top_table(FORMATS)) - {"endpoint", "models", "auth", "timeouts"}
+    assert sorted(table(page("configuration"), "$schema")) == sorted(expected)
 
 
 def test_defaults_in_the_table_are_the_codes():
     default: dict[str, object] = {}
     for kind, where in ((Settings, ""), (Timeouts, "timeouts."), (Target, "models[]."), (Endpoint, "endpoint[].")):
         default |= {where + field.name: field.default for field in fields(kind)}
-    found = next(table for table in rows(page("configuration")) if table[0][0] == "`port`")
+    found = next(table for table in rows(page("configuration")) if table[0][0] == "`$schema`")
     told = {spans(row[0])[0]: spans(row[1])[0] for row in found if row[1].startswith("`")}
     assert len(told) > 12
-    told["user_agent"] = told["user_agent"].replace("VERSION", config.__version__)
+    told["user_agent"] = told["user_agent"].replace("VERSION", __version__)
     assert told == {key: json.dumps(default[key]).strip('"') for key in told}
 
 

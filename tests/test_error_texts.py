@@ -52,7 +52,7 @@ class Module:
 
     def _told(self) -> Iterator[ast.expr]:
         for node in ast.walk(self._tree):
-            if isinstance(node, ast.AugAssign) and _name(node.target) in ("message", "_warnings"):
+            if isinstance(node, ast.AugAssign) and _name(node.target) in ("message", "_warnings", "warnings"):
                 yield node.value.elt if isinstance(node.value, ast.ListComp) else node.value
             elif isinstance(node, ast.Call) and node.args:
                 yield from self._told_by(node)
@@ -63,7 +63,7 @@ class Module:
             return call.args[1:] if len(call.args) > 2 else []  # without the third, all is well
         on_stderr = name == "print" and any(_name(keyword.value) == "stderr" for keyword in call.keywords)
         logged = name in LOUD and owner in ("log", "parser")
-        warned = name == "append" and owner == "_warnings"
+        warned = name == "append" and owner in ("_warnings", "warnings")
         return [_formatted(call)] if name in ERRORS or on_stderr or logged or warned else []
 
     def _read(self, node: ast.expr) -> list[str]:

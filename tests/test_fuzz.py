@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from droid2api.config import Settings, load
+from droid2api.config import load
 from droid2api.errors import ConfigError
 from droid2api.formats import BY_NAME
+from droid2api.settings import Settings
 from droid2api.wire import sse
 from tests.formats.recordings import OWN, REQUESTS
 from tests.formats.strategies import json_values, mutated, texts

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from droid2api.config import TOKEN_URL, Endpoint, Settings, home
+from droid2api.config import home
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.fixed import ClientKey, FixedKey, MissingKey
@@ -18,6 +18,7 @@ from droid2api.credentials.rotating import RotatingCredential
 from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.credentials.tokens import NO_LOGIN, Tokens, TokenStore
 from droid2api.errors import ConfigError
+from droid2api.settings import TOKEN_URL, Endpoint, Settings
 
 log = logging.getLogger("droid2api.auth")
 

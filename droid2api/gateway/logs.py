@@ -17,8 +17,8 @@ from datetime import datetime
 
 from aiohttp.http import HttpProcessingError
 
-from droid2api.config import Settings
 from droid2api.gateway.exchange import Exchange
+from droid2api.settings import Settings
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api")

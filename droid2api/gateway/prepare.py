@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from multidict import CIMultiDict
 
-from droid2api.config import Model, Settings
 from droid2api.errors import RequestError
 from droid2api.formats import Format
 from droid2api.formats.routes import Action, ClientCall
 from droid2api.hub.history import normalize
 from droid2api.hub.request import Request, Tool
+from droid2api.settings import Model, Settings
 from droid2api.wire.fields import Json
 
 

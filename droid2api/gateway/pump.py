@@ -17,7 +17,6 @@ from typing import Protocol
 
 from aiohttp import ClientResponse, web
 
-from droid2api.config import Model, Settings
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Format
 from droid2api.formats.routes import ClientCall
@@ -26,6 +25,7 @@ from droid2api.gateway.lanes import Lane, begins_stream, choose_lane
 from droid2api.gateway.logs import BODY_KEPT, log_body
 from droid2api.gateway.prepare import Prepared
 from droid2api.gateway.upstream import Upstream, passed_headers, read_chunks
+from droid2api.settings import Model, Settings
 from droid2api.wire import sse
 from droid2api.wire.fields import dump
 

@@ -21,12 +21,12 @@ from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
-from droid2api.config import Model, Settings, Timeouts
 from droid2api.credentials.credential import Credential
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import client_keys
 from droid2api.gateway.exchange import Exchange
 from droid2api.gateway.logs import masked
+from droid2api.settings import Model, Settings, Timeouts
 
 CONNECT_DELAYS = (0.2, 0.6)
 """Seconds before it is tried again to connect, give or take a half."""

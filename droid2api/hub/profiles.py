@@ -151,6 +151,36 @@ def read_overrides(value: Json, where: str) -> Json:
     return {name: _checked(given, known[name], name, f"{where}{name}") for name, given in value.items()}
 
 
+def override_schema() -> Json:
+    """The JSON Schema of what `read_overrides` takes."""
+    fields = {name: _field_schema(kind, name) for name, kind in get_type_hints(Profile).items()}
+    return {"type": "object", "properties": fields, "additionalProperties": False}
+
+
+def _field_schema(kind: Any, name: str) -> Json:
+    choices = get_args(kind) if get_origin(kind) is UnionType else (kind,)
+    if len(choices) > 1:
+        return {
+            "anyOf": [{"type": "null"} if choice is NoneType else _field_schema(choice, name) for choice in choices]
+        }
+    if get_origin(kind) is Literal:
+        return {"type": "string", "enum": list(get_args(kind))}
+    if get_origin(kind) is tuple:
+        words = _LISTED.get(name)
+        return {"type": "array", "items": {"type": "string"} | ({"enum": list(words)} if words else {})}
+    if kind is bool:
+        return {"type": "boolean"}
+    return {"type": "integer" if kind is int else "number", "minimum": _least(name)}
+
+
+_LISTED = {"efforts": (*EFFORTS[1:], "default"), "extras": OPENAI_EXTRAS}
+"""The words that fields with lists take, where not all are taken."""
+
+
+def _least(name: str) -> int:
+    return 1 if name == "max_output_tokens" else 0
+
+
 def _checked(value: object, kind: Any, name: str, where: str) -> object:
     choices = get_args(kind) if get_origin(kind) is UnionType else (kind,)
     if value is None and NoneType in choices:
@@ -165,16 +195,15 @@ def _checked(value: object, kind: Any, name: str, where: str) -> object:
     if type(value) is not kind and not (kind is float and type(value) is int):
         expected = {bool: "true or false", int: "an integer", float: "a number"}[kind]
         raise wrong(where, expected + (" or null" if NoneType in choices else ""), value)
-    least = 1 if name == "max_output_tokens" else 0
-    if kind is not bool and cast(float, value) < least:
-        raise RequestError(f"{where}: must be {least} or more, not {value}.")
+    if kind is not bool and cast(float, value) < _least(name):
+        raise RequestError(f"{where}: must be {_least(name)} or more, not {value}.")
     return value
 
 
 def _checked_list(value: object, name: str, where: str) -> tuple[str, ...]:
     if type(value) is not list:
         raise wrong(where, "a list of strings", value)
-    allowed = {"efforts": (*EFFORTS[1:], "default"), "extras": OPENAI_EXTRAS}.get(name)
+    allowed = _LISTED.get(name)
     for index, item in enumerate(value):
         if type(item) is not str:
             raise wrong(f"{where}[{index}]", "a string", item)

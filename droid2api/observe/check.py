@@ -18,7 +18,7 @@ import aiohttp
 import dotenv
 import orjson
 
-from droid2api.config import Settings, home
+from droid2api.config import home
 from droid2api.credentials import chain
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.credentials.rotating import RotatingCredential
@@ -29,6 +29,7 @@ from droid2api.observe.explain import note_on, profile_of_model, profile_to_text
 from droid2api.observe.masking import masked_url, secret_headers
 from droid2api.observe.setups import local_url
 from droid2api.server.guard import Guard
+from droid2api.settings import Settings
 
 HEALTH_TIMEOUT = 3.0
 """Seconds that whoever has the port may take to say whether it is this gateway."""

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from droid2api.config import Model, Settings
 from droid2api.errors import ConfigError, RequestError
 from droid2api.formats import BY_NAME
+from droid2api.settings import Model, Settings
 from droid2api.wire.fields import Json
 
 TOOLS = ("claude", "codex", "openai", "opencode", "cline", "aider", "gemini")

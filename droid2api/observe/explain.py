@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 
 import orjson
 
-from droid2api.config import Model, Settings
 from droid2api.credentials.credential import AUTHORIZATION, key_headers
 from droid2api.formats import Format
 from droid2api.formats.routes import ClientCall
@@ -17,6 +16,7 @@ from droid2api.gateway.upstream import authorized
 from droid2api.hub.fitting import level_of
 from droid2api.hub.profiles import profile_of
 from droid2api.observe.masking import MASK, masked_url, secret_headers
+from droid2api.settings import Model, Settings
 from droid2api.wire.fields import Json
 
 _IDS = dict.fromkeys(("x-session-id", "x-assistant-message-id"), "(the client's, else a new one)")

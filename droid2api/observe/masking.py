@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from droid2api.config import Endpoint
+from droid2api.settings import Endpoint
 
 MASK = "***"
 

@@ -29,7 +29,6 @@ import orjson
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.config import Endpoint, Model, Settings
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.credentials.rotating import RotatingCredential
 from droid2api.errors import ConfigError, CredentialError, GatewayError, RequestError
@@ -37,6 +36,7 @@ from droid2api.gateway.exchange import Exchange
 from droid2api.observe.usage import MOST_TOKENS, read_days
 from droid2api.server.keys import OBSERVERS, PAGE, RUNTIME
 from droid2api.server.reload import Runtime
+from droid2api.settings import Endpoint, Model, Settings
 from droid2api.wire.fields import Json
 
 KEPT = 50

@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from droid2api.config import Model, Settings
 from droid2api.errors import ConfigError, RequestError
+from droid2api.settings import Model, Settings
 
 NO_KEY = "any"
 """What a client sends that wants a key, where the gateway wants none."""

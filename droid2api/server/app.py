@@ -11,7 +11,6 @@ from typing import Any, ParamSpec, TypeVar, assert_never
 from aiohttp import web
 
 from droid2api import __version__
-from droid2api.config import Settings
 from droid2api.credentials.credential import Credential
 from droid2api.formats import Format, spoken
 from droid2api.formats.routes import (
@@ -49,6 +48,7 @@ from droid2api.server.keys import (
 )
 from droid2api.server.models import model_card, model_cards
 from droid2api.server.reload import Reloader, Runtime, Source
+from droid2api.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")

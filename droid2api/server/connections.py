@@ -10,7 +10,7 @@ from typing import TypeAlias
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from droid2api.config import Timeouts
+from droid2api.settings import Timeouts
 
 LOOK_EVERY = 1.0
 """Seconds."""

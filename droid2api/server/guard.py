@@ -12,9 +12,9 @@ import ipaddress
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from droid2api.config import Settings
 from droid2api.errors import CredentialError, RequestError
 from droid2api.formats import client_keys
+from droid2api.settings import Settings
 
 CORS_HEADERS = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",

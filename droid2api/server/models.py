@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from droid2api.config import Model, Settings
 from droid2api.formats.routes import ModelCard
+from droid2api.settings import Model, Settings
 
 
 def model_cards(settings: Settings, started: float) -> list[ModelCard]:

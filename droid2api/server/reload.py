@@ -14,13 +14,13 @@ from pathlib import Path
 
 import aiohttp
 
-from droid2api.config import Settings
 from droid2api.credentials import chain
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.errors import ConfigError
 from droid2api.gateway.logs import start_logging
 from droid2api.gateway.upstream import Upstream
 from droid2api.server.guard import Guard
+from droid2api.settings import Settings
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api.reload")

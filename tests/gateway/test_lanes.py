@@ -7,7 +7,6 @@ import orjson
 import pytest
 from multidict import CIMultiDict
 
-from droid2api.config import Endpoint, Model
 from droid2api.errors import StreamError, UpstreamError
 from droid2api.formats import BY_NAME, decoder
 from droid2api.gateway.lanes import (
@@ -22,6 +21,7 @@ from droid2api.gateway.lanes import (
 from droid2api.gateway.prepare import Prepared
 from droid2api.hub.events import Failed, Finish, Usage
 from droid2api.hub.request import Target
+from droid2api.settings import Endpoint, Model
 from droid2api.wire import sse
 from tests.formats.recordings import OWN, each_answer, each_stream
 from tests.harness import body_of

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
-from droid2api.config import Timeouts
 from droid2api.errors import StreamError
 from droid2api.gateway.exchange import Exchange
 from droid2api.gateway.upstream import read_chunks
+from droid2api.settings import Timeouts
 from tests.formats.recordings import OWN
 from tests.harness import Scripted, serving
 

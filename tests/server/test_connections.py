@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from droid2api.config import Timeouts
 from droid2api.server import connections
 from droid2api.server.keys import CONNECTIONS, RUNNING
+from droid2api.settings import Timeouts
 from tests.harness import BODIES, CHUNK, DONE, Scripted, scripted_gateway, until
 
 CHAT = "/v1/chat/completions"

@@ -13,7 +13,6 @@ import aiohttp
 import pytest
 
 from droid2api.application import build_app, file_source
-from droid2api.config import Settings
 from droid2api.credentials import chain
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.fixed import FixedKey
@@ -21,6 +20,7 @@ from droid2api.errors import ConfigError
 from droid2api.server import reload
 from droid2api.server.keys import RELOADER, RUNTIME
 from droid2api.server.reload import Reloader, Runtime, Source
+from droid2api.settings import Settings
 from tests.credentials.service import FIRST_KEY, Service
 from tests.harness import BODIES, CHUNK, DONE, Gateway, Scripted, serving, settings_for, until
 from tests.test_start import environment, get, started, write_config  # noqa: F401 - a fixture
