@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from benchmarks import report, sansio, servers
+from benchmarks import peers, report, sansio, servers
 from benchmarks.figures import FULL, LANES, QUICK, Bench, Row, cold_start, memory
 from benchmarks.servers import Server
+from droid2api.formats import anthropic, chat
 
 BASELINE = Path(__file__).with_name("baseline.json")
 
@@ -41,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PEER",
-        help="another row: nginx (shown anyway when installed), litellm, or the URL of a gateway (--upstream-port)",
+        help="another row: nginx (shown anyway when installed), rolter=PROGRAM, smg=PROGRAM, litellm=PYTHON (of a venv "
+        "that has litellm[proxy]), or the URL of a gateway (--upstream-port)",
     )
-    parser.add_argument("--litellm", metavar="PYTHON", help="the Python of a venv that has litellm[proxy]")
     parser.add_argument("--loops", action="store_true", help="the gateway's rows without uvloop too")
     parser.add_argument("--upstream-port", type=int, default=0, help="a fixed port, for the peer at a URL")
     parser.add_argument("--json", metavar="FILE", help="write everything there, each round's values too")
@@ -58,20 +59,18 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         upstream = running.enter_context(servers.upstream(arguments.upstream_port))
         load = running.enter_context(servers.load())
         rows = [Row("direct", upstream.port, plain=True)]
-        if "nginx" in arguments.peer or servers.nginx_path():
-            server = running.enter_context(servers.nginx(folder, upstream.port))
+        if "nginx" in arguments.peer or peers.nginx_path():
+            server = running.enter_context(peers.nginx(folder, upstream.port))
             rows.append(Row("nginx", server.port, plain=True, server=server))
+        server = running.enter_context(peers.bare(upstream.port))
+        rows.append(Row("bare", server.port, plain=True, server=server))
         server = running.enter_context(servers.gateway(_made(folder / "gateway"), upstream.port))
         rows += _gateway_rows(server, "")
         if arguments.loops:
             plain = servers.gateway(_made(folder / "plain"), upstream.port, plain_loop=True)
             rows += _gateway_rows(running.enter_context(plain), " (asyncio)")
-        if "litellm" in arguments.peer or arguments.litellm:
-            peer = servers.litellm(arguments.litellm or sys.executable, _made(folder / "litellm"), upstream.port)
-            server = running.enter_context(peer)
-            rows.append(Row("litellm", server.port, server=server, limited=True))
-        urls = [peer for peer in arguments.peer if peer not in ("nginx", "litellm")]
-        rows += [Row(url, urlsplit(url).port or 80) for url in urls]
+        for peer in arguments.peer:
+            rows += _peer_rows(peer, running, folder, upstream.port)
         bench = Bench(load, rows, plan)
         _tell("cold start and memory")
         cold_start(bench, _made(folder / "cold"), upstream.port, name="relay chat")
@@ -99,6 +98,27 @@ def _gateway_rows(server: Server, suffix: str) -> list[Row]:
         Row(f"{name}{suffix}", server.port, client, upstream, server=server, limited=bool(suffix))
         for name, client, upstream in LANES
     ]
+
+
+def _peer_rows(peer: str, running: contextlib.ExitStack, folder: Path, upstream_port: int) -> list[Row]:
+    """The rows of another gateway, which is started here unless it is a URL."""
+    name, _, program = peer.partition("=")
+    match name:
+        case "nginx":
+            return []
+        case "litellm":
+            server = running.enter_context(
+                peers.litellm(program or sys.executable, _made(folder / name), upstream_port)
+            )
+            return [Row(name, server.port, server=server, limited=True)]
+        case "rolter":
+            server = running.enter_context(peers.rolter(program or name, _made(folder / name), upstream_port))
+            lanes = (("relay chat", chat), ("anthropic->chat", anthropic))
+            return [Row(f"{name} {lane}", server.port, client, server=server) for lane, client in lanes]
+        case "smg":
+            found = running.enter_context(peers.smg(program or name, _made(folder / name), upstream_port))
+            return [Row(f"{name} relay chat", 0, servers=found)]
+    return [Row(peer, urlsplit(peer).port or 80)]
 
 
 def _made(folder: Path) -> Path:

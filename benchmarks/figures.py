@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ Samples = dict[str, dict[str, list[float]]]
 class Row:
     """Who is asked, in which format; a `plain` row takes the upstream's own paths, as a proxy that knows no models.
 
-    `limited` is a row that takes part in the small figures only.
+    `limited` is a row that takes part in the small figures only. `servers` are a process for each scenario, where one
+    cannot serve them all.
     """
 
     name: str
@@ -34,12 +35,19 @@ class Row:
     plain: bool = False
     server: Server | None = None
     limited: bool = False
+    servers: Mapping[str, Server] = field(default_factory=dict)
+
+    def cpu(self, scenario: Scenario) -> float | None:
+        """Seconds of CPU that the row's process has used; None for what is no process of this run."""
+        server = self.servers.get(scenario.name, self.server)
+        return server.cpu() if server else None
 
     def job(self, scenario: Scenario, make_body: Callable[..., bytes] | None = None) -> dict[str, Any]:
         model = wire.model_id(self.upstream, scenario)
         body = make_body(self.client, model) if make_body else wire.small_request(self.client, model, scenario.stream)
         path = f"/{scenario.name}{answer_path(self.client)}" if self.plain else answer_path(self.client)
-        return {"port": self.port, "path": path, "body": body.decode()}
+        server = self.servers.get(scenario.name)
+        return {"port": server.port if server else self.port, "path": path, "body": body.decode()}
 
 
 LANES = (
@@ -47,6 +55,7 @@ LANES = (
     ("relay anthropic", anthropic, anthropic),
     ("chat->anthropic", chat, anthropic),
     ("anthropic->openai", anthropic, responses),
+    ("anthropic->chat", anthropic, chat),
 )
 """The gateway's rows: name, client format, upstream format."""
 
@@ -90,9 +99,18 @@ class Bench:
         if self.plan.levels:
             self.stalls(tell)
 
+    def cost(self, row: Row, scenario: Scenario, job: str, **fields: Any) -> tuple[dict[str, Any], float | None]:
+        """What the load says of a job, and the microseconds of CPU that the row's process took for each answer."""
+        before = row.cpu(scenario)
+        done = self.load.run(job, **row.job(scenario), **fields)
+        after = row.cpu(scenario)
+        return done, None if before is None or after is None else (after - before) / done["count"] * 1e6
+
     def calls(self, row: Row) -> None:
         job = row.job(wire.SHORT)
-        many = self.load.run("repeat", **job, connections=32, seconds=self.plan.seconds)
+        many, cpu = self.cost(row, wire.SHORT, "repeat", connections=32, seconds=self.plan.seconds)
+        if cpu is not None:
+            self.note(row.name, call_cpu_us=cpu)
         one = self.load.run("repeat", **job, connections=1, seconds=self.plan.seconds / 2)
         p50, p99 = one["latency"]
         self.note(row.name, calls_per_s=many["count"] / many["seconds"], call_p50_ms=p50, call_p99_ms=p99)
@@ -103,8 +121,10 @@ class Bench:
         In bursts the two can do much more, so that it shows how fast the row itself is.
         """
         for name, scenario in (("unpaced_per_s", wire.UNPACED), ("burst_per_s", wire.BURST)):
-            done = self.load.run("repeat", **row.job(scenario), connections=32, seconds=self.plan.seconds)
+            done, cpu = self.cost(row, scenario, "repeat", connections=32, seconds=self.plan.seconds)
             self.note(row.name, **{name: done["count"] * scenario.deltas / done["seconds"]})
+            if cpu is not None and scenario is wire.UNPACED:
+                self.note(row.name, unpaced_cpu_us=cpu / scenario.deltas)
 
     def first_token(self, row: Row) -> None:
         done = self.load.run("repeat", **row.job(wire.BRIEF), connections=1, seconds=self.plan.seconds * 1.5)
@@ -112,13 +132,10 @@ class Bench:
         self.note(row.name, event_p50_ms=done["delay"][0], event_p99_ms=done["delay"][1])
 
     def paced(self, row: Row) -> None:
-        job = row.job(wire.PACED)
-        before = row.server.cpu() if row.server else 0
-        many = self.load.run("streams", **job, connections=100, seconds=0.3)
-        cpu = (row.server.cpu() - before) / many["count"] * 1e6 if row.server else 0
-        self.note(row.name, event100_p50_ms=many["delay"][0], event100_p99_ms=many["delay"][1])
-        self.note(row.name, first100_p50_ms=many["first"][0], first100_p99_ms=many["first"][1])
-        if row.server:
+        many, cpu = self.cost(row, wire.PACED, "streams", connections=200, seconds=0.3)
+        self.note(row.name, event200_p50_ms=many["delay"][0], event200_p99_ms=many["delay"][1])
+        self.note(row.name, first200_p50_ms=many["first"][0], first200_p99_ms=many["first"][1])
+        if cpu is not None:
             self.note(row.name, cpu_us=cpu)
 
     def turn(self, row: Row) -> None:

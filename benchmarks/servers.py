@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,23 +28,6 @@ PLAIN_LOOP = (
     "runpy.run_module('droid2api', run_name='__main__', alter_sys=True)"
 )
 """The gateway as it is where uvloop is not installed."""
-
-NGINX = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr crit; worker_rlimit_nofile 8192;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off; client_max_body_size 64m; client_body_buffer_size 16m; keepalive_requests 1000000;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    upstream bench {{ server 127.0.0.1:{upstream}; keepalive 1024; keepalive_requests 1000000; }}
-    server {{
-        listen 127.0.0.1:{port} backlog=2048;
-        location / {{
-            proxy_pass http://bench; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
-        }}
-    }}
-}}
-"""
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -78,7 +60,7 @@ class Server:
 
 
 @contextmanager
-def _process(
+def process(
     *command: str, environment: dict[str, str] | None = None, quiet: bool = False, log: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`quiet` for what talks to stdout all the time; `log` for what does so to stderr."""
@@ -86,24 +68,24 @@ def _process(
     out = subprocess.DEVNULL if quiet else subprocess.PIPE
     folder = (environment or {}).get("HOME", ROOT)
     with log.open("wb") if log else nullcontext() as errors:
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=out, stderr=errors, env=base | (environment or {}), cwd=folder
         )
     try:
-        yield process
+        yield started
     finally:
-        process.send_signal(signal.SIGTERM)
+        started.send_signal(signal.SIGTERM)
         try:
-            process.wait(2)
+            started.wait(2)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for pipe in (process.stdin, process.stdout):
+            started.kill()
+            started.wait()
+        for pipe in (started.stdin, started.stdout):
             if pipe:
                 pipe.close()
 
 
-def _port_told(process: subprocess.Popen[bytes]) -> int:
+def port_told(process: subprocess.Popen[bytes]) -> int:
     """The port in the first line that the process prints."""
     assert process.stdout
     line = process.stdout.readline()
@@ -115,8 +97,8 @@ def _port_told(process: subprocess.Popen[bytes]) -> int:
 
 @contextmanager
 def upstream(port: int = 0) -> Iterator[Server]:
-    with _process(sys.executable, "-m", "benchmarks.upstream", str(port)) as process:
-        yield Server(_port_told(process), process.pid)
+    with process(sys.executable, "-m", "benchmarks.upstream", str(port)) as started:
+        yield Server(port_told(started), started.pid)
 
 
 @contextmanager
@@ -137,65 +119,17 @@ def gateway(folder: Path, upstream_port: int, *, plain_loop: bool = False) -> It
     command = ["-c", PLAIN_LOOP] if plain_loop else ["-m", "droid2api"]
     environment = {"HOME": str(folder), "DROID2API_DATA": str(folder), "FACTORY_API_KEY": "bench-key"}
     arguments = [*command, "--config", str(config), "--port", "0"]
-    with _process(sys.executable, *arguments, environment=environment, log=folder / "log") as process:
-        yield Server(_port_told(process), process.pid)
+    with process(sys.executable, *arguments, environment=environment, log=folder / "log") as started:
+        yield Server(port_told(started), started.pid)
 
 
-def nginx_path() -> str | None:
-    return shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
-
-
-@contextmanager
-def nginx(folder: Path, upstream_port: int) -> Iterator[Server]:
-    """One process, as the gateway is one."""
-    command, port = nginx_path(), _free_port()
-    if command is None:
-        raise RuntimeError("nginx is not installed")
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, upstream=upstream_port, port=port))
-    with _process(command, "-p", str(folder), "-c", str(config)) as process:
-        _wait_for(port, process, 10)
-        yield Server(port, process.pid)
-
-
-@contextmanager
-def litellm(python: str, folder: Path, upstream_port: int) -> Iterator[Server]:
-    """The LiteLLM proxy of another venv, one worker, with the short call and the streams of the chat format."""
-    port, config = _free_port(), folder / "litellm.json"  # JSON is YAML
-    models = [
-        {
-            "model_name": f"common-{name}",
-            "litellm_params": {
-                "model": "openai/model",
-                "api_base": f"http://127.0.0.1:{upstream_port}/{name}/v1",
-                "api_key": "bench-key",
-            },
-        }
-        for name in SCENARIOS
-    ]
-    general = {"dangerously_permit_weak_or_unset_master_key": True}  # loopback only, and nothing behind it
-    settings = {"model_list": models, "litellm_settings": {"telemetry": False}, "general_settings": general}
-    config.write_bytes(orjson.dumps(settings))
-    environment = {
-        "HOME": str(folder),
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "LITELLM_LOG": "ERROR",
-        "PYTHONPATH": "",
-    }
-    code = "from litellm import run_server; run_server()"
-    arguments = ["--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-    with _process(python, "-c", code, *arguments, environment=environment, quiet=True) as process:
-        _wait_for(port, process, 90)
-        yield Server(port, process.pid)
-
-
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], seconds: float) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -225,5 +159,5 @@ class Load:
 
 @contextmanager
 def load() -> Iterator[Load]:
-    with _process(sys.executable, "-m", "benchmarks.load") as process:
-        yield Load(process)
+    with process(sys.executable, "-m", "benchmarks.load") as started:
+        yield Load(started)

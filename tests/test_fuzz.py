@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 
 import orjson
 import pytest
@@ -20,6 +19,7 @@ from tests.formats.recordings import OWN, REQUESTS
 from tests.formats.strategies import json_values, mutated, texts
 from tests.gateway.faults import PATIENCE, Line, check_envelope, outcome, playing
 from tests.harness import BY_TYPE, MODELS, PATHS, body_of, gateway_for, settings_for
+from tests.timing import assert_linear
 
 fuzzed = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -67,21 +67,18 @@ def test_a_cutter_changes_nothing_and_cuts_between_events(stream, places):
 @pytest.mark.parametrize("make", [sse.Decoder, sse.EventCutter])
 @pytest.mark.parametrize("line", [b"x", b"data: x\n", b": c\n\n", b"\r", b"data: x\r\n\r\n", b"data: x\n\n"])
 def test_time_is_linear(make, line):
-    """Four times the bytes in four times the time; it would be sixteen times, quadratic."""
-
-    def seconds(size):
+    def feeding(size):
         content = (b"data: " + line * (size // len(line)))[:size]
         chunks = [content[start : start + 4096] for start in range(0, size, 4096)]
-        best = []
-        for _ in range(3):
-            reader, start = make(), time.process_time()
+
+        def run():
+            reader = make()
             for chunk in chunks:
                 reader.feed(chunk)
-            best.append(time.process_time() - start)
-        return min(best)
 
-    largest = 4_000_000 if line == b"x" else 1_000_000
-    assert seconds(largest) < max(9 * seconds(largest // 4), 0.02)
+        return run
+
+    assert_linear(feeding, 2_000_000 if line == b"x" else 500_000)
 
 
 # -- a running gateway ----------------------------------------------------------------------------------------------

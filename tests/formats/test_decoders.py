@@ -1,7 +1,6 @@
 """What all stream decoders share: whose fault an error is, limits, ids, and time that grows with the input."""
 
 import copy
-import time
 
 import orjson
 import pytest
@@ -11,6 +10,7 @@ from droid2api.formats import BY_NAME, decoder
 from droid2api.hub.events import BlockStart, Failed, Finish
 from droid2api.wire import fields
 from droid2api.wire.sse import ServerSentEvent
+from tests.timing import assert_linear
 
 from . import sdk
 from .recordings import OWN, each_format
@@ -482,22 +482,17 @@ SCALING = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCALING)
 def test_time_grows_with_the_input(name, monkeypatch):
-    """Twice the input in less than three times the time; it would be four times, quadratic."""
     monkeypatch.setattr(decoder, "MOST_BLOCKS", 1 << 30)
-    for _ in range(4):
-        small, large = seconds(*SCALING[name](4000)), seconds(*SCALING[name](8000))
-        if large < 3 * small:
-            return
-    pytest.fail(f"{small:.3f} s became {large:.3f} s")
+    assert_linear(lambda size: reading(*SCALING[name](size)), 4000)
 
 
-def seconds(format, values):
+def reading(format, values):
     events = [ServerSentEvent(b"", value if type(value) is bytes else orjson.dumps(value)) for value in values]
-    best = []
-    for _ in range(3):
-        reader, start = BY_NAME[format].StreamDecoder(TARGET), time.process_time()
+
+    def run():
+        reader = BY_NAME[format].StreamDecoder(TARGET)
         for event in events:
             reader.feed([event])
         reader.close()
-        best.append(time.process_time() - start)
-    return min(best)
+
+    return run

@@ -1,7 +1,5 @@
 """Work grows with the body, and stops: no small body holds the event loop."""
 
-import time
-
 import orjson
 import pytest
 
@@ -11,6 +9,7 @@ from droid2api.hub.events import State
 from droid2api.hub.history import normalize
 from droid2api.hub.stops import LONGEST_STOP, StopFilter
 from droid2api.wire.fields import dump
+from tests.timing import assert_linear
 
 from .bodies import (
     anthropic,
@@ -140,16 +139,6 @@ GROWING = {
 SIZE = 1500
 
 
-def seconds(client, body, upstream, model):
-    best = 1e9
-    for _ in range(3):
-        began = time.process_time()
-        request = normalize(BY_NAME[client].decode_request(body))
-        BY_NAME[upstream].encode_request(request, model)
-        best = min(best, time.process_time() - began)
-    return best
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GROWING)
 def test_twice_the_body_is_twice_the_work(name):
@@ -157,13 +146,15 @@ def test_twice_the_body_is_twice_the_work(name):
     for upstream in BY_NAME:
         if upstream != client:
             model = target(upstream, "claude-opus-4-8" if upstream == "anthropic" else "m")
-            for _ in range(4):  # a busy machine may be slow once
-                small = seconds(client, body_of(SIZE), upstream, model)
-                large = seconds(client, body_of(2 * SIZE), upstream, model)
-                if large < 3 * small + 0.002:
-                    break
-            else:
-                pytest.fail(f"{name} to {upstream}: {small:.4f} s, then {large:.4f} s")
+            assert_linear(lambda size: translating(client, body_of(size), upstream, model), SIZE)  # noqa: B023 - used at once
+
+
+def translating(client, body, upstream, model):
+    def run():
+        request = normalize(BY_NAME[client].decode_request(body))
+        BY_NAME[upstream].encode_request(request, model)
+
+    return run
 
 
 @pytest.mark.parametrize(
