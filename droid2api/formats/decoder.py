@@ -1,7 +1,7 @@
 """What the stream decoders of all formats share: whose fault an error is, limits, ids, and how an answer ends."""
 
 import uuid
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +41,18 @@ def finish_reason(word: str) -> FinishReason | None:
     return _REASON_OF.get(word.lower())
 
 
+def unfinished(told: str) -> StreamError | None:
+    """The failure that an upstream's word for the end of its answer tells of; None for a regular end."""
+    return None if finish_reason(told) else StreamError(f"The upstream ended its answer with {told!r}.", code=told)
+
+
 @dataclass(slots=True, frozen=True)
 class Ending:
     """What one event of a stream, or a whole answer, says of the end, for whoever passes it on unread.
 
     `done` is set by the regular end or by an error of the upstream's own, `usage` holds the counts as they were told
-    (those of later events replace earlier ones), `error` is the upstream's own error.
+    (those of later events replace earlier ones), `error` is the upstream's own error, or
+    an end that is none.
     """
 
     done: bool = False
@@ -57,15 +63,15 @@ class Ending:
 NO_ENDING = Ending()
 
 
-def ending_value(event: ServerSentEvent) -> Json | Ending:
-    """The JSON object of an event; where it has none, what it says of the end: [DONE] is one, junk says nothing."""
+def read_ending(event: ServerSentEvent, read: Callable[[Json], Ending]) -> Ending:
+    """What `read` finds in the JSON object of an event; where it has none, [DONE] is an end and junk says nothing."""
     try:
         value = orjson.loads(event.data)
     except orjson.JSONDecodeError:
         if event.data.strip() == DONE:
             return Ending(done=True)
         value = surrogates.mend(surrogates.parse(event.data))
-    return value if type(value) is dict else NO_ENDING
+    return read(value) if type(value) is dict else NO_ENDING
 
 
 def answer_error(body: Json, content: str) -> UpstreamError | None:

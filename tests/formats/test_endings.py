@@ -33,7 +33,6 @@ CASES = [
     ("responses", b"[DONE]", True, None),
     ("anthropic", b"[DONE]", True, None),
     ("chat", finished("stop"), True, None),
-    ("chat", finished("a word that nobody knows"), True, None),
     ("chat", finished(None), False, None),
     ("chat", finished(""), False, None),
     ("chat", finished(None, usage=COUNTS), False, COUNTS),
@@ -94,6 +93,39 @@ def test_a_cancelled_response_is_an_error_without_words():
     told = ending("responses", {"type": "response.cancelled", "response": {"status": "cancelled"}})
     assert told.done
     assert told.error.message == "The upstream ended its answer with 'cancelled'."
+
+
+def said_by_responses(kind, **response):
+    return {"type": f"response.{kind}", "response": response}
+
+
+UNKNOWN = [
+    ("chat", finished("A_WORD")),
+    ("chat", {"object": "chat.completion", **finished("A_WORD")}),
+    ("responses", said_by_responses("incomplete", incomplete_details={"reason": "A_WORD"})),
+    ("responses", said_by_responses("completed", status="A_WORD")),
+    ("responses", {"object": "response", "status": "incomplete", "incomplete_details": {"reason": "A_WORD"}}),
+    ("anthropic", {"type": "message_delta", "delta": {"stop_reason": "A_WORD"}}),
+    ("anthropic", {"type": "message", "content": [], "stop_reason": "A_WORD"}),
+    ("gemini", {"candidates": [{"finishReason": "A_WORD"}]}),
+]
+
+
+@pytest.mark.parametrize(("format", "value"), UNKNOWN)
+def test_an_end_that_is_not_known_is_an_error(format, value):
+    told = ending(format, value)
+    assert told.done
+    assert (told.error.message, told.error.code) == ("The upstream ended its answer with 'A_WORD'.", "A_WORD")
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_whole_response_that_failed_is_an_error(status):
+    assert f"'{status}'" in ending("responses", {"object": "response", "status": status}).error.message
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress", "completed"])
+def test_a_whole_response_that_goes_on_is_none(status):
+    assert ending("responses", {"object": "response", "status": status}) == Ending()
 
 
 @each_format

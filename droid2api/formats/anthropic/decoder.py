@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 
 from droid2api.errors import StreamError, WireError
 from droid2api.formats.anthropic.request import NAME
-from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
+from droid2api.formats.decoder import (
+    Ending,
+    TurnDecoder,
+    answer_error,
+    finish_reason,
+    read_citation,
+    read_ending,
+    unfinished,
+)
 from droid2api.formats.upstream_error import read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, Usage
 from droid2api.hub.request import Target
@@ -51,11 +59,12 @@ def decode_usage(usage: Json) -> Usage:
 
 def ending(event: ServerSentEvent) -> Ending:
     """What one event, or a whole answer, says of the end. Junk says nothing."""
-    value = ending_value(event)
-    if type(value) is Ending:
-        return value
-    assert type(value) is dict
-    error = read_error(value) if tells_error(value) else None
+    return read_ending(event, _ending_of)
+
+
+def _ending_of(value: Json) -> Ending:
+    told = word(inner(value, "delta"), "stop_reason") or word(value, "stop_reason")
+    error = read_error(value) if tells_error(value) else unfinished(told) if told else None
     usage = inner(value, "usage") or inner(inner(value, "message"), "usage") or None
     return Ending(error is not None or value.get("type") == "message_stop", usage, error)
 
@@ -195,9 +204,8 @@ class StreamDecoder(TurnDecoder):
             self._close(index)
         stop = self._stop
         raw = string(stop, "stop_reason")
-        reason = finish_reason(raw) if raw else "stop"
-        if reason is None:
-            self.turn.fail(StreamError(f"The upstream ended its answer with {raw!r}.", code=raw))
+        if raw and (failure := unfinished(raw)):
+            self.turn.fail(failure)
             return
         if explanation := word(inner(stop, "stop_details"), "explanation"):
             self.open("refusal", BlockStart("refusal"))
@@ -205,7 +213,9 @@ class StreamDecoder(TurnDecoder):
         if not raw and not self._whole and not self.turn.blocks:
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
             return
-        self.turn.finish(Finish(reason, raw, self.usage or Usage(), word(stop, "stop_sequence") or None))
+        self.turn.finish(
+            Finish(finish_reason(raw) or "stop", raw, self.usage or Usage(), word(stop, "stop_sequence") or None)
+        )
 
 
 def _read_other_delta(block: _Block, kind: object, delta: Json) -> None:

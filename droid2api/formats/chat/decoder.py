@@ -24,7 +24,15 @@ from droid2api.errors import StreamError, UpstreamError, WireError
 from droid2api.formats.chat.calls import Call, Calls, Fragment, read_fragment
 from droid2api.formats.chat.reasoning import Detail, ThinkTags
 from droid2api.formats.chat.request import NAME
-from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
+from droid2api.formats.decoder import (
+    Ending,
+    TurnDecoder,
+    answer_error,
+    finish_reason,
+    read_citation,
+    read_ending,
+    unfinished,
+)
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, Usage
 from droid2api.hub.request import Target
@@ -60,15 +68,16 @@ def decode_usage(usage: Json) -> Usage:
 def ending(event: ServerSentEvent) -> Ending:
     """What one event, or a whole answer, says of the end. Not every service sends [DONE]: a finish reason is an end
     too, and so is usage without an answer. Junk says nothing."""
-    value = ending_value(event)
-    if type(value) is Ending:
-        return value
-    assert type(value) is dict
+    return read_ending(event, _ending_of)
+
+
+def _ending_of(value: Json) -> Ending:
     choices = inners(value, "choices")
-    error, usage = _error_of(value, choices), _usage_of(value, choices) or None
-    finished = any(word(choice, "finish_reason") for choice in choices)
+    reasons = [reason for choice in choices if (reason := word(choice, "finish_reason"))]
+    error = _error_of(value, choices) or next(filter(None, map(unfinished, reasons)), None)
+    usage = _usage_of(value, choices) or None
     told_alone = usage is not None and value.get("choices") == []
-    return Ending(finished or told_alone or error is not None, usage, error)
+    return Ending(bool(reasons) or told_alone or error is not None, usage, error)
 
 
 def _error_of(value: Json, choices: list[Json]) -> UpstreamError | None:
@@ -161,16 +170,15 @@ class StreamDecoder(TurnDecoder):
             self._end(self.turn.current)
         if self._calls.nameless:
             raise WireError("a tool call without a name")
-        reason = finish_reason(self._reason)
-        if self._reason and reason is None:
-            text = f"The upstream ended its answer with {self._reason!r}."
-            self.turn.fail(self.noted or StreamError(text, code=self._reason))
+        failure = unfinished(self._reason) if self._reason else None
+        if failure:
+            self.turn.fail(self.noted or failure)
         elif not self._reason and self.noted:
             self.turn.fail(self.noted)
         elif not self._reason and not self.turn.blocks and not self._has_message:
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
         else:
-            self.turn.finish(Finish(reason or "stop", self._reason, self.usage or Usage()))
+            self.turn.finish(Finish(finish_reason(self._reason) or "stop", self._reason, self.usage or Usage()))
 
     # -- text and reasoning -----------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from itertools import accumulate
 from typing import Any, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason
+from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, finish_reason, read_ending, unfinished
 from droid2api.formats.gemini.errors import read_error
 from droid2api.formats.gemini.words import NAME
 from droid2api.formats.upstream_error import find_words, tells_error
@@ -71,10 +71,10 @@ def decode_usage(usage: Json) -> Usage:
 
 def ending(event: ServerSentEvent) -> Ending:
     """What one event, or a whole answer, says of the end. Junk says nothing."""
-    value = ending_value(event)
-    if type(value) is Ending:
-        return value
-    assert type(value) is dict
+    return read_ending(event, _ending_of)
+
+
+def _ending_of(value: Json) -> Ending:
     error: UpstreamError | None = read_error(value) if tells_error(value) else None
     finished = False
     for candidate in inners(value, "candidates"):
@@ -96,7 +96,7 @@ def _unfinished(candidate: Json, told: str) -> StreamError | None:
     if _reason(told) is not None:
         return None
     words = word(candidate, "finishMessage")
-    return StreamError(words or f"The upstream ended its answer with {told!r}.", code=told)
+    return StreamError(words, code=told) if words else unfinished(told)
 
 
 class StreamDecoder(TurnDecoder):

@@ -18,7 +18,15 @@ from collections.abc import Collection, Iterator
 from typing import Literal, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, ending_value, finish_reason, read_citation
+from droid2api.formats.decoder import (
+    Ending,
+    TurnDecoder,
+    answer_error,
+    finish_reason,
+    read_citation,
+    read_ending,
+    unfinished,
+)
 from droid2api.formats.responses.items import Item, arguments_of, kind_of, number_of
 from droid2api.formats.responses.request import NAME
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
@@ -64,14 +72,28 @@ _FAILURES = frozenset(("response.failed", "response.cancelled"))
 
 def ending(event: ServerSentEvent) -> Ending:
     """What one event, or a whole answer, says of the end. Junk says nothing."""
-    value = ending_value(event)
-    if type(value) is Ending:
-        return value
-    assert type(value) is dict
-    kind = word(value, "type")
-    error = read_error(value) if tells_error(value) else _failure(value) if kind in _FAILURES else None
-    usage = inner(inner(value, "response"), "usage") or inner(value, "usage") or None
-    return Ending(error is not None or kind in _ENDS, usage, error)
+    return read_ending(event, _ending_of)
+
+
+def _ending_of(value: Json) -> Ending:
+    kind, response = word(value, "type"), inner(value, "response")
+    if not kind:  # a whole answer
+        kind, response = f"response.{word(value, 'status')}", value
+    error: UpstreamError | None = None
+    if tells_error(value):
+        error = read_error(value)
+    elif kind in _FAILURES:
+        error = _failure(value)
+    elif kind in _ENDS:
+        error = unfinished(_end_word(kind, response))
+    usage = inner(response, "usage") or inner(value, "usage") or None
+    return Ending(error is not None or (kind in _ENDS and response is not value), usage, error)
+
+
+def _end_word(kind: str, response: Json) -> str:
+    """The upstream's word for its end, "incomplete" or "completed" where it has none."""
+    cut, status = word(inner(response, "incomplete_details"), "reason"), word(response, "status")
+    return cut or ("incomplete" if kind == "response.incomplete" else status or "completed")
 
 
 class StreamDecoder(TurnDecoder):
@@ -343,15 +365,14 @@ class StreamDecoder(TurnDecoder):
             if not item.kind and any(item.arguments):
                 raise WireError("a tool call without a name")
             self._end(item, {})  # its end was forgotten, or cut off
-        cut, status = word(inner(response, "incomplete_details"), "reason"), word(response, "status")
-        raw = cut or status
-        reason = finish_reason(cut or ("incomplete" if kind == "response.incomplete" else status or "completed"))
+        told = _end_word(kind, response)
         if usage := inner(response, "usage"):
             self.usage = decode_usage(usage)
-        if reason is None:
-            self.turn.fail(StreamError(f"The upstream ended its answer with {raw!r}.", code=raw))
+        if failure := unfinished(told):
+            self.turn.fail(failure)
         else:
-            self.turn.finish(Finish(reason, raw, self.usage or Usage()))
+            raw = word(inner(response, "incomplete_details"), "reason") or word(response, "status")
+            self.turn.finish(Finish(finish_reason(told) or "stop", raw, self.usage or Usage()))
 
     def _read_output(self, output: list[Json]) -> None:
         """The items of the whole response. They may have other numbers than before, where some are left out: one that
@@ -369,7 +390,7 @@ class StreamDecoder(TurnDecoder):
 
 def _failure(value: Json) -> UpstreamError:
     """The error of a response that failed or was cancelled."""
-    response = inner(value, "response")
+    response = inner(value, "response") or value
     if response.get("error") or find_words(value):
         return read_error(value)
     status = word(response, "status") or word(value, "type").removeprefix("response.")
