@@ -64,6 +64,8 @@ ANSWERS = {
     for format in BY_NAME.values()
 }
 
+NOT_FOUND = Answer(0, [b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"])
+
 
 class Upstream(asyncio.Protocol):
     def __init__(self) -> None:
@@ -89,7 +91,7 @@ class Upstream(asyncio.Protocol):
             if not end:
                 return
             length = _LENGTH.search(head)
-            self._answer = ANSWERS[head.split(b" ", 2)[1]]
+            self._answer = ANSWERS.get(head.split(b" ", 2)[1], NOT_FOUND)  # peers look for more than was asked
             self._head, self._missing, data = b"", int(length.group(1)) if length else 0, body
         self._missing -= len(data)
         if not self._missing:
