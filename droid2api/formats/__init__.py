@@ -5,6 +5,7 @@ nothing outside knows a format by its name or its words. A new format is a new r
 """
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Protocol, TypeAlias
 
 from droid2api.errors import GatewayError, UpstreamError
@@ -140,9 +141,13 @@ def spoken(formats: Sequence[Format], path: str, headers: Mapping[str, str]) -> 
     return next((format for format in reversed(formats) if format.speaks(path, headers)), formats[0])
 
 
-def client_keys(formats: Sequence[Format], headers: Mapping[str, str]) -> list[str]:
+def client_keys(formats: tuple[Format, ...], headers: Mapping[str, str]) -> list[str]:
     """The keys that a client sends, wherever its format has them."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
-    names = dict.fromkeys(name for format in formats for name in format.KEY_HEADERS)
-    sent = [token if scheme.lower() == "bearer" else "", *(headers.get(name, "") for name in names)]
+    sent = [token if scheme.lower() == "bearer" else "", *(headers.get(name, "") for name in _key_headers(formats))]
     return [key.strip() for key in sent if key.strip()]
+
+
+@lru_cache
+def _key_headers(formats: tuple[Format, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for format in formats for name in format.KEY_HEADERS))

@@ -91,7 +91,9 @@ class Metrics:
             self._gap(exchange.lane).observe(exchange.longest_gap)
         if exchange.usage:
             for kind in exchange.usage.__slots__:
-                self._tokens(kind, exchange.model).inc(max(getattr(exchange.usage, kind), 0))
+                series, tokens = self._tokens(kind, exchange.model), getattr(exchange.usage, kind)
+                if tokens > 0:
+                    series.inc(tokens)
         for kind, count in exchange.repaired.items():
             self._repairs(_series(kind)).inc(count)
         for field in exchange.dropped:

@@ -62,6 +62,8 @@ async def _read(request: web.Request, patience: float) -> bytes:
         raise _too_large()
     content, loop = bytearray(), asyncio.get_running_loop()
     try:
+        if request.content.is_eof():  # all of it came with the head
+            return request.content.read_nowait()
         async with asyncio.timeout(patience) as limit:
             while chunk := await request.content.readany():
                 content += chunk
