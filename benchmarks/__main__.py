@@ -114,10 +114,10 @@ def _peer_rows(peer: str, running: contextlib.ExitStack, folder: Path, upstream_
         case "rolter":
             server = running.enter_context(peers.rolter(program or name, _made(folder / name), upstream_port))
             lanes = (("relay chat", chat), ("anthropic->chat", anthropic))
-            return [Row(f"{name} {lane}", server.port, client, server=server) for lane, client in lanes]
+            return [Row(f"{name} {lane}", server.port, client, server=server, limited=True) for lane, client in lanes]
         case "smg":
             found = running.enter_context(peers.smg(program or name, _made(folder / name), upstream_port))
-            return [Row(f"{name} relay chat", 0, servers=found)]
+            return [Row(f"{name} relay chat", 0, servers=found, limited=True)]
     return [Row(peer, urlsplit(peer).port or 80)]
 
 
