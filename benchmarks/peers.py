@@ -113,7 +113,8 @@ def smg(program: str, folder: Path, upstream_port: int) -> Iterator[dict[str, Se
             port, metrics = free_port(), free_port()
             base = f"http://127.0.0.1:{upstream_port}/{name}"
             options = f"launch --host 127.0.0.1 --port {port} --worker-urls {base} --backend openai --log-level error"
-            options += f" --disable-health-check --disable-load-monitoring --max-concurrent-requests 4096 --prometheus-port {metrics}"
+            options += " --disable-health-check --disable-load-monitoring --max-concurrent-requests 4096"
+            options += f" --prometheus-port {metrics}"
             environment = {"HOME": str(folder), "PYTHONPATH": ""}
             started = running.enter_context(
                 process(program, *options.split(), environment=environment, quiet=True, log=folder / "log")
