@@ -179,6 +179,7 @@ class _Reader:
             fast=value["fast"],
             max_tokens=value["max_tokens"],
             service=endpoint.host,
+            cache=value["cache"],
             profile=_read_profile(value, where, profile_of(endpoint.host, value["id"], format.NAME)),
         )
         return Model(value["name"] or value["id"], target, format, endpoint, value["provider"])

@@ -179,6 +179,7 @@ def model_table(formats: tuple[Format, ...]) -> Table:
         "endpoint": Key(TEXT, ""),
         "thinking": Key(one_of("budget", "adaptive")),
         "max_tokens": Key(whole(1)),
+        "cache": Key(one_of("auto", "off"), "auto"),
         "profile": Key(PROFILE, {}),
     }
 

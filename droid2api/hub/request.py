@@ -186,6 +186,8 @@ class Target:
     max_tokens: int | None = None
     service: str = ""
     profile: Profile = PLAIN
+    cache: Literal["auto", "off"] = "auto"
+    """Whether cache breakpoints are set where the client has set none."""
 
     @property
     def family(self) -> str:

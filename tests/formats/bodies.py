@@ -110,7 +110,7 @@ def input_text(text: str) -> Json:
 
 def target(format: str, id: str, host: str = "upstream.test", **fields) -> Target:
     """A model as config.json makes it, with its profile."""
-    return Target(id, service=host, profile=profile_of(host, id, format), **fields)
+    return Target(id, service=host, profile=profile_of(host, id, format), **{"cache": "off"} | fields)
 
 
 def convert(client: str, body: Json, upstream: str, target: Target) -> Encoded:

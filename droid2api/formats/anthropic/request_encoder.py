@@ -1,9 +1,9 @@
 """The Messages body for an upstream."""
 
-from collections.abc import Iterator
 from typing import assert_never
 
 from droid2api.errors import RequestError
+from droid2api.formats.anthropic.cache import keep_breakpoints, mark_last, wants_marks
 from droid2api.formats.anthropic.request import NAME
 from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, may_think, thinking_for, with_thinking
 from droid2api.hub import fitting
@@ -42,7 +42,9 @@ def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
         body["stream"] = True
     _encode_options(encoded, request, target, effort)
     _encode_effort(encoded, request, target, effort)
-    _keep_breakpoints(encoded, request, target)
+    if wants_marks(request, target):
+        _ = mark_last(system) or mark_last(body.get("tools", ()))
+    keep_breakpoints(encoded, request, target)
     return encoded
 
 
@@ -68,6 +70,8 @@ def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Tar
             waiting = _place(messages, waiting)
     if not messages:
         raise RequestError("messages: an anthropic model needs a user message.", param="messages")
+    if wants_marks(request, target):
+        mark_last(block for message in messages for block in message["content"])
     _fit_end(encoded, messages, target)
     if in_place:
         waiting = _place(messages, waiting)
@@ -156,27 +160,6 @@ def _encode_effort(encoded: Encoded, request: hub.Request, target: hub.Target, e
     shown = request.show_reasoning and target.profile.thinking_hidden
     body |= thinking_for(body, effort, target.profile, {"display": "summarized"} if shown else {})
     make_room(encoded, target)
-
-
-def _keep_breakpoints(encoded: Encoded, request: hub.Request, target: hub.Target) -> None:
-    """Leave as many marks as the service takes, the last ones."""
-    body = encoded.body
-    blocks = [*body.get("tools", ()), *body.get("system", ())]
-    blocks += [block for message in body["messages"] for block in message["content"]]
-    marked = [block for block in _with_inner(blocks) if "cache_control" in block]
-    if any(ttl not in ("", "5m", "1h") for ttl in fitting.cache_lives(request)):
-        encoded.repair("cache_breakpoints.ttl")
-    for block in marked[: max(0, len(marked) - target.profile.cache_breakpoints)]:
-        del block["cache_control"]
-        encoded.drop("cache_breakpoints")
-
-
-def _with_inner(blocks: list[Json]) -> Iterator[Json]:
-    """The blocks, those of a tool's result before it."""
-    for block in blocks:
-        if block.get("type") == "tool_result":
-            yield from block["content"]
-        yield block
 
 
 # -- tools ----------------------------------------------------------------------------------------------------------
