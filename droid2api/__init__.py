@@ -34,8 +34,10 @@ The map, lowest floor first. A module imports only what stands above it in this 
     formats/gemini/
     formats                     the Format protocol, and FORMATS
     settings                    the settings, checked and frozen
+    proxies                     which proxy stands before a URL
     config_keys                 the keys of config.json, as tables
     config                      reads config.json and the environment
+    outbound                    the client sessions: proxies and trust
     credentials/credential      what a credential is
     credentials/tokens          tokens, and what a store of them is
     credentials/file_store      tokens in a file
@@ -50,7 +52,7 @@ The map, lowest floor first. A module imports only what stands above it in this 
     gateway/exchange            one request and its answer, for whoever watches
     gateway/logs                the log
     gateway/prepare             makes the upstream's request out of a client's
-    gateway/upstream            the one client session
+    gateway/upstream            what is said to an upstream besides the body
     gateway/lanes               the lanes of an answer, without a socket
     gateway/pump                one upstream's answer to one client
     server/guard                which callers are let in

@@ -18,6 +18,7 @@ from droid2api import __version__
 from droid2api.config import find_config, is_own, load, read_environment
 from droid2api.credentials.credential import Credential
 from droid2api.gateway.logs import start_logging
+from droid2api.proxies import without_password
 from droid2api.server.app import build_core, drain
 from droid2api.server.connections import runner_of
 from droid2api.server.keys import CONNECTIONS, RELOADER, RUNTIME
@@ -158,9 +159,14 @@ def _banner(settings: Settings, app: web.Application, port: int) -> str:
         f"  credential  {_credential(settings, app)}",
     ]
     # a query may be a credential
-    lines += [f"  endpoint    {name}: {endpoint.base_url.partition('?')[0]}" for name, endpoint in used.items()]
+    for name, endpoint in used.items():
+        lines.append(f"  endpoint    {name}: {endpoint.base_url.partition('?')[0]}{_through(endpoint.proxy)}")
     lines += [f"  model       {model.id} ({model.format.TYPE})" for model in settings.models.values()]
     return "\n".join(lines)
+
+
+def _through(proxy: str) -> str:
+    return f" through {without_password(proxy)}" if proxy else ""
 
 
 def _credential(settings: Settings, app: web.Application) -> str:

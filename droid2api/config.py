@@ -21,6 +21,7 @@ from droid2api.errors import ConfigError, RequestError
 from droid2api.formats import FORMATS, Format
 from droid2api.hub.profiles import Profile, profile_of, read_overrides
 from droid2api.hub.request import Target
+from droid2api.proxies import find_proxy
 from droid2api.settings import USER_AGENT, Auth, Endpoint, Model, Settings, Timeouts, is_loopback
 from droid2api.wire.fields import Json, objects
 
@@ -98,10 +99,14 @@ class _Reader:
 
     def read(self) -> Settings:
         value = self._value
-        endpoints = self._read_endpoints()
+        endpoints = {name: self._with_proxy(endpoint) for name, endpoint in self._read_endpoints().items()}
         models = self._read_models(endpoints)
         auth = Auth(**read_table(AUTH, value["auth"], "auth.", self._warnings))
-        auth = replace(auth, hosts=tuple(host.lower() for host in auth.hosts))
+        auth = replace(
+            auth,
+            hosts=tuple(map(str.lower, auth.hosts)),
+            proxy=find_proxy(auth.token_url, value["proxy"], self._environment),
+        )
         for model in models.values():
             _check_host(model.endpoint, auth.hosts)
         self._check_keys(endpoint.api_key_env for endpoint in endpoints.values())
@@ -156,6 +161,10 @@ class _Reader:
                 raise RequestError(f"{where}.name: must be one of {known}, or one that a model names.")
             endpoints[endpoint.name] = endpoint
         return endpoints
+
+    def _with_proxy(self, endpoint: Endpoint) -> Endpoint:
+        configured = endpoint.proxy or self._value["proxy"]
+        return replace(endpoint, proxy=find_proxy(endpoint.base_url, configured, self._environment))
 
     def _read_models(self, endpoints: dict[str, Endpoint]) -> dict[str, Model]:
         models: dict[str, Model] = {}

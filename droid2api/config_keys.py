@@ -14,6 +14,7 @@ from droid2api.errors import RequestError
 from droid2api.formats import Format
 from droid2api.hub.profiles import override_schema
 from droid2api.hub.reasoning import LEVELS
+from droid2api.proxies import checked_proxy
 from droid2api.settings import CLIENT_ID, TOKEN_URL, Timeouts
 from droid2api.wire.fields import Json, optional, required, wrong
 
@@ -138,6 +139,7 @@ TEXTS = Kind(dict, _STRINGS, _texts)
 HEADERS = Kind(dict, _STRINGS, _headers)
 HEADER_VALUE = Kind(str, {"type": "string"}, _header_value)
 URL = Kind(str, {"type": "string", "pattern": "^https?://"}, _url)
+PROXY = Kind(str, {"type": "string"}, checked_proxy)
 PROFILE = Kind(dict, override_schema())
 """Checked by hub.profiles.read_overrides, where the model it overrides is known."""
 
@@ -153,6 +155,7 @@ def top_table(formats: tuple[Format, ...]) -> Table:
         "host": Key(TEXT, ""),
         "endpoint": Key(_table_list(ENDPOINT)),
         "models": Key(_table_list(model_table(formats))),
+        "proxy": Key(PROXY, ""),
         "model_redirects": Key(TEXTS, {}),
         "system_prompt": Key(TEXT, ""),
         "user_agent": Key(HEADER_VALUE, ""),
@@ -213,6 +216,7 @@ ENDPOINT: Table = {
     "base_url": Key(URL, required=True),
     "headers": Key(HEADERS, {}),
     "api_key_env": Key(TEXT, ""),
+    "proxy": Key(PROXY, ""),
 }
 AUTH: Table = {"token_url": Key(URL, TOKEN_URL), "client_id": Key(TEXT, CLIENT_ID), "hosts": Key(LIST, ())}
 TIMEOUTS: Table = {field.name: Key(SECONDS, field.default) for field in fields(Timeouts)}

@@ -400,10 +400,10 @@ async def start_demo(demo: Demo | None = None) -> AsyncIterator[str]:
 
 def point_at(base: str, settings: Settings) -> Settings:
     """The settings with every model at the demo. No real credential is used, none touched: it has one of its own."""
-    models = {
-        id: replace(model, endpoint=replace(model.endpoint, base_url=base + answer_path(model.format), api_key_env=""))
-        for id, model in settings.models.items()
-    }
+    models = {}
+    for id, model in settings.models.items():
+        url = base + answer_path(model.format)
+        models[id] = replace(model, endpoint=replace(model.endpoint, base_url=url, api_key_env="", proxy=""))
     environment = {"FACTORY_API_KEY": "demo"}
     auth = Auth(f"{base}/oauth/token", settings.auth.client_id)
     return replace(settings, models=models, environment=environment, auth=auth, demo=True)

@@ -21,13 +21,14 @@ SECRET_HEADERS = frozenset("authorization x-api-key api-key cookie x-goog-api-ke
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where an upstream is. With `api_key_env` it has a key of its own, in that environment variable; without one it
-    gets Factory's credential.
+    gets Factory's credential. `proxy` is the URL of the proxy to it, "" for none.
     """
 
     name: str
     base_url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     api_key_env: str = ""
+    proxy: str = field(default="", repr=False)
 
     @property
     def host(self) -> str:
@@ -57,11 +58,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """Where refresh tokens are exchanged, and which hosts besides Factory's own may get Factory's credential."""
+    """Where refresh tokens are exchanged, through which proxy, and which hosts besides Factory's own may get Factory's
+    credential.
+    """
 
     token_url: str = TOKEN_URL
     client_id: str = CLIENT_ID
     hosts: tuple[str, ...] = ()
+    proxy: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from droid2api import __version__
 from droid2api.__main__ import _parser
 from droid2api.application import build_app
 from droid2api.config import load
-from droid2api.config_keys import ENDPOINT, model_table, top_table
+from droid2api.config_keys import AUTH, ENDPOINT, model_table, top_table
 from droid2api.formats import FORMATS
 from droid2api.gateway.exchange import End, Exchange
 from droid2api.gateway.logs import JsonFormatter, request_line
@@ -33,7 +33,7 @@ from droid2api.hub.schema import Dialect, fit
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
 from droid2api.server.edge import served_routes
-from droid2api.settings import Auth, Endpoint, Settings, Timeouts
+from droid2api.settings import Endpoint, Settings, Timeouts
 from tests.harness import demo_gateway
 
 ROOT = Path(__file__).parent.parent
@@ -173,7 +173,7 @@ def test_the_readme_is_short_and_has_its_places():
 def test_every_key_of_config_json_is_in_the_table():
     expected = {f"endpoint[].{key}" for key in ENDPOINT}
     expected |= {f"models[].{key}" for key in model_table(FORMATS)}
-    expected |= {f"auth.{key}" for key in Auth.__slots__} | {f"timeouts.{key}" for key in Timeouts.__slots__}
+    expected |= {f"auth.{key}" for key in AUTH} | {f"timeouts.{key}" for key in Timeouts.__slots__}
     expected |= set(top_table(FORMATS)) - {"endpoint", "models", "auth", "timeouts"}
     assert sorted(table(page("configuration"), "$schema")) == sorted(expected)
 
@@ -199,12 +199,16 @@ def test_every_field_of_a_profile_is_in_the_table_with_its_values():
     assert spans(extras) == list(OPENAI_EXTRAS)
 
 
+PROXIES = {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"}
+"""Looked for in both cases."""
+
+
 def test_every_environment_variable_is_in_the_table():
     """Names in capitals that the code asks an environment for."""
     asked = set()
     for file in (ROOT / "droid2api").rglob("*.py"):
         asked |= set(re.findall(r'nviron(?:ment)?\.get\("([A-Z0-9_]+)"', read(file)))
-    assert set(table(page("configuration"), "FACTORY_API_KEY")) == asked - {"HOME", "USERPROFILE"}
+    assert set(table(page("configuration"), "FACTORY_API_KEY")) == (asked - {"HOME", "USERPROFILE"}) | PROXIES
 
 
 def test_every_option_and_command_is_in_the_tables():

@@ -19,7 +19,8 @@ ENGLISH, CHINESE = ((ROOT / "docs" / page).read_text(encoding="utf-8") for page 
 LONG = 11
 """Characters from which on a constant part of a text is one to search for."""
 ERRORS = frozenset(
-    "GatewayError RequestError CredentialError UpstreamError StreamError ConfigError StoreError StorageError".split()
+    "GatewayError RequestError CredentialError UpstreamError StreamError WayError ConfigError StoreError "
+    "StorageError".split()
 )
 LOUD = frozenset("warning error exception critical".split())
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

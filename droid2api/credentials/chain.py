@@ -8,8 +8,6 @@ All but the first are one object that the endpoints without a key of their own s
 import logging
 from collections.abc import Mapping
 
-import aiohttp
-
 from droid2api.config import home
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.credentials.file_store import FileStore
@@ -18,6 +16,7 @@ from droid2api.credentials.rotating import RotatingCredential
 from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.credentials.tokens import NO_LOGIN, Tokens, TokenStore
 from droid2api.errors import ConfigError
+from droid2api.outbound import Outbound
 from droid2api.settings import TOKEN_URL, Endpoint, Settings
 
 log = logging.getLogger("droid2api.auth")
@@ -32,7 +31,7 @@ def choose(endpoint: Endpoint, key_header: str, environment: Mapping[str, str], 
     return FixedKey(variable, key, key_header) if key else MissingKey(variable, endpoint.name)
 
 
-def find_shared(settings: Settings, session: aiohttp.ClientSession) -> Credential:
+def find_shared(settings: Settings, outbound: Outbound) -> Credential:
     """What the endpoints without a key of their own share. Raises ConfigError."""
     environment = settings.environment
     if key := environment.get("FACTORY_API_KEY", "").strip():
@@ -41,14 +40,14 @@ def find_shared(settings: Settings, session: aiohttp.ClientSession) -> Credentia
     if key := environment.get("DROID_REFRESH_KEY", "").strip():
         first = Tokens("", key)
         if redis_url:
-            return _rotating("DROID_REFRESH_KEY", _open_redis(redis_url, key), first, settings, session)
+            return _rotating("DROID_REFRESH_KEY", _open_redis(redis_url, key), first, settings, outbound)
         file = FileStore(settings.data_folder / "auth.json", key)
-        return _rotating("DROID_REFRESH_KEY", file, file.load() or first, settings, session)
+        return _rotating("DROID_REFRESH_KEY", file, file.load() or first, settings, outbound)
     file = FileStore(home(environment) / ".factory" / "auth.json")
     if (tokens := file.load()) and tokens != NO_LOGIN:
         if redis_url:
             log.warning("DROID2API_REDIS_URL is not used: it shares the token of a DROID_REFRESH_KEY only.")
-        return _rotating("~/.factory/auth.json", file, tokens, settings, session)
+        return _rotating("~/.factory/auth.json", file, tokens, settings, outbound)
     return ClientKey()
 
 
@@ -65,13 +64,11 @@ def _places(settings: Settings) -> list[object]:
     """All that decides what the endpoints share."""
     names = ("FACTORY_API_KEY", "DROID_REFRESH_KEY", "DROID2API_REDIS_URL")
     given = [settings.environment.get(name, "") for name in names]
-    auth = (settings.auth.token_url, settings.auth.client_id)
+    auth = (settings.auth.token_url, settings.auth.client_id, settings.auth.proxy)
     return [*given, home(settings.environment), settings.data_folder, auth]
 
 
-def _rotating(
-    source: str, store: TokenStore, tokens: Tokens, settings: Settings, session: aiohttp.ClientSession
-) -> Credential:
+def _rotating(source: str, store: TokenStore, tokens: Tokens, settings: Settings, outbound: Outbound) -> Credential:
     """Raises ConfigError when a file that only lies in the working folder would send the refresh token elsewhere."""
     if settings.auth.token_url != TOKEN_URL:
         if not settings.own:
@@ -80,7 +77,7 @@ def _rotating(
                 "give it with --config or DROID2API_CONFIG."
             )
         log.info("The refresh token is sent to %s (auth.token_url).", settings.auth.token_url.partition("?")[0])
-    endpoint = TokenEndpoint(session, settings.auth.token_url, settings.auth.client_id, source)
+    endpoint = TokenEndpoint(outbound, settings.auth.token_url, settings.auth.client_id, source, settings.auth.proxy)
     return RotatingCredential(source, store, tokens, endpoint)
 
 

@@ -11,6 +11,7 @@ import orjson
 
 from droid2api.credentials.tokens import Tokens, expiry, is_token
 from droid2api.errors import CredentialError
+from droid2api.outbound import Outbound, WayError
 
 ANSWER_LIMIT = 256 * 1024
 """Bytes."""
@@ -19,8 +20,9 @@ ANSWER_LIMIT = 256 * 1024
 class TokenEndpoint:
     """`place` is its URL without a query, which may be a secret. `source` is named to whoever must log in again."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, client_id: str, source: str) -> None:
-        self._session = session
+    def __init__(self, outbound: Outbound, url: str, client_id: str, source: str, proxy: str = "") -> None:
+        self._outbound = outbound
+        self._proxy = proxy
         self._url = url
         self._client_id = client_id
         self.source = source
@@ -30,8 +32,10 @@ class TokenEndpoint:
         """Spends the refresh token. Raises CredentialError: 401 when it is refused, else 503."""
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": self._client_id}
         try:
-            async with self._session.post(self._url, data=form, allow_redirects=False) as response:
+            async with await self._outbound.post(self._url, proxy=self._proxy, data=form) as response:
                 body = await _read(response)
+        except WayError as error:
+            raise CredentialError(f"The token could not be refreshed: {error}", status=503) from None
         except (aiohttp.ClientError, OSError) as error:
             late = isinstance(error, TimeoutError)
             reason = "did not answer in time" if late else f"is not reachable ({type(error).__name__})"

@@ -1,7 +1,4 @@
-"""The one client session, and everything that is said to an upstream besides the body.
-
-The only place that knows aiohttp's client errors; they leave it as errors.py's.
-"""
+"""Everything that is said to an upstream besides the body. aiohttp's client errors leave it as errors.py's."""
 
 from __future__ import annotations
 
@@ -14,10 +11,6 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -26,6 +19,8 @@ from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import client_keys
 from droid2api.gateway.exchange import Exchange
 from droid2api.gateway.logs import masked
+from droid2api.outbound import Outbound, WayError
+from droid2api.proxies import password_of
 from droid2api.settings import Model, Settings, Timeouts
 
 CONNECT_DELAYS = (0.2, 0.6)
@@ -35,39 +30,6 @@ _FINAL = frozenset([400, 401, 402, 403, 404, 405, 413, 415, 422])
 _TRIED = {"x-should-retry": "false"}
 """For the client of an upstream that was tried in vain: it would only wait three times as long."""
 _PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
-
-
-class _Idle(asyncio.Protocol):
-    """Stands for a connection's protocol while nobody waits for an answer: what comes then ends the connection, or it
-    would be the next client's answer.
-    """
-
-    def __init__(self, protocol: ResponseHandler) -> None:
-        self._protocol = protocol
-
-    def data_received(self, data: bytes) -> None:
-        self._protocol.close()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._protocol.connection_lost(exc)
-
-
-class _Connector(aiohttp.TCPConnector):
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
-        connection = await super()._get(key, traces)
-        if connection and connection.transport and connection.protocol is not None:  # an empty one is false
-            connection.transport.set_protocol(connection.protocol)
-        return connection
-
-    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        super()._release(key, protocol, should_close=should_close)
-        if protocol.is_connected() and protocol.transport:
-            protocol.transport.set_protocol(_Idle(protocol))
-
-
-def open_session() -> aiohttp.ClientSession:
-    """No limit on connections: streams are many. No cookies are kept."""
-    return aiohttp.ClientSession(connector=_Connector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
 def authorized(headers: CIMultiDict[str], model: Model, credential: Mapping[str, str]) -> CIMultiDict[str]:
@@ -96,15 +58,14 @@ def passed_headers(response: aiohttp.ClientResponse, beginnings: tuple[str, ...]
 class Upstream:
     """Sends each request with the credential of its endpoint; `credentials` has them by the endpoints' names."""
 
-    def __init__(
-        self, settings: Settings, session: aiohttp.ClientSession, credentials: Mapping[str, Credential]
-    ) -> None:
-        self._session = session
+    def __init__(self, settings: Settings, outbound: Outbound, credentials: Mapping[str, Credential]) -> None:
+        self._outbound = outbound
         self._credentials = credentials
         self._formats = settings.formats
         self._gateway_keys = settings.api_keys
         headers = [text for model in settings.models.values() for text in model.endpoint.headers.values()]
         self._configured = [part for text in headers for part in (text, *text.split()[-1:])]  # without "Bearer" too
+        self._configured += [part for model in settings.models.values() for part in password_of(model.endpoint.proxy)]
         self._timeouts = settings.timeouts
         # no limit on the whole call: streams are long
         self._limits = aiohttp.ClientTimeout(total=None, connect=settings.timeouts.connect, sock_read=None)
@@ -137,7 +98,7 @@ class Upstream:
         keys = [key for key in client_keys(self._formats, client) if key not in self._gateway_keys]
         for last in (False, True):
             given = await credential.get(keys)
-            response = await self._send(url, authorized(headers, model, given), body)
+            response = await self._send(url, model.endpoint.proxy, authorized(headers, model, given), body)
             try:
                 if last or response.status != 401 or not await credential.renew(given):
                     yield response
@@ -148,15 +109,17 @@ class Upstream:
             finally:
                 response.close()
 
-    async def _send(self, url: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
+    async def _send(self, url: str, proxy: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
         try:
             async with asyncio.timeout(self._timeouts.first_byte):
                 for delay in CONNECT_DELAYS:
                     try:
-                        return await self._send_once(url, headers, body)
+                        return await self._send_once(url, proxy, headers, body)
                     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):  # nothing has been sent
                         await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-                return await self._send_once(url, headers, body)
+                return await self._send_once(url, proxy, headers, body)
+        except WayError as error:
+            raise UpstreamError(str(error), headers=_TRIED) from None
         except aiohttp.ConnectionTimeoutError:
             raise UpstreamError(f"The upstream {_host(url)} could not be reached in time.", headers=_TRIED) from None
         except TimeoutError:
@@ -167,11 +130,11 @@ class Upstream:
             advice = _TRIED if isinstance(error, aiohttp.ClientConnectorError) else None
             raise UpstreamError(f"The upstream {_host(url)} could not be reached ({reason}).", headers=advice) from None
 
-    async def _send_once(self, url: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
+    async def _send_once(self, url: str, proxy: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
         # aiohttp wants large bodies as files, so that it can send them in pieces
         data = io.BytesIO(body) if len(body) > 1 << 20 else body
-        response = await self._session.post(
-            _parsed(url), data=data, headers=headers, timeout=self._limits, allow_redirects=False
+        response = await self._outbound.post(
+            _parsed(url), proxy=proxy, data=data, headers=headers, timeout=self._limits
         )
         if response.status < 200:  # 101: a protocol that nobody asked for
             response.close()

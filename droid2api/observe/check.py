@@ -24,10 +24,11 @@ from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.credentials.rotating import RotatingCredential
 from droid2api.credentials.tokens import StoreError, Tokens
 from droid2api.errors import CredentialError
-from droid2api.gateway.upstream import open_session
 from droid2api.observe.explain import note_on, profile_of_model, profile_to_text
 from droid2api.observe.masking import masked_url, secret_headers
 from droid2api.observe.setups import local_url
+from droid2api.outbound import Outbound, WayError
+from droid2api.proxies import without_password
 from droid2api.server.guard import Guard
 from droid2api.settings import Settings
 
@@ -60,16 +61,17 @@ async def check(settings: Settings, *, refresh: bool = False, folder: Path | Non
 
     With `refresh` the token is renewed, and kept as the gateway keeps it. Raises ConfigError.
     """
-    async with open_session() as session:
-        shared = chain.find_shared(settings, session)
+    async with Outbound(settings.environment) as outbound:
+        shared = chain.find_shared(settings, outbound)
         try:
             credential = [finding async for finding in _credential(settings, shared, refresh)]
         finally:
             await shared.close()
-        urls = {model.endpoint.base_url: f"endpoint {model.endpoint.name}" for model in settings.models.values()}
+        endpoints = {model.endpoint.base_url: model.endpoint for model in settings.models.values()}
+        ways = [(f"endpoint {each.name}", url, each.proxy) for url, each in endpoints.items()]
         if isinstance(shared, RotatingCredential) and shared.renewable:
-            urls[settings.auth.token_url] = "token service"
-        reached = await asyncio.gather(*(_reach(session, name, url, settings) for url, name in urls.items()))
+            ways.append(("token service", settings.auth.token_url, settings.auth.proxy))
+        reached = await asyncio.gather(*(_reach(outbound, *way, settings) for way in ways))
     port = await _port(settings)
     exposed = _exposed(settings, shared)
     files = _files(settings, folder or Path.cwd())
@@ -160,16 +162,18 @@ def _span(seconds: float) -> str:
 # -- network --------------------------------------------------------------------------------------------------------
 
 
-async def _reach(session: aiohttp.ClientSession, name: str, url: str, settings: Settings) -> Finding:
+async def _reach(outbound: Outbound, name: str, url: str, proxy: str, settings: Settings) -> Finding:
     """A GET without any credential: whatever status comes, the way there is open."""
     place, patience = masked_url(url), settings.timeouts.connect
     todo = "check the network, and the URL in config.json"
     headers = {"user-agent": settings.user_agent}
     try:
         async with asyncio.timeout(patience):
-            asked = session.get(url.partition("?")[0], headers=headers, allow_redirects=False)
-            async with asked as response:
-                return Finding(name, f"{place} answers ({response.status})")
+            async with await outbound.get(url.partition("?")[0], proxy=proxy, headers=headers) as response:
+                way = f" through {without_password(proxy)}" if proxy else ""
+                return Finding(name, f"{place} answers{way} ({response.status})")
+    except WayError as error:
+        return Finding(name, f"{place}: {error}", "check the proxy and the certificates of this machine")
     except aiohttp.ClientConnectorDNSError:
         return Finding(name, f"{place}: the name {urlsplit(url).hostname} is not known", todo)
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:

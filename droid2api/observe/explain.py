@@ -16,6 +16,7 @@ from droid2api.gateway.upstream import authorized
 from droid2api.hub.fitting import level_of
 from droid2api.hub.profiles import profile_of
 from droid2api.observe.masking import MASK, masked_url, secret_headers
+from droid2api.proxies import without_password
 from droid2api.settings import Model, Settings
 from droid2api.wire.fields import Json
 
@@ -28,7 +29,7 @@ class Explanation:
 
     `guess` says why `format` was taken, "" where it was given. `profile` and `note` are of the model, as in
     `profile_of_model` and `note_on`. `headers` hold no secret; those that only a client adds (anthropic-*,
-    x-stainless-*) are not there. `diff` are the lines of a unified diff between both bodies.
+    x-stainless-*) are not there. `proxy` is "" for none. `diff` are the lines of a unified diff between both bodies.
     """
 
     format: str
@@ -42,6 +43,7 @@ class Explanation:
     url: str
     headers: dict[str, str]
     body: Json
+    proxy: str = ""
     method: str = "POST"
     dropped: list[str] = field(default_factory=list)
     repaired: dict[str, int] = field(default_factory=dict)
@@ -75,6 +77,7 @@ def explain(settings: Settings, body: Json, format: Format | None = None, model:
         url=masked_url(prepared.url),
         headers={name.lower(): MASK if name.lower() in secret else value for name, value in headers.items()},
         body=prepared.body,
+        proxy=without_password(chosen.endpoint.proxy) if chosen.endpoint.proxy else "",
         dropped=prepared.dropped,
         repaired=dict(sorted(prepared.repaired.items())),
         diff=_diff(before, pretty(prepared.body)),
@@ -135,6 +138,7 @@ def to_text(explained: Explanation, color: bool) -> str:
         f"lane      {explained.lane}: {explained.format} -> {explained.upstream}",
         f"dropped   {', '.join(map(_told, explained.dropped)) or 'nothing'}",
         f"repaired  {', '.join(f'{name}={count}' for name, count in explained.repaired.items()) or 'nothing'}",
+        *([f"proxy     {explained.proxy}"] if explained.proxy else []),
         "",
         f"{explained.method} {explained.url}",
         *(f"{name}: {value}" for name, value in explained.headers.items()),

@@ -26,8 +26,8 @@ from droid2api.gateway.exchange import Notifier, Observer
 from droid2api.gateway.logs import RequestLog
 from droid2api.gateway.prepare import decode, prepare, read_model
 from droid2api.gateway.pump import Call, answer
-from droid2api.gateway.upstream import open_session
 from droid2api.hub.estimate import estimate_tokens
+from droid2api.outbound import Outbound
 from droid2api.server.body import MANY_VALUES, count_values, parse_body, read_body
 from droid2api.server.connections import Connections
 from droid2api.server.edge import complete_head, json_response, observed, served_routes
@@ -57,7 +57,7 @@ T = TypeVar("T")
 def build_core(
     settings: Settings, source: Source | None = None, credentials: Mapping[str, Credential] | None = None
 ) -> web.Application:
-    """The gateway's application, without what is optional. Its session and its tasks live from startup to cleanup;
+    """The gateway's application, without what is optional. Its sessions and its tasks live from startup to cleanup;
     from `source` the settings are read again when its files change. `credentials`, by names of endpoints, win over
     what the settings say.
     """
@@ -100,8 +100,8 @@ def _lifecycle(
     settings: Settings, source: Source | None, credentials: Mapping[str, Credential] | None
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def run(app: web.Application) -> AsyncIterator[None]:
-        async with open_session() as session:
-            runtime = app[RUNTIME] = Runtime(settings, session, credentials)
+        async with Outbound(settings.environment) as outbound:
+            runtime = app[RUNTIME] = Runtime(settings, outbound, credentials)
             tasks = [asyncio.create_task(app[CONNECTIONS].run(lambda: runtime.settings.timeouts))]
             if source:
                 app[RELOADER] = Reloader(source, runtime)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
 from droid2api.credentials import chain
 from droid2api.credentials.credential import CLIENT, Credential
 from droid2api.errors import ConfigError
 from droid2api.gateway.logs import start_logging
 from droid2api.gateway.upstream import Upstream
+from droid2api.outbound import Outbound
 from droid2api.server.guard import Guard
 from droid2api.settings import Settings
 from droid2api.wire.fields import Json
@@ -62,13 +61,11 @@ class Runtime:
     guard: Guard
     upstream: Upstream
 
-    def __init__(
-        self, settings: Settings, session: aiohttp.ClientSession, given: Mapping[str, Credential] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, outbound: Outbound, given: Mapping[str, Credential] | None = None) -> None:
         """Raises ConfigError. Needs a running loop: the credentials are kept fresh from now on."""
-        self._session = session
+        self._outbound = outbound
         self._given = dict(given or {})
-        self._make(settings, chain.find_shared(settings, session))
+        self._make(settings, chain.find_shared(settings, outbound))
         self._tasks = {each: asyncio.create_task(each.run()) for each in {self.shared, *self._given.values()}}
 
     async def apply(self, settings: Settings) -> None:
@@ -77,7 +74,7 @@ class Runtime:
         if chain.is_unchanged(before, self.settings, settings):
             self._make(settings, before)
             return
-        self._make(settings, chain.find_shared(settings, self._session))
+        self._make(settings, chain.find_shared(settings, self._outbound))
         self._tasks[self.shared] = asyncio.create_task(self.shared.run())
         await self._end(before)
 
@@ -93,13 +90,15 @@ class Runtime:
         return state
 
     def _make(self, settings: Settings, shared: Credential) -> None:
+        for proxy in {settings.auth.proxy, *(model.endpoint.proxy for model in settings.models.values())}:
+            self._outbound.allow(proxy)
         self.credentials = {
             model.endpoint.name: self._given.get(model.endpoint.name)
             or chain.choose(model.endpoint, model.format.KEY_HEADER, settings.environment, shared)
             for model in settings.models.values()
         }
         self.guard = Guard(settings, holds_credential(settings, shared, self.credentials))
-        self.upstream = Upstream(settings, self._session, self.credentials)
+        self.upstream = Upstream(settings, self._outbound, self.credentials)
         self.settings, self.shared = settings, shared
 
     async def _end(self, credential: Credential) -> None:

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
 import orjson
 import pytest
 from aiohttp import web
 
 from droid2api.credentials.chain import find_shared
 from droid2api.demo import Demo
+from droid2api.outbound import Outbound
 from droid2api.server.keys import RUNTIME
 from tests.harness import BY_TYPE, PATHS, serving, settings_for, until
 
@@ -123,8 +123,8 @@ async def rotating_for(folder, service, count, environment=KEY, **config):
         settings = settings_for(folder, await stack.enter_async_context(serving(service.app())), environment, **config)
         made = []
         for _ in range(count):
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            made.append(find_shared(settings, session))
+            outbound = await stack.enter_async_context(Outbound({}))
+            made.append(find_shared(settings, outbound))
             stack.push_async_callback(made[-1].close)
         yield made
 

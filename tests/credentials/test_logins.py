@@ -4,12 +4,12 @@ import asyncio
 import stat
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from droid2api.credentials import rotating
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.tokens import Tokens
+from droid2api.outbound import Outbound
 from droid2api.server.keys import RUNTIME
 from droid2api.server.reload import Runtime
 from tests.credentials.service import (
@@ -172,9 +172,9 @@ async def test_the_gateways_own_memory_is_no_login(tmp_path, start):
 
 async def test_a_reload_after_a_logout_finds_the_next_credential(tmp_path):
     _, file = a_login(tmp_path)
-    async with aiohttp.ClientSession() as session:
+    async with Outbound({}) as outbound:
         settings = settings_for(tmp_path, "http://127.0.0.1:9", {})
-        runtime = Runtime(settings, session)
+        runtime = Runtime(settings, outbound)
         assert runtime.shared.source == "~/.factory/auth.json"
         file.unlink()
         await until(lambda: not runtime.shared.has_login)

@@ -152,10 +152,11 @@ import asyncio, sys, aiohttp
 from pathlib import Path
 from droid2api.credentials.chain import find_shared
 from droid2api.config import load
+from droid2api.outbound import Outbound
 async def main():
     settings = load(Path(sys.argv[1]))
-    async with aiohttp.ClientSession() as session:
-        credential = find_shared(settings, session)
+    async with Outbound({}) as outbound:
+        credential = find_shared(settings, outbound)
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         print((await credential.get([]))["authorization"].split()[1])

@@ -1,12 +1,12 @@
 """One call of the token endpoint: what is sent, and which answers are taken."""
 
-import aiohttp
 import orjson
 import pytest
 from aiohttp import web
 
 from droid2api.credentials.token_endpoint import TokenEndpoint
 from droid2api.errors import CredentialError
+from droid2api.outbound import Outbound
 from tests.credentials.service import Service as Tokens
 from tests.credentials.service import answers, credential_state, jwt, log_in, say, settled
 from tests.harness import serving
@@ -24,8 +24,8 @@ async def call(value, status=200):
 
     app = web.Application()
     app.router.add_post("/token", answer)
-    async with serving(app) as url, aiohttp.ClientSession() as session:
-        endpoint = TokenEndpoint(session, f"{url}/token?key=planted-query", "client", "DROID_REFRESH_KEY")
+    async with serving(app) as url, Outbound({}) as outbound:
+        endpoint = TokenEndpoint(outbound, f"{url}/token?key=planted-query", "client", "DROID_REFRESH_KEY")
         try:
             return forms, await endpoint.refresh("planted-first")
         except CredentialError as error:

@@ -473,7 +473,7 @@ async def test_connecting_is_tried_three_times(tmp_path, failures, monkeypatch):
     delays = tuple(600 * delay for delay in upstream.CONNECT_DELAYS)
     monkeypatch.setattr(upstream, "CONNECT_DELAYS", delays)
     async with faulty_gateway(tmp_path, read_and(play)) as gateway:
-        connector, tried = gateway.app[RUNTIME].upstream._session.connector, []
+        connector, tried = gateway.app[RUNTIME].upstream._outbound._session.connector, []
         monkeypatch.setattr(connector, "_create_connection", functools.partial(connect, connector))
         monkeypatch.setattr(upstream.asyncio, "sleep", sleep)
         answer = await ask(gateway, "common", "anthropic", True)

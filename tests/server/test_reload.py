@@ -17,6 +17,7 @@ from droid2api.credentials import chain
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.fixed import FixedKey
 from droid2api.errors import ConfigError
+from droid2api.outbound import Outbound
 from droid2api.server import reload
 from droid2api.server.keys import RELOADER, RUNTIME
 from droid2api.server.reload import Reloader, Runtime, Source
@@ -229,7 +230,7 @@ async def test_settings_that_cannot_be_used_change_nothing(caplog, monkeypatch):
 async def test_a_stream_goes_on_with_what_it_began_with(path):
     script = Scripted(chunks=[CHUNK] * 10 + [DONE], pause=0.04)
     async with live(script) as gateway:
-        session = gateway.current._session
+        outbound = gateway.current._outbound
         asking = asyncio.create_task(gateway.ask(path, BODIES[path] | {"model": "one", "stream": True}))
         await script.reached.wait()
         await gateway.applied(lambda: (gateway.write(models=TWO), write_env(FACTORY_API_KEY="test-key-2")))
@@ -239,8 +240,8 @@ async def test_a_stream_goes_on_with_what_it_began_with(path):
         assert (status, content.count(b"one "), b"error" in content) == (200, 10, False)
         assert (b"[DONE]" if "chat" in path else b"message_stop") in content
         script.pause = 0
-        assert gateway.current._session is session
-        assert not session.closed
+        assert gateway.current._outbound is outbound
+        assert not outbound._session.closed
         assert await gateway.say("two") == 200
 
 
@@ -264,8 +265,8 @@ CHANGES = [
 @pytest.mark.parametrize(("config", "more", "anew"), CHANGES)
 async def test_who_holds_the_credential(here, config, more, anew):
     service, tasks = Service(), asyncio.all_tasks()
-    async with serving(service.app()) as upstream, aiohttp.ClientSession() as session:
-        current = Runtime(settings_for(here, upstream, KEY), session)
+    async with serving(service.app()) as upstream, Outbound({}) as outbound:
+        current = Runtime(settings_for(here, upstream, KEY), outbound)
         before, refreshing = current.shared, current._tasks[current.shared]
         await until(lambda: service.refreshes)
         settings = settings_for(here, upstream, KEY | more, **config)
@@ -279,9 +280,9 @@ async def test_who_holds_the_credential(here, config, more, anew):
 
 
 async def test_a_login_after_the_start_is_found(here):
-    async with aiohttp.ClientSession() as session:
+    async with Outbound({}) as outbound:
         settings = settings_for(here, "http://127.0.0.1:9", {"HOME": str(here)})
-        current = Runtime(settings, session)
+        current = Runtime(settings, outbound)
         assert current.shared.source == "client"
         (here / ".factory").mkdir()
         (here / ".factory" / "auth.json").write_text('{"access_token": "test-key"}')
@@ -294,9 +295,9 @@ async def test_a_refresh_under_way_is_not_lost(here):
     """It has used up its token: the next one must be kept, whatever comes after."""
     service = Service()
     service.gate.clear()
-    async with serving(service.app()) as upstream, aiohttp.ClientSession() as session:
+    async with serving(service.app()) as upstream, Outbound({}) as outbound:
         data = {"DROID2API_DATA": str(here / "data")}
-        current = Runtime(settings_for(here, upstream, KEY | data), session)
+        current = Runtime(settings_for(here, upstream, KEY | data), outbound)
         await until(lambda: service.calls)
         applying = asyncio.create_task(current.apply(settings_for(here, upstream, data | {"FACTORY_API_KEY": "k"})))
         await until(lambda: current.shared.source == "FACTORY_API_KEY")  # requests need not wait for it
@@ -311,9 +312,9 @@ async def test_a_refresh_under_way_survives_a_reload_and_a_stop(here):
     """The reload is cancelled while it waits for the refresh of the credential that it replaces."""
     service = Service()
     service.gate.clear()
-    async with serving(service.app()) as upstream, aiohttp.ClientSession() as session:
+    async with serving(service.app()) as upstream, Outbound({}) as outbound:
         data = {"DROID2API_DATA": str(here / "data")}
-        runtime = Runtime(settings_for(here, upstream, KEY | data), session)
+        runtime = Runtime(settings_for(here, upstream, KEY | data), outbound)
         await until(lambda: service.calls)
         applying = asyncio.create_task(runtime.apply(settings_for(here, upstream, data | {"FACTORY_API_KEY": "k"})))
         await asyncio.sleep(0.05)
@@ -335,8 +336,8 @@ async def test_a_stop_in_the_middle_of_a_reload_is_not_swallowed(here, monkeypat
     monkeypatch.setattr(FixedKey, "run", run)
     settings = settings_for(here, "http://127.0.0.1:9")
     other = replace(settings, environment={"FACTORY_API_KEY": "test-key-2"})
-    async with aiohttp.ClientSession() as session:
-        current = Runtime(settings, session)
+    async with Outbound({}) as outbound:
+        current = Runtime(settings, outbound)
         reloader = Reloader(Source(lambda: other, ()), current)
         reloader.ask()
         running = asyncio.create_task(reloader.run())
