@@ -55,6 +55,7 @@ The map, lowest floor first. A module imports only what stands above it in this 
     gateway/upstream            what is said to an upstream besides the body
     gateway/lanes               the lanes of an answer, without a socket
     gateway/pump                one upstream's answer to one client
+    gateway/fallback            or by the model that stands by
     server/guard                which callers are let in
     server/reload               settings that change while the gateway runs
     server/connections          the clients' connections

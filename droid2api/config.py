@@ -109,6 +109,9 @@ class _Reader:
         )
         for model in models.values():
             _check_host(model.endpoint, auth.hosts)
+            if model.fallback and (model.fallback == model.id or model.fallback not in models):
+                others = ", ".join(id for id in models if id != model.id) or "none"
+                raise RequestError(f"models: the fallback of {model.id!r} must be one of the others: {others}.")
         self._check_keys(endpoint.api_key_env for endpoint in endpoints.values())
         for pattern, id in value["model_redirects"].items():
             if id not in models:
@@ -191,7 +194,8 @@ class _Reader:
             cache=value["cache"],
             profile=_read_profile(value, where, profile_of(endpoint.host, value["id"], format.NAME)),
         )
-        return Model(value["name"] or value["id"], target, format, endpoint, value["provider"])
+        extra = {name: value[name] for name in ("provider", "fallback", "retries", "body")}
+        return Model(value["name"] or value["id"], target, format, endpoint, **extra)
 
     def _read_keys(self) -> tuple[str, ...]:
         given = [key.strip() for key in self._environment.get("DROID2API_KEYS", "").split(",")]

@@ -115,6 +115,13 @@ def _headers(value: Json, where: str) -> dict[str, str]:
     return headers
 
 
+def _body(value: Json, where: str) -> Json:
+    for name in _OWN:
+        if name in value:
+            raise RequestError(f"{where}.{name}: cannot be set here: it is the gateway's own.")
+    return value
+
+
 def _url(value: str, where: str) -> str:
     try:
         parts = urlsplit(value)
@@ -129,6 +136,8 @@ def _url(value: str, where: str) -> str:
     return value.rstrip("/")
 
 
+_OWN = ("model", "stream")
+"""Fields of a body that the gateway itself needs."""
 _STRINGS: Json = {"type": "object", "additionalProperties": {"type": "string"}}
 TEXT = Kind(str, {"type": "string"})
 FILLED = Kind(str, {"type": "string", "minLength": 1}, _filled)
@@ -139,6 +148,7 @@ TEXTS = Kind(dict, _STRINGS, _texts)
 HEADERS = Kind(dict, _STRINGS, _headers)
 HEADER_VALUE = Kind(str, {"type": "string"}, _header_value)
 URL = Kind(str, {"type": "string", "pattern": "^https?://"}, _url)
+BODY = Kind(dict, {"type": "object", "not": {"anyOf": [{"required": [name]} for name in _OWN]}}, _body)
 PROXY = Kind(str, {"type": "string"}, checked_proxy)
 PROFILE = Kind(dict, override_schema())
 """Checked by hub.profiles.read_overrides, where the model it overrides is known."""
@@ -182,6 +192,9 @@ def model_table(formats: tuple[Format, ...]) -> Table:
         "endpoint": Key(TEXT, ""),
         "thinking": Key(one_of("budget", "adaptive")),
         "max_tokens": Key(whole(1)),
+        "fallback": Key(TEXT, ""),
+        "retries": Key(whole(0, 10), 0),
+        "body": Key(BODY, {}),
         "cache": Key(one_of("auto", "off"), "auto"),
         "profile": Key(PROFILE, {}),
     }

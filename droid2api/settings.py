@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from droid2api import __version__
@@ -43,13 +44,20 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that clients can ask for, and all that is needed to reach it."""
+    """A model that clients can ask for, and all that is needed to reach it.
+
+    `retries` are further tries where the service is too busy, `fallback` is the id of the model that answers where this
+    one cannot. `body` is merged into each request's body (RFC 7396).
+    """
 
     name: str
     target: Target
     format: Format
     endpoint: Endpoint
     provider: str = ""
+    fallback: str = ""
+    retries: int = 0
+    body: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -15,6 +15,7 @@ KNOWN_TO_THE_GATEWAY_ALONE = (
     "must not hold",  # what no pattern says in every editor
     "is no name of a header",
     "is no configured endpoint",
+    "the fallback of",
     "endpoint[1].name: must be one of",
     "must be an http or https",
 )

@@ -33,7 +33,7 @@ from droid2api.hub.schema import Dialect, fit
 from droid2api.observe.explain import explain, to_text
 from droid2api.observe.setups import NO_KEY, setups
 from droid2api.server.edge import served_routes
-from droid2api.settings import Endpoint, Settings, Timeouts
+from droid2api.settings import Endpoint, Model, Settings, Timeouts
 from tests.harness import demo_gateway
 
 ROOT = Path(__file__).parent.parent
@@ -180,7 +180,13 @@ def test_every_key_of_config_json_is_in_the_table():
 
 def test_defaults_in_the_table_are_the_codes():
     default: dict[str, object] = {}
-    for kind, where in ((Settings, ""), (Timeouts, "timeouts."), (Target, "models[]."), (Endpoint, "endpoint[].")):
+    for kind, where in (
+        (Settings, ""),
+        (Timeouts, "timeouts."),
+        (Target, "models[]."),
+        (Model, "models[]."),
+        (Endpoint, "endpoint[]."),
+    ):
         default |= {where + field.name: field.default for field in fields(kind)}
     found = next(table for table in rows(page("configuration")) if table[0][0] == "`$schema`")
     told = {spans(row[0])[0]: spans(row[1])[0] for row in found if row[1].startswith("`")}

@@ -29,6 +29,7 @@ End: TypeAlias = Literal[
 @dataclass(slots=True)
 class Exchange:
     """`asked` is the model id as the client sent it, `model` the configured one it means; both are "" while unknown.
+    Where that one could not answer, `fallback` is its id and `model` the one that stood by for it.
 
     `format` is what the client speaks, `upstream` what the model's upstream does (names of formats.FORMATS). Times are
     in seconds: `began` since the epoch, `first_byte` (the answer's first to the client) and `duration` since `began`;
@@ -43,6 +44,7 @@ class Exchange:
     model: str = ""
     upstream: str = ""
     upstream_id: str = ""
+    fallback: str = ""
     stream: bool = False
     began: float = field(default_factory=time.time)
     first_byte: float | None = None

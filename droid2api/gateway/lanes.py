@@ -20,7 +20,7 @@ from droid2api.formats import Clock, Format, NewId
 from droid2api.formats.decoder import Ending
 from droid2api.gateway.prepare import Prepared
 from droid2api.hub.events import Event, Failed, Finish, Start, Usage
-from droid2api.hub.request import Request, ToolCall
+from droid2api.hub.request import Request, Target, ToolCall
 from droid2api.hub.stops import StopFilter
 from droid2api.hub.tools import ToolRestorer
 from droid2api.wire import sse, surrogates
@@ -138,6 +138,23 @@ class RelayStream:
 
     def _is_whole(self, event: sse.ServerSentEvent) -> bool:
         return self._format.ending(event).done or is_json(event.data)
+
+
+class Beginning:
+    """How a stream begins, where another model may answer in its place."""
+
+    def __init__(self, format: Format, target: Target) -> None:
+        self._format = format
+        self._lines = sse.Decoder()
+        self._decoder = format.StreamDecoder(target)
+
+    def feed(self, chunk: bytes) -> bool:
+        """Whether the answer has begun: more than its head is there. Raises the UpstreamError that comes instead."""
+        events = self._lines.feed(chunk)
+        for event in events:
+            if error := self._format.ending(event).error:
+                raise error
+        return any(type(event) is not Start for event in self._decoder.feed(events))
 
 
 class RelayBody:

@@ -156,6 +156,8 @@ def request_line(exchange: Exchange) -> str:
         parts.append(f"tokens {usage.input} in {usage.output} out {usage.cache_read} cached")
     if speed := exchange.tokens_per_second:
         parts.append(f"{speed:.1f} tokens/s")
+    if exchange.fallback:
+        parts.append(f"fallback for {exchange.fallback}")
     if exchange.upstream_id:
         parts.append(f"upstream {_printable(exchange.upstream_id)}")
     return " ".join(parts) + f" {exchange.end}" + (f": {_printable(exchange.error)}" if exchange.error else "")

@@ -19,7 +19,7 @@ from droid2api.formats.routes import Action, ClientCall
 from droid2api.hub.history import normalize
 from droid2api.hub.request import Request, Tool
 from droid2api.settings import Model, Settings
-from droid2api.wire.fields import Json
+from droid2api.wire.fields import Json, merged
 
 
 @dataclass(slots=True)
@@ -71,6 +71,8 @@ def prepare(
         prepared = _translate(model, format, call, headers)
         stream = bool(prepared.request and prepared.request.stream)
     model.format.apply_model_settings(prepared.body, headers, target, settings.system_prompt)
+    if model.body and action == "answer":  # who counts tokens takes fewer fields
+        prepared.body = merged(prepared.body, model.body)
     prepared.url = model.format.upstream_url(model.endpoint.base_url, target, action, stream, prepared.body)
     return prepared
 

@@ -21,7 +21,7 @@ from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Format
 from droid2api.formats.routes import ClientCall
 from droid2api.gateway.exchange import Exchange
-from droid2api.gateway.lanes import Lane, begins_stream, choose_lane
+from droid2api.gateway.lanes import Beginning, Lane, begins_stream, choose_lane
 from droid2api.gateway.logs import BODY_KEPT, log_body
 from droid2api.gateway.prepare import Prepared
 from droid2api.gateway.upstream import Upstream, passed_headers, read_chunks
@@ -36,6 +36,10 @@ STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx buffers events otherwise
 }
+FALLBACK = "x-droid2api-fallback"
+"""The header that names the model that was tried and the one that answered."""
+MOST_HELD = 64 * 1024
+"""Bytes of a stream that are held back, at the most, until it is clear that it does not begin with an error."""
 MOST_SPACE = 4096
 """Bytes of white space after which an answer that is not labelled as a stream counts as none."""
 OWN_FAULT = "The gateway failed; its log says why."
@@ -129,15 +133,25 @@ class ClientBody:
         return web.Response(body=self._content, status=self._status, headers=self._headers)
 
 
-async def answer(call: Call, prepared: Prepared) -> web.StreamResponse:
-    """The upstream's answer for the client. Raises GatewayError for what can still be a status."""
-    return await _Pump(call, prepared).run()
+async def answer(call: Call, prepared: Prepared, *, standby: bool = False) -> web.StreamResponse:
+    """The upstream's answer for the client. Raises GatewayError for what can still be a status.
+
+    With `standby` another model may answer in this one's place, so the upstream's own error is raised too, and nothing
+    goes out before it is clear that the answer does not begin with one.
+    """
+    return await _Pump(call, prepared, standby).run()
+
+
+def may_fall_over(error: UpstreamError) -> bool:
+    """Whether another model may do better: this one's service is not there, or too busy."""
+    return error.status == 429 or error.status >= 500
 
 
 class _Pump:
-    def __init__(self, call: Call, prepared: Prepared) -> None:
+    def __init__(self, call: Call, prepared: Prepared, standby: bool) -> None:
         self._call = call
         self._prepared = prepared
+        self._standby = standby
         self._lane: Lane | None = None
         self._client: ClientAnswer | None = None
         self._passed: dict[str, str] = {}
@@ -169,7 +183,7 @@ class _Pump:
     async def _pass_on(self, response: ClientResponse) -> ClientAnswer:
         """Read the whole answer and write it as far as it goes. Raises UpstreamError when it fails."""
         call, prepared = self._call, self._prepared
-        self._passed = _client_headers(call, response) | _notes(prepared)
+        self._passed = _client_headers(call, response) | _notes(prepared, call.exchange)
         chunks = read_chunks(response, call.settings.timeouts, call.exchange)
         streamed, first = response.content_type == "text/event-stream", b""
         if not streamed:
@@ -177,13 +191,18 @@ class _Pump:
             streamed = begins_stream(first, labelled=False)
         lane = choose_lane(call.format, prepared, response.status, streamed, time.time, new_id)
         self._lane = lane
+        if self._standby and lane.streams and streamed:
+            first = await _beginning(first, chunks, Beginning(prepared.model.format, prepared.model.target))
         if lane.streams:
             self._client = ClientStream(call, self._passed)
         else:
             self._client = ClientBody(call, response.status, self._passed | _content_type(prepared, response))
         await self._flow(_with_first(first, chunks) if first else chunks, lane, self._client)
         if error := lane.relayed_error():
-            call.exchange.fail(call.upstream.mask(error, call.headers))
+            call.upstream.mask(error, call.headers)
+            if self._standby and not self._client.begun and may_fall_over(error):
+                raise error
+            call.exchange.fail(error)
         return self._client
 
     async def _flow(self, chunks: AsyncIterator[bytes], lane: Lane, client: ClientAnswer) -> None:
@@ -235,6 +254,17 @@ async def _first_chunk(chunks: AsyncIterator[bytes]) -> bytes:
     return first
 
 
+async def _beginning(first: bytes, chunks: AsyncIterator[bytes], beginning: Beginning) -> bytes:
+    """What comes until the answer has begun, or is silent for so long that its client must get a sign of life. Raises
+    the UpstreamError that it begins with.
+    """
+    begun = beginning.feed(first)
+    while not begun and (chunk := await anext(chunks, b"")):
+        first += chunk
+        begun = beginning.feed(chunk) or len(first) > MOST_HELD
+    return first
+
+
 async def _with_first(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for chunk in chunks:
@@ -261,9 +291,11 @@ def _answer_headers(formats: tuple[Format, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for format in formats for name in format.ANSWER_HEADERS))
 
 
-def _notes(prepared: Prepared) -> dict[str, str]:
-    """What was left out or repaired on the way, for whoever wonders."""
+def _notes(prepared: Prepared, exchange: Exchange) -> dict[str, str]:
+    """What was left out or repaired on the way, and which model answers, for whoever wonders."""
     notes = {}
+    if exchange.fallback:
+        notes[FALLBACK] = _header_text(f"{exchange.fallback} -> {exchange.model}")
     if prepared.dropped:
         notes["x-droid2api-dropped"] = _header_text(", ".join(prepared.dropped))
     if prepared.repaired:

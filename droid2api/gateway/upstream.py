@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from math import isnan
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -27,6 +30,9 @@ CONNECT_DELAYS = (0.2, 0.6)
 """Seconds before it is tried again to connect, give or take a half."""
 
 _FINAL = frozenset([400, 401, 402, 403, 404, 405, 413, 415, 422])
+_BUSY = frozenset([429, 503, 529])
+PATIENCE = 10.0
+"""Seconds that are waited, at the most, for a service that says when to come back."""
 _TRIED = {"x-should-retry": "false"}
 """For the client of an upstream that was tried in vain: it would only wait three times as long."""
 _PASSED = frozenset("retry-after retry-after-ms x-should-retry request-id x-request-id".split())
@@ -53,6 +59,35 @@ def passed_headers(response: aiohttp.ClientResponse, beginnings: tuple[str, ...]
     if response.status in _FINAL:
         passed.setdefault("x-should-retry", "false")
     return passed
+
+
+def retry_after(response: aiohttp.ClientResponse, before: int) -> float | None:
+    """Seconds until a busy service is tried again; None where it is not busy, or wants more patience than is had.
+
+    `before` counts the tries before. Without the service's own advice the pauses grow from half a second.
+    """
+    headers = response.headers
+    if response.status not in _BUSY or headers.get("x-should-retry") == "false":
+        return None
+    seconds = _seconds(headers.get("retry-after-ms"), 1000)
+    if seconds is None:
+        seconds = _seconds(headers.get("retry-after"), 1)
+    if seconds is None:
+        return min(0.5 * (1 << before), PATIENCE) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+    return seconds if seconds <= PATIENCE else None
+
+
+def _seconds(advice: str | None, unit: int) -> float | None:
+    """A number, or a date (RFC 9110, 10.2.3)."""
+    try:
+        seconds = float(advice or "") / unit
+        return None if isnan(seconds) else max(0.0, seconds)
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(advice or "").timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 class Upstream:
@@ -89,18 +124,24 @@ class Upstream:
     async def post(
         self, model: Model, url: str, headers: CIMultiDict[str], body: bytes, client: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to a POST, whatever its status; a 401 is tried once more when the credential could be renewed.
+        """The answer to a POST, whatever its status; a 401 is tried once more when the credential could be renewed, and
+        a service that is too busy as often as the model's `retries` say.
 
         Raises CredentialError; UpstreamError 502 when the upstream cannot be reached, 504 when it says nothing.
         """
         credential = self._credentials[model.endpoint.name]
         # the gateway's own keys are not for the upstream
         keys = [key for key in client_keys(self._formats, client) if key not in self._gateway_keys]
-        for last in (False, True):
-            given = await credential.get(keys)
+        tries, renewed = model.retries, False
+        while True:
+            given, pause = await credential.get(keys), 0.0
             response = await self._send(url, model.endpoint.proxy, authorized(headers, model, given), body)
             try:
-                if last or response.status != 401 or not await credential.renew(given):
+                if response.status == 401 and not renewed and await credential.renew(given):
+                    renewed = True
+                elif tries and (waited := retry_after(response, model.retries - tries)) is not None:
+                    tries, pause = tries - 1, waited
+                else:
                     yield response
                     return
             except UpstreamError as error:
@@ -108,6 +149,7 @@ class Upstream:
                 raise
             finally:
                 response.close()
+            await asyncio.sleep(pause)
 
     async def _send(self, url: str, proxy: str, headers: CIMultiDict[str], body: bytes) -> aiohttp.ClientResponse:
         try:

@@ -52,7 +52,8 @@ DAYS = 30
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 SHOWN = (
-    "id client format asked model upstream lane began first_byte duration status usage end error tokens_per_second"
+    "id client format asked fallback model upstream lane began first_byte duration status usage end error "
+    "tokens_per_second"
 ).split()
 """Of an exchange: what is short. The rest may be of any length, as clients and upstreams like."""
 ERROR_SHOWN = 1000

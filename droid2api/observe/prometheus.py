@@ -68,6 +68,7 @@ class Metrics:
         )
         self._repairs = counter("repairs", "What was mended in requests for their upstream", "kind")
         self._drops = counter("drops", "Fields of requests that their upstream cannot take", "field")
+        self._fallbacks = counter("fallbacks", "Requests that another model answered", "model", "used")
         gauge("open_requests", "Requests that are being answered", lambda: len(self._open))
         gauge("open_streams", "Streams among them", lambda: sum(each.stream for each in self._open.values()))
         for end in get_args(End):  # a rate needs a series before its first error
@@ -94,6 +95,8 @@ class Metrics:
                 series, tokens = self._tokens(kind, exchange.model), getattr(exchange.usage, kind)
                 if tokens > 0:
                     series.inc(tokens)
+        if exchange.fallback:
+            self._fallbacks(exchange.fallback, exchange.model).inc()
         for kind, count in exchange.repaired.items():
             self._repairs(_series(kind)).inc(count)
         for field in exchange.dropped:

@@ -109,6 +109,8 @@ class UsageStore:
         day = date.fromtimestamp(exchange.began).isoformat()
         believed = [min(max(count, 0), MOST_TOKENS) for count in tokens]
         self._add((day, exchange.model, client), [1, int(exchange.failed), *believed])
+        if exchange.fallback:
+            self._add((day, exchange.fallback, client), [1, 1, *[0] * len(tokens)])
 
     def _add(self, key: Key, counts: list[int]) -> None:
         if sums := self._sums.get(key):

@@ -23,8 +23,9 @@ from droid2api.formats.routes import (
     ShowModel,
 )
 from droid2api.gateway.exchange import Notifier, Observer
+from droid2api.gateway.fallback import answer_or_fall_back
 from droid2api.gateway.logs import RequestLog
-from droid2api.gateway.prepare import decode, prepare, read_model
+from droid2api.gateway.prepare import Prepared, decode, prepare, read_model
 from droid2api.gateway.pump import Call, answer
 from droid2api.hub.estimate import estimate_tokens
 from droid2api.outbound import Outbound
@@ -191,9 +192,13 @@ def _handler(format: Format, route: Route) -> Handler:
 
 async def _answer(request: web.Request, format: Format) -> web.StreamResponse:
     call, large = await _read_call(request, format)
-    prepared = await _run(large, prepare, call.settings, call.model, format, call.sent, request.headers)
-    call.exchange.dropped, call.exchange.repaired = prepared.dropped, prepared.repaired
-    return await answer(call, prepared)
+
+    async def made(call: Call) -> Prepared:
+        prepared = await _run(large, prepare, call.settings, call.model, format, call.sent, request.headers)
+        call.exchange.dropped, call.exchange.repaired = prepared.dropped, prepared.repaired
+        return prepared
+
+    return await answer_or_fall_back(call, made)
 
 
 async def _count_tokens(request: web.Request, format: Format, route: CountTokens) -> web.StreamResponse:

@@ -4,6 +4,7 @@ A client's: what is wrong is a RequestError that names the field. An upstream's:
 when it is missing or of another type, and what it can do without is overlooked.
 """
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
 import orjson
@@ -79,6 +80,20 @@ def parse_arguments(arguments: str, where: str) -> Json:
     if type(value) is not dict:
         raise wrong(where, "a JSON object", value)
     return value
+
+
+def merged(value: Json, patch: Mapping[str, Any]) -> Json:
+    """A copy with a patch: objects are merged, null deletes, all else replaces (RFC 7396)."""
+    result = dict(value)
+    for name, item in patch.items():
+        if item is None:
+            result.pop(name, None)
+        elif type(item) is dict:
+            before = result.get(name)
+            result[name] = merged(before if type(before) is dict else {}, item)
+        else:
+            result[name] = item
+    return result
 
 
 def dump(value: object) -> bytes:
