@@ -5,7 +5,6 @@ Node edition must work unchanged.
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -16,13 +15,13 @@ from typing import Any
 import dotenv
 import orjson
 
-from droid2api.config_keys import AUTH, ENDPOINT, TIMEOUTS, model_table, read_table, top_table
+from droid2api.config_keys import AUTH, ENDPOINT, PRICE, TIMEOUTS, model_table, read_table, top_table
 from droid2api.errors import ConfigError, RequestError
 from droid2api.formats import FORMATS, Format
 from droid2api.hub.profiles import Profile, profile_of, read_overrides
 from droid2api.hub.request import Target
 from droid2api.proxies import find_proxy
-from droid2api.settings import USER_AGENT, Auth, Endpoint, Model, Settings, Timeouts, is_loopback
+from droid2api.settings import USER_AGENT, Auth, Endpoint, Model, Price, Settings, Timeouts, is_factory, is_loopback
 from droid2api.wire.fields import Json, objects
 
 
@@ -195,6 +194,8 @@ class _Reader:
             profile=_read_profile(value, where, profile_of(endpoint.host, value["id"], format.NAME)),
         )
         extra = {name: value[name] for name in ("provider", "fallback", "retries", "body")}
+        if value["price"] is not None:
+            extra["price"] = Price(**read_table(PRICE, value["price"], f"{where}.price.", self._warnings))
         return Model(value["name"] or value["id"], target, format, endpoint, **extra)
 
     def _read_keys(self) -> tuple[str, ...]:
@@ -223,8 +224,7 @@ def _check_host(endpoint: Endpoint, allowed: tuple[str, ...]) -> None:
     """Factory's credential is for Factory. Raises RequestError when a mistake in a URL would give it to another."""
     host = endpoint.host.rstrip(".")
     brings_its_own = endpoint.api_key_env or any(name.lower() == "authorization" for name in endpoint.headers)
-    is_factory = re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host)
-    if brings_its_own or is_factory or is_loopback(host) or host in allowed:
+    if brings_its_own or is_factory(host) or is_loopback(host) or host in allowed:
         return
     raise RequestError(
         f"endpoint {endpoint.name!r}: Factory's credential is not for the host {host}. Give the endpoint a key of its "

@@ -83,6 +83,12 @@ def _seconds(value: float, where: str) -> float:
     return value
 
 
+def _rate(value: float, where: str) -> float:
+    if value < 0:
+        raise RequestError(f"{where}: must be 0 or more, not {value}.")
+    return value
+
+
 def _filled(value: str, where: str) -> str:
     if not value:
         raise RequestError(f"{where}: must not be empty.")
@@ -142,6 +148,7 @@ _STRINGS: Json = {"type": "object", "additionalProperties": {"type": "string"}}
 TEXT = Kind(str, {"type": "string"})
 FILLED = Kind(str, {"type": "string", "minLength": 1}, _filled)
 FLAG = Kind(bool, {"type": "boolean"})
+RATE = Kind(float, {"type": "number", "minimum": 0}, _rate)
 SECONDS = Kind(float, {"type": "number", "exclusiveMinimum": 0}, _seconds)
 LIST = Kind(list, {"type": "array", "items": {"type": "string", "minLength": 1}}, _list)
 TEXTS = Kind(dict, _STRINGS, _texts)
@@ -195,6 +202,7 @@ def model_table(formats: tuple[Format, ...]) -> Table:
         "fallback": Key(TEXT, ""),
         "retries": Key(whole(0, 10), 0),
         "body": Key(BODY, {}),
+        "price": Key(_table(PRICE)),
         "cache": Key(one_of("auto", "off"), "auto"),
         "profile": Key(PROFILE, {}),
     }
@@ -230,6 +238,12 @@ ENDPOINT: Table = {
     "headers": Key(HEADERS, {}),
     "api_key_env": Key(TEXT, ""),
     "proxy": Key(PROXY, ""),
+}
+PRICE: Table = {
+    "input": Key(RATE, required=True),
+    "output": Key(RATE, required=True),
+    "cache_read": Key(RATE),
+    "cache_write": Key(RATE),
 }
 AUTH: Table = {"token_url": Key(URL, TOKEN_URL), "client_id": Key(TEXT, CLIENT_ID), "hosts": Key(LIST, ())}
 TIMEOUTS: Table = {field.name: Key(SECONDS, field.default) for field in fields(Timeouts)}

@@ -1,6 +1,7 @@
 """The settings, checked and frozen: what config.py makes of config.json and the environment."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -43,6 +44,16 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens; None: as `input`."""
+
+    input: float
+    output: float
+    cache_read: float | None = None
+    cache_write: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model that clients can ask for, and all that is needed to reach it.
 
@@ -58,6 +69,7 @@ class Model:
     fallback: str = ""
     retries: int = 0
     body: Mapping[str, Any] = field(default_factory=dict)
+    price: Price | None = None
 
     @property
     def id(self) -> str:
@@ -143,6 +155,11 @@ class Settings:
                 param="model",
             )
         return self.models[id]
+
+
+def is_factory(host: str) -> bool:
+    """Whether a host is Factory's own."""
+    return bool(re.fullmatch(r"([a-z0-9-]+\.)*factory\.ai", host.rstrip(".")))
 
 
 def is_loopback(host: str) -> bool:

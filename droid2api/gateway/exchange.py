@@ -34,7 +34,7 @@ class Exchange:
     `format` is what the client speaks, `upstream` what the model's upstream does (names of formats.FORMATS). Times are
     in seconds: `began` since the epoch, `first_byte` (the answer's first to the client) and `duration` since `began`;
     `longest_gap` is the longest wait for the next piece of a streamed answer. `usage` is None where the upstream told
-    of none.
+    of none, `cost` (US dollars) where no price is known.
     """
 
     id: str
@@ -52,6 +52,7 @@ class Exchange:
     longest_gap: float = 0.0
     status: int = 0
     usage: Usage | None = None
+    cost: float | None = None
     end: End = ""
     error: str = ""
     dropped: list[str] = field(default_factory=list)

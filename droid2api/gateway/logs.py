@@ -154,6 +154,8 @@ def request_line(exchange: Exchange) -> str:
     parts += [f"{_seconds(exchange.first_byte)} first", f"{_seconds(exchange.duration)} whole"]
     if usage := exchange.usage:
         parts.append(f"tokens {usage.input} in {usage.output} out {usage.cache_read} cached")
+    if exchange.cost is not None:
+        parts.append(f"${exchange.cost:.6f}")
     if speed := exchange.tokens_per_second:
         parts.append(f"{speed:.1f} tokens/s")
     if exchange.fallback:

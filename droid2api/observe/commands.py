@@ -174,6 +174,7 @@ def _describe(model: Model, settings: Settings) -> Json:
 
 
 def _usage(arguments: argparse.Namespace, settings: Settings) -> int:
+    from droid2api.observe.costs import LIST_PRICES, NO_PRICES
     from droid2api.observe.usage import read_usage
 
     file = settings.data_folder / "usage.db"
@@ -186,10 +187,19 @@ def _usage(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.json:
         _print_json(rows)
     elif rows:
-        _show([arguments.by, *list(rows[0])[1:]], [list(row.values()) for row in rows])
+        cells = [[*list(row.values())[:-2], _money(row["cost"], row["unpriced"])] for row in rows]
+        _show([arguments.by, *list(rows[0])[1:-1]], cells)
+        _note(LIST_PRICES if any(row["cost"] is not None for row in rows) else NO_PRICES)
     else:
         _note(f"Nothing has been recorded in the last {arguments.days} days.")
     return 0
+
+
+def _money(cost: float | None, unpriced: int) -> str:
+    """ "-" for what is not known; ">" before a sum that lacks the cost of some requests."""
+    if cost is None:
+        return "-"
+    return f"{'>' if unpriced else ''}${cost:,.{2 if cost >= 1 else 4}f}"
 
 
 def _show(columns: list[str], rows: list[list[str | int]]) -> None:

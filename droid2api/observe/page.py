@@ -52,7 +52,7 @@ DAYS = 30
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 SHOWN = (
-    "id client format asked fallback model upstream lane began first_byte duration status usage end error "
+    "id client format asked fallback model upstream lane began first_byte duration status usage cost end error "
     "tokens_per_second"
 ).split()
 """Of an exchange: what is short. The rest may be of any length, as clients and upstreams like."""

@@ -66,6 +66,7 @@ class Metrics:
         self._tokens = counter(
             "tokens", "Tokens that upstreams tell of; input includes cache, output reasoning", "kind", "model"
         )
+        self._costs = counter("cost_dollars", "What requests cost, as far as their prices are known", "model")
         self._repairs = counter("repairs", "What was mended in requests for their upstream", "kind")
         self._drops = counter("drops", "Fields of requests that their upstream cannot take", "field")
         self._fallbacks = counter("fallbacks", "Requests that another model answered", "model", "used")
@@ -95,6 +96,8 @@ class Metrics:
                 series, tokens = self._tokens(kind, exchange.model), getattr(exchange.usage, kind)
                 if tokens > 0:
                     series.inc(tokens)
+        if exchange.cost:
+            self._costs(exchange.model).inc(exchange.cost)
         if exchange.fallback:
             self._fallbacks(exchange.fallback, exchange.model).inc()
         for kind, count in exchange.repaired.items():

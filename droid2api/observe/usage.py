@@ -55,6 +55,19 @@ ADD = f"""
     INSERT INTO usage VALUES (?, ?, ?, {", ".join("?" * len(SUMS))})
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608 - made of the names above
+CREATE_COST = """
+    CREATE TABLE IF NOT EXISTS cost (
+        day TEXT NOT NULL, model TEXT NOT NULL, client TEXT NOT NULL,
+        cost REAL NOT NULL, priced INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+        PRIMARY KEY (day, model, client)
+    ) WITHOUT ROWID
+"""
+"""A table of its own, so that gateways of 0.1 go on with a file that has it."""
+ADD_COST = """
+    INSERT INTO cost VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET cost = cost + excluded.cost, priced = priced + excluded.priced,
+        unpriced = unpriced + excluded.unpriced
+"""
 READ = ", ".join(f"sum({name})" for name in SUMS)
 
 Key: TypeAlias = tuple[str, str, str]
@@ -63,7 +76,10 @@ Key: TypeAlias = tuple[str, str, str]
 
 @dataclass(slots=True)
 class UsageRow:
-    """`key` is the model, client or day that the sums are of; tokens are counted as in events.Usage."""
+    """`key` is the model, client or day that the sums are of; tokens are counted as in events.Usage.
+
+    `cost` is in US dollars, None where no price was known; `unpriced` are the requests with tokens that it lacks.
+    """
 
     key: str
     requests: int
@@ -73,6 +89,8 @@ class UsageRow:
     cache_read: int
     cache_write: int
     reasoning: int
+    cost: float | None = None
+    unpriced: int = 0
 
 
 class StorageError(Exception):
@@ -86,7 +104,7 @@ class UsageStore:
 
     def __init__(self, place: Callable[[], Path]) -> None:
         self._place = place
-        self._sums: dict[Key, list[int]] = {}
+        self._sums: dict[Key, list[float]] = {}
         self._clients: set[str] = set()
         self._counted = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
@@ -108,11 +126,13 @@ class UsageStore:
         tokens = (used.input, used.output, used.cache_read, used.cache_write, used.reasoning)
         day = date.fromtimestamp(exchange.began).isoformat()
         believed = [min(max(count, 0), MOST_TOKENS) for count in tokens]
-        self._add((day, exchange.model, client), [1, int(exchange.failed), *believed])
+        priced = exchange.cost is not None
+        costs = [exchange.cost or 0.0, int(priced), int(not priced and exchange.usage is not None)]
+        self._add((day, exchange.model, client), [1, int(exchange.failed), *believed, *costs])
         if exchange.fallback:
-            self._add((day, exchange.fallback, client), [1, 1, *[0] * len(tokens)])
+            self._add((day, exchange.fallback, client), [1, 1, *[0] * (len(tokens) + len(costs))])
 
-    def _add(self, key: Key, counts: list[int]) -> None:
+    def _add(self, key: Key, counts: list[float]) -> None:
         if sums := self._sums.get(key):
             counts = [known + count for known, count in zip(sums, counts, strict=True)]
         self._sums[key] = counts
@@ -176,7 +196,7 @@ def add_usage(app: web.Application, observers: list[Observer], place: Callable[[
 # -- the file, in a thread ------------------------------------------------------------------------------------------
 
 
-def write(file: Path, batch: dict[Key, list[int]]) -> None:
+def write(file: Path, batch: dict[Key, list[float]]) -> None:
     """Add the sums of a batch, all or none; a file that is damaged is put aside for a new one. Raises StorageError."""
     if sqlite3 is None:
         raise StorageError(f"{file}: cannot be written: this Python was built without SQLite.")
@@ -206,14 +226,17 @@ def _create(file: Path) -> int:
         os.close(descriptor)
 
 
-def _add_all(file: Path, batch: dict[Key, list[int]]) -> None:
+def _add_all(file: Path, batch: dict[Key, list[float]]) -> None:
     with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT, isolation_level=None)) as database:
         with suppress(sqlite3.OperationalError):  # another process sets it now: that one is not waited for, but below
             database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("BEGIN IMMEDIATE")
         database.execute(CREATE)
-        database.executemany(ADD, [(*key, *counts) for key, counts in batch.items()])
+        database.execute(CREATE_COST)
+        database.executemany(ADD, [(*key, *counts[: len(SUMS)]) for key, counts in batch.items()])
+        costs = [(*key, *counts[len(SUMS) :]) for key, counts in batch.items() if any(counts[len(SUMS) :])]
+        database.executemany(ADD_COST, costs)
         database.execute("COMMIT")
 
 
@@ -255,7 +278,10 @@ def _read(file: Path, days: int, by: str, order: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
             if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'usage'").fetchone():
                 return []  # another process is about to make the table
-            query = f"SELECT {by}, {READ} FROM usage WHERE day >= ? GROUP BY {by} ORDER BY {order}"  # noqa: S608 - names
+            has_cost = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'cost'").fetchone()
+            costs = "sum(CASE WHEN priced THEN cost END), coalesce(sum(unpriced), 0)" if has_cost else "NULL, 0"
+            tables = "usage LEFT JOIN cost USING (day, model, client)" if has_cost else "usage"
+            query = f"SELECT {by}, {READ}, {costs} FROM {tables} WHERE day >= ? GROUP BY {by} ORDER BY {order}"  # noqa: S608 - names
             return database.execute(query, [since]).fetchall()
     except sqlite3.Error as error:
         raise ConfigError(f"{file}: cannot be read: {error}.") from None

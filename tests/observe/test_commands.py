@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from droid2api.__main__ import main
+from droid2api.observe.costs import LIST_PRICES, NO_PRICES
 from droid2api.observe.usage import write
 from tests.harness import MODELS, demo_gateway
 from tests.services import free_port
@@ -288,12 +289,24 @@ def recorded(command):
 
 def test_usage(command, recorded):
     code, out, errors = command.run("usage")
-    assert (code, errors) == (0, "")
+    assert (code, errors) == (0, f"{NO_PRICES}\n")
     header, row = (line.split() for line in out.splitlines())
-    assert header == "model requests errors input output cache read cache write reasoning".split()
-    assert row == ["gpt-5.5", "4", "0", "24,690", "0", "0", "0", "0"]
+    assert header == "model requests errors input output cache read cache write reasoning cost".split()
+    assert row == ["gpt-5.5", "4", "0", "24,690", "0", "0", "0", "0", "-"]
     (row,) = json.loads(command.run("usage", "--json", "--days", "6", "--by", "client")[1])
     assert (row["key"], row["requests"]) == ("claude-cli", 3)
+
+
+@pytest.mark.parametrize(
+    ("costs", "shown"),
+    [((0.5, 1, 0), "$0.5000"), ((1234.5, 1, 0), "$1,234.50"), ((0.5, 1, 1), ">$0.5000"), ((0, 1, 0), "$0.0000")],
+)
+def test_usage_with_costs(command, costs, shown):
+    write(Path("data/usage.db"), {(date.today().isoformat(), "m", "c"): [2, 0, 1, 1, 0, 0, 0, *costs]})
+    code, out, errors = command.run("usage")
+    assert (code, errors, out.split()[-1]) == (0, f"{LIST_PRICES}\n", shown)
+    (row,) = json.loads(command.run("usage", "--json")[1])
+    assert (row["cost"], row["unpriced"]) == (costs[0], costs[2])
 
 
 def test_usage_of_days_without_any(command):

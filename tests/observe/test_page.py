@@ -303,6 +303,7 @@ async def test_usage(tmp_path):
     assert usage["today"] == usage["days"][-1]["day"] == date.today().isoformat()
     assert len({row["day"] for row in usage["days"]}) == 30
     names = {"day", "model", "key", "requests", "errors", "input", "output", "cache_read", "cache_write", "reasoning"}
+    names |= {"cost", "unpriced"}
     assert all(set(row) == names for row in usage["days"])
     assert {row["model"] for row in usage["days"]} == {
         "claude-sonnet-4-5-20250929",

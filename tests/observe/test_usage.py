@@ -83,9 +83,9 @@ def requests(file):
 async def test_sums(file):
     first, second = Usage(100, 20, 30, 40, 5), Usage(1, 2, 3, 4, 5)
     await keep(file, exchange(used=first), exchange(used=second), exchange(used=None))
-    assert read_usage(file, 1, "model") == [UsageRow("m", 3, 0, 101, 22, 33, 44, 10)]
+    assert read_usage(file, 1, "model") == [UsageRow("m", 3, 0, 101, 22, 33, 44, 10, None, 2)]
     await keep(file, exchange(used=second))
-    assert read_usage(file, 1, "model") == [UsageRow("m", 4, 0, 102, 24, 36, 48, 15)]
+    assert read_usage(file, 1, "model") == [UsageRow("m", 4, 0, 102, 24, 36, 48, 15, None, 3)]
 
 
 @pytest.mark.parametrize(("end", "errors"), [("client left", 0), ("upstream error", 1)])
@@ -102,7 +102,7 @@ async def test_a_request_without_a_model_is_not_counted(file):
 
 async def test_what_no_upstream_can_mean_is_not_believed(file):
     await keep(file, exchange(used=Usage(10**30, -5)), exchange(used=Usage(1, 1)))
-    assert read_usage(file, 1, "model") == [UsageRow("m", 2, 0, usage.MOST_TOKENS + 1, 1, 0, 0, 0)]
+    assert read_usage(file, 1, "model") == [UsageRow("m", 2, 0, usage.MOST_TOKENS + 1, 1, 0, 0, 0, None, 2)]
 
 
 async def test_a_client_that_invents_names(file):
@@ -372,7 +372,7 @@ async def test_a_disk_that_does_not_take_it(file, quick, caplog, spoil, reason):
             mend()
             await until(lambda: not store._problem)
             record(store)
-    assert read_usage(file, 1, "model") == [UsageRow("m", 8, 0, 6, 3, 0, 0, 0)]
+    assert read_usage(file, 1, "model") == [UsageRow("m", 8, 0, 6, 3, 0, 0, 0, None, 3)]
     lines = [(line.levelname, line.message) for line in caplog.records if line.name == "droid2api.usage"]
     assert lines == [
         (
