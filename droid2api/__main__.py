@@ -26,7 +26,7 @@ DEMO_PACE = 0.02
 def main() -> None:
     """Exit code 2 for anything that the owner must mend, after one clear message."""
     parser = _parser()
-    arguments = parser.parse_args(_complete_demo(sys.argv[1:]))
+    arguments = _parse(parser, sys.argv[1:])
     command = getattr(arguments, "command", None)
     if command not in (None, "run") and arguments.demo is not None:
         parser.error("--demo is for a start of the gateway and for run, not for another command")
@@ -42,6 +42,18 @@ def main() -> None:
     except ConfigError as error:
         print(f"droid2api: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """What stands after -- is for the tool that `run` starts."""
+    end = words.index("--") if "--" in words else len(words)
+    arguments, unknown = parser.parse_known_args(_complete_demo(words[:end]))
+    if getattr(arguments, "command", None) != "run":
+        return parser.parse_args(_complete_demo(words))
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; those for the tool stand after --")
+    arguments.arguments = words[end + 1 :]
+    return arguments
 
 
 def _complete_demo(words: list[str]) -> list[str]:

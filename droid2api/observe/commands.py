@@ -54,7 +54,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
     run = add("run", "start a tool on this gateway, and the gateway where none answers")
     run.add_argument("tool", choices=RUNNABLE)
-    run.add_argument("arguments", nargs="*", metavar="-- ARGUMENTS", help="for the tool")
+    run.epilog = 'Arguments for the tool stand after --, such as: droid2api run claude -- -p "Hello"'
     run.add_argument("--model", help="model to ask for (default: the first one that fits)")
     run.add_argument(
         "--demo",

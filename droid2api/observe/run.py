@@ -90,7 +90,7 @@ async def _reach_gateway(
         where = f"{settings.host} port {settings.port}"
         raise ConfigError(f"{where} is taken by another program. Choose another port with --port or PORT.")
     if health is None:
-        _log_to_file(settings)
+        running.enter_context(_log_in_file(settings))
         url = local_url(replace(settings, port=await running.enter_async_context(open_gateway())))
         health = await read_health(url) or {}
         print(f"# droid2api: gateway at {url} until {order.tool} ends", file=sys.stderr)
@@ -118,7 +118,8 @@ def _is_demo(health: Json) -> bool:
     return _source(health) == DEMO
 
 
-def _log_to_file(settings: Settings) -> None:
+@contextlib.contextmanager
+def _log_in_file(settings: Settings) -> Iterator[None]:
     """The terminal is the tool's: the log of this session is a file beside usage.db, which only its owner may read."""
     file = settings.data_folder / "run.log"
     handler: logging.Handler = logging.NullHandler()
@@ -128,8 +129,14 @@ def _log_to_file(settings: Settings) -> None:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(TextFormatter())
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    root.addHandler(handler)
     start_logging(settings)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
 
 
 # -- the tool -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from droid2api.formats.routes import ModelCard
 from droid2api.settings import Model, Settings
 
-
 LISTED_NAMES = "claude"
 """What names of redirects begin with that are listed like models: Claude Code's picker drops all others."""
 
