@@ -61,6 +61,10 @@ _droid2api() {{
 }}
 complete -o default -F _droid2api droid2api
 """
+_ZSH = """\
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+autoload -Uz bashcompinit && bashcompinit
+"""
 
 
 def _bash(parser: argparse.ArgumentParser, *, zsh: bool) -> str:
@@ -74,7 +78,7 @@ def _bash(parser: argparse.ArgumentParser, *, zsh: bool) -> str:
                 pattern, choices = f'"{name} {option.option_strings[-1]}"', " ".join(map(str, option.choices))
                 values.append(f"        {pattern}) words='{choices}' ;;")
     text = _SCRIPT.format(commands="|".join(commands), values="\n".join(values), words="\n".join(words))
-    return f"autoload -U +X compinit bashcompinit && compinit && bashcompinit\n{text}" if zsh else text
+    return _ZSH + text if zsh else text
 
 
 # -- fish -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import pytest
 from aiohttp import web
 
 from droid2api.application import running
+from droid2api.demo import Demo
 from droid2api.errors import ConfigError
 from droid2api.observe.run import Order, run_tool
 from droid2api.observe.tools import TOOLS
@@ -398,10 +399,42 @@ async def test_a_new_user_in_an_empty_home(tmp_path, tool):
     assert [file for file in settings if (tmp_path / "home" / file).exists()] == []
 
 
+class Terminal:
+    """A real one, of tmux's, in which a command was started."""
+
+    def __init__(self, folder: Path, variables: dict[str, str], command: list[str]) -> None:
+        """`command` runs in the folder, with nothing but these variables."""
+        self._tmux = [program("tmux"), "-L", f"droid2api-{os.getpid()}", "-f", os.devnull]
+        clean = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in variables.items()), "TERM=xterm-256color"]
+        size = ["-x", "150", "-y", "50"]
+        self._call("new-session", "-d", "-s", "t", *size, "-c", str(folder), shlex.join([*clean, *command]))
+
+    def _call(self, *words: str) -> str:
+        own = {name: value for name, value in os.environ.items() if name != "TMUX"} | {"LC_ALL": "C.UTF-8"}
+        result = subprocess.run([*self._tmux, *words], check=True, capture_output=True, text=True, timeout=30, env=own)
+        return result.stdout
+
+    def press(self, *keys: str) -> None:
+        self._call("send-keys", "-t", "t", *keys)
+
+    async def shows(self, text: str, times: int = 1) -> None:
+        try:
+            await until(lambda: self.screen().count(text) >= times, 30)
+        except TimeoutError:
+            raise AssertionError(self.screen()) from None
+
+    def screen(self) -> str:
+        return self._call("capture-pane", "-p", "-t", "t")
+
+    def close(self) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):  # it closes by itself when its program has ended
+            self._call("kill-server")
+
+
 @pytest.mark.slow
-async def test_a_tool_that_is_stopped_gives_the_terminal_back(fake, monkeypatch):
+async def test_a_tool_that_is_stopped_gives_the_terminal_back(tmp_path, monkeypatch):
     """In a real terminal: Ctrl+Z, the shell's prompt, `fg`, and Ctrl+C heard once."""
-    tmux = [program("tmux"), "-L", f"droid2api-{os.getpid()}", "-f", os.devnull]
+    fake = Fake(tmp_path)
     (fake.folder / "config.json").write_text((ROOT / "config.json").read_text())
     variables = {
         "PATH": f"{fake.bin}:{os.defpath}",
@@ -410,30 +443,65 @@ async def test_a_tool_that_is_stopped_gives_the_terminal_back(fake, monkeypatch)
         "DROID2API_DATA": str(fake.folder),
         "FAKE_FOLDER": str(fake.folder),
         "FAKE_WAITS": "1",
-        "TERM": "xterm",
     }
-    shell = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in variables.items()), "/bin/bash", "--norc"]
-
-    def call(*words):
-        return subprocess.run([*tmux, *words], check=True, capture_output=True, text=True, timeout=30).stdout
-
-    def screen():
-        return call("capture-pane", "-p", "-t", "t")
-
-    monkeypatch.delenv("TMUX", raising=False)
-    call("new-session", "-d", "-s", "t", "-x", "150", "-y", "40", "-c", str(fake.folder), shlex.join(shell))
+    terminal = Terminal(fake.folder, variables, ["/bin/bash", "--norc"])
     try:
-        run = f"{sys.executable} -m droid2api --port {free_port()} --demo run claude; echo code $?"
-        call("send-keys", "-t", "t", run, "Enter")
+        run = f"{sys.executable} -m droid2api --port {free_port()} --demo run claude"
+        terminal.press(run, "Enter")
         await until((fake.folder / "report").exists, 30)
-        call("send-keys", "-t", "t", "C-z")
-        await until(lambda: "Stopped" in screen(), 30)
-        call("send-keys", "-t", "t", "fg", "Enter")
-        await until(lambda: screen().count("droid2api --port") > 1, 30)
-        call("send-keys", "-t", "t", "C-c")
+        terminal.press("C-z")
+        await terminal.shows("Stopped")
+        terminal.press("fg", "Enter")
+        await terminal.shows("droid2api --port", times=3)  # as typed, as stopped, as continued
+        terminal.press("C-c")
         await until(lambda: fake.heard, 30)
         (fake.folder / "go on").touch()
-        await until(lambda: "code 0" in screen() or "code 148" in screen(), 30)
+        terminal.press("echo code $?", "Enter")
+        await terminal.shows("code 0")
         assert fake.heard == [signal.SIGINT]
     finally:
-        call("kill-server")
+        terminal.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_claude_code_shows_all_models_in_its_picker(tmp_path):
+    """Claude's and redirects by their names from the gateway's list, the others by its settings; one is picked."""
+    binary = installed(CLAUDE, "claude")
+    demo, home, work = Demo(pace=0), tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    trusted = {str(work): {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}}
+    known = {"hasCompletedOnboarding": True, "theme": "dark", "projects": trusted}
+    (home / ".claude.json").write_text(json.dumps(known))
+    async with demo_gateway(tmp_path, demo, model_redirects={"claude-glm": "glm-4.6"}) as gateway:
+        variables = {
+            "HOME": str(home),
+            "PATH": f"{binary.parent}:{os.defpath}",
+            "PYTHONPATH": str(ROOT),
+            "DISABLE_AUTOUPDATER": "1",
+        }
+        port = gateway.url.rpartition(":")[2]
+        command = ["-m", "droid2api", "--config", str(tmp_path / "config.json"), "--port", port, "run", "claude"]
+        terminal = Terminal(work, variables, [sys.executable, *command])
+        try:
+            await terminal.shows("❯")
+            await asyncio.sleep(1)  # it reads keys a moment after it has drawn itself
+            terminal.press("/model")
+            await terminal.shows("/model")
+            terminal.press("Enter")
+            await terminal.shows("glm-4.6 (claude-glm)")
+            shown = terminal.screen()
+            assert "From gateway" in shown
+            line = next(line for line in shown.splitlines() if "gpt-5.5" in line)
+            assert "through droid2api" in line
+            async with asyncio.timeout(30):
+                while "❯" not in next(line for line in terminal.screen().splitlines() if "through droid2api" in line):
+                    terminal.press("Down")
+                    await asyncio.sleep(0.1)
+            terminal.press("s")
+            await terminal.shows("Set model to gpt-5.5")
+            terminal.press("hello there", "Enter")
+            await until(lambda: any(body["model"] == "gpt-5.5" for _, _, body in demo.requests), 30)
+        finally:
+            terminal.close()

@@ -1,4 +1,4 @@
-"""Values come through each shell as they are: asked of the real shells where they are installed, else by their rules."""
+"""Values come through each shell as they are: in the real shells where they are installed, else by their rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from droid2api.observe.shells import SHELLS, usual_shell
 HOSTILE = [
     "plain-1.2:/=",
     "",
-    "it's \"quoted\" \\ back\\\\",
+    'it\'s "quoted" \\ back\\\\',
     "$HOME ${HOME} $(x) `x` %PATH% %%a ^% !x!",
     "a&b|c<d>e (f) [g] {h} *?~#;,@",
     "\u2018typographic\u2019 \u201equotes\u201c \u201b",
