@@ -142,10 +142,11 @@ def _log_in_file(settings: Settings) -> Iterator[None]:
 # -- the tool -------------------------------------------------------------------------------------------------------
 
 
-async def _supervise(words: list[str], environment: Mapping[str, str]) -> int:
+async def _supervise(words: list[str], environment: dict[str, str]) -> int:
     """Run the program until it ends. Raises ConfigError when it cannot be started."""
+    folder = environment.pop("DROID2API_CALLED_FROM", None)  # from a start script, which runs in its own folder
     try:
-        process = subprocess.Popen(words, env=environment)  # noqa: S603, ASYNC220 - the user's own tool; it only forks
+        process = subprocess.Popen(words, env=environment, cwd=folder)  # noqa: S603, ASYNC220 - the user's own tool; it only forks
     except OSError as error:
         raise ConfigError(f"{words[0]}: cannot be started: {error.strerror}.") from None
     with _passing_signals_to(process.pid):

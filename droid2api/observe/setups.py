@@ -107,8 +107,10 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _json_text(value: Json) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+def _json_lines(begin: str, rows: Iterable[Json], end: str) -> str:
+    """JSON with one row on each line."""
+    lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
+    return f"{begin}\n{lines}\n{end}\n"
 
 
 def _lines(wanted: Wanted, variables: dict[str, str]) -> Part:
@@ -128,20 +130,20 @@ def claude_variables(wanted: Wanted) -> dict[str, str]:
     }
 
 
-def claude_picker(settings: Settings) -> Json:
-    """The block of its settings that lists the models which it does not find by itself: those of other names."""
-    options = [
+def claude_options(settings: Settings) -> list[Json]:
+    """What its picker is to list besides the models that it finds by itself: those of other names than its own."""
+    return [
         {"model": id, "label": model.name, "description": "through droid2api"}
         for id, model in settings.models.items()
         if not id.startswith("claude")
     ]
-    return {"modelPicker": {"options": options}} if options else {}
 
 
 def _claude(wanted: Wanted) -> Setup:
     parts = [_lines(wanted, claude_variables(wanted))]
-    if picker := claude_picker(wanted.settings):
-        parts.append(Part("~/.claude/settings.json", "json", _json_text(picker), optional=True))
+    if options := claude_options(wanted.settings):
+        text = _json_lines('{"modelPicker": {"options": [', options, "]}}")
+        parts.append(Part("~/.claude/settings.json", "json", text, optional=True))
     return Setup("claude", "Claude Code", tuple(parts), "claude")
 
 
@@ -188,7 +190,8 @@ def droid_id(model: str) -> str:
 
 
 def _droid(wanted: Wanted) -> Setup:
-    file = Part("~/.factory/settings.json", "json", _json_text({"customModels": droid_models(wanted, wanted.key)}))
+    text = _json_lines('{"customModels": [', droid_models(wanted, wanted.key), "]}")
+    file = Part("~/.factory/settings.json", "json", text)
     start = wanted.shell.command(["droid", "exec", "-m", droid_id(wanted.model), "Hello"])
     return Setup("droid", "Factory's droid", (file,), start)
 
@@ -219,7 +222,7 @@ def opencode_config(wanted: Wanted, models: Iterable[str]) -> Json:
 
 
 def _opencode(wanted: Wanted) -> Setup:
-    text = _json_text(opencode_config(wanted, [wanted.model]))
+    text = json.dumps(opencode_config(wanted, [wanted.model]), indent=2, ensure_ascii=False) + "\n"
     return Setup("opencode", "opencode", (Part("opencode.json", "json", text),), "opencode")
 
 

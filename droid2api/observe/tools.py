@@ -20,7 +20,7 @@ from droid2api.observe.setups import (
     GEMINI_SETTINGS,
     Wanted,
     aider_variables,
-    claude_picker,
+    claude_options,
     claude_variables,
     droid_id,
     droid_models,
@@ -32,6 +32,8 @@ from droid2api.wire.fields import Json
 
 KEY_VARIABLE = "DROID2API_KEY"
 """Where tools that take a variable's name find the key."""
+GEMINI_HOME = "GEMINI_CLI_HOME"
+"""Where Gemini CLI has its folder .gemini, instead of the user's home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ class Tool:
 def _claude(wanted: Wanted, folder: Path) -> Launch:
     """The variables stand in settings too: there they win over those of ~/.claude/settings.json."""
     variables = claude_variables(wanted)
-    file = _write(folder / "claude.json", {"env": variables} | claude_picker(wanted.settings))
+    options = claude_options(wanted.settings)
+    picker = {"modelPicker": {"options": options}} if options else {}
+    file = _write(folder / "claude.json", {"env": variables} | picker)
     others = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
     return Launch(("--settings", str(file)), variables, others)
 
@@ -96,13 +100,13 @@ def _aider(wanted: Wanted, folder: Path) -> Launch:
 
 def _gemini(wanted: Wanted, folder: Path) -> Launch:
     others = ("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_GCA", "GOOGLE_GENAI_USE_VERTEXAI")
-    own = Path(os.environ.get("GEMINI_CLI_HOME") or home(os.environ))
+    own = Path(os.environ.get(GEMINI_HOME) or home(os.environ))
     settings = _read_settings(own / ".gemini" / "settings.json")
     variables, merged = gemini_variables(wanted), _merged(settings, GEMINI_SETTINGS)
     if merged == settings:
         return Launch((), variables, others)
     end = _overlay(own, folder, merged)
-    return Launch((), variables | {"GEMINI_CLI_HOME": str(folder)}, others, end)
+    return Launch((), variables | {GEMINI_HOME: str(folder)}, others, end)
 
 
 def _overlay(own: Path, folder: Path, settings: Json) -> Callable[[], None]:
