@@ -175,7 +175,7 @@ def _service(arguments: argparse.Namespace, settings: Settings) -> Setup:
     for option in ("model", "shell"):
         if getattr(arguments, option):
             raise ConfigError(f"--{option}: is for a client, not for env service.")
-    words = ["--config", str(settings.source.resolve())]
+    words = ["--config", str(settings.source.resolve())] if settings.own else []  # else it is found in the folder
     words += ["--host", arguments.host] if arguments.host else []
     words += ["--port", str(arguments.port)] if arguments.port is not None else []
     return service(arguments.manager, words, Path.cwd(), settings.data_folder.resolve() / "service.log")

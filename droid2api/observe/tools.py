@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,17 +123,22 @@ def _overlay(own: Path, folder: Path, settings: Json) -> Callable[[], None]:
             _link(entry, folder / entry.relative_to(own))
     _write(made / "settings.json", settings)
 
-    def end() -> None:
-        for entry in _entries(made):
-            if entry.is_symlink() or entry.name == "settings.json":
-                continue
+    return lambda: _keep_additions(made, real)
+
+
+def _keep_additions(made: Path, real: Path) -> None:
+    for entry in _entries(made):
+        if entry.is_symlink() or entry.name == "settings.json":
+            continue
+        try:
             real.mkdir(mode=0o700, parents=True, exist_ok=True)
             if entry.is_dir():
                 shutil.copytree(entry, real / entry.name, symlinks=True, dirs_exist_ok=True)
             else:
                 shutil.copy2(entry, real / entry.name)
-
-    return end
+        except OSError as error:  # copytree's holds a list of them
+            reason = error.strerror or "not all of it can be copied"
+            print(f"droid2api: {real / entry.name}: what the tool added is lost: {reason}.", file=sys.stderr)
 
 
 def _entries(folder: Path) -> list[Path]:

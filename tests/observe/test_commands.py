@@ -14,6 +14,11 @@ from pathlib import Path
 import pytest
 
 from droid2api.__main__ import main
+from droid2api.observe import commands
+from droid2api.observe.completion import SHELL_NAMES
+from droid2api.observe.service import MANAGERS
+from droid2api.observe.shells import SHELLS
+from droid2api.observe.tools import TOOLS
 from droid2api.observe.usage import write
 from tests.harness import MODELS, demo_gateway
 from tests.services import free_port
@@ -211,8 +216,22 @@ def test_env_for_each_shell(command, shell, line):
     assert json.loads(command.run("env", "aider", "--shell", shell, "--json")[1])["parts"][0]["language"] == shell
 
 
+def test_choices_are_what_there_is():
+    """They are written down twice, so that a start loads no command's module."""
+    assert tuple(TOOLS) == commands.RUNNABLE
+    assert tuple(SHELLS) == commands.SHELLS
+    assert commands.MANAGERS == MANAGERS
+    assert commands.COMPLETED == SHELL_NAMES
+
+
+def test_a_service_does_not_choose_a_config_that_only_lies_there(command):
+    """One that was chosen may decide where a refresh token goes."""
+    assert "--config" not in command.run("env", "service", "--manager", "systemd")[1]
+
+
 def test_env_service(command):
-    code, out, errors = command.run("env", "service", "--manager", "systemd", "--port", "3456")
+    options = ("--manager", "systemd", "--port", "3456", "--config", "config.json")
+    code, out, errors = command.run("env", "service", *options)
     assert code == 0
     assert out.startswith("[Unit]\n")
     assert f"-m droid2api --config {command.folder}/config.json --port 3456\n" in out

@@ -188,6 +188,17 @@ async def test_gemini_with_the_right_login_keeps_its_home(fake):
     assert "GEMINI_CLI_HOME" not in fake.report["environment"]
 
 
+async def test_what_gemini_adds_and_cannot_be_kept_is_told(fake, monkeypatch, capfd):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("droid2api.observe.tools.shutil.copy2", refuse)
+    monkeypatch.setenv("FAKE_CODE", "5")
+    assert await fake.run("gemini") == 5
+    said = f"droid2api: {fake.home}/.gemini/added: what the tool added is lost: Permission denied.\n"
+    assert said in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["{", "[]"])
 async def test_settings_of_geminis_that_cannot_be_read(fake, content):
     file = fake.home / ".gemini" / "settings.json"
