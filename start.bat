@@ -1,6 +1,7 @@
 @echo off
 rem Starts droid2api; the first start makes .venv. Arguments go to "python -m droid2api".
 setlocal
+set "DROID2API_CALLED_FROM=%CD%"
 cd /d "%~dp0"
 
 set "VENV_PYTHON=.venv\Scripts\python.exe"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Starts droid2api; the first start makes .venv. Arguments go to `python -m droid2api`.
 set -eu
+DROID2API_CALLED_FROM=$PWD && export DROID2API_CALLED_FROM # a tool that `run` starts works there
 cd -- "$(dirname -- "$0")"
 
 python=.venv/bin/python

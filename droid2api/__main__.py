@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,35 +19,51 @@ from droid2api.settings import Settings
 
 GARBAGE_THRESHOLD = 10_000
 """New containers between two searches for garbage (700 in Python): one agent's request has thousands, all in use."""
+DEMO_PACE = 0.02
+"""Seconds for a word."""
 
 
 def main() -> None:
     """Exit code 2 for anything that the owner must mend, after one clear message."""
     parser = _parser()
-    arguments = parser.parse_args()
+    arguments = _parse(parser, sys.argv[1:])
     command = getattr(arguments, "command", None)
-    if command and arguments.demo is not None:
-        parser.error("--demo is for a start of the gateway, not for a command")
-    try:
-        source = _source(arguments)
-        settings = source.read()
-        if command:
-            sys.exit(run_command(arguments, settings))
-    except ConfigError as error:
-        sys.exit(_refuse(str(error)))
-    start_logging(settings)
+    if command not in (None, "run") and arguments.demo is not None:
+        parser.error("--demo is for a start of the gateway and for run, not for another command")
     gc.set_threshold(GARBAGE_THRESHOLD)
     try:
+        source = _source(arguments)
+        if command:
+            sys.exit(run_command(arguments, source))
+        settings = source.read()
+        start_logging(settings)
         with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(settings, source, demo=arguments.demo))
     except ConfigError as error:
-        sys.exit(_refuse(str(error)))
-    except OSError as error:
-        # asyncio wraps the reason into a sentence of its own; a negative errno is a name that was not found
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
-        where = f"{settings.host} port {settings.port}"
-        sys.exit(_refuse(f"Cannot listen on {where}: {reason}. Choose another with --port or PORT (--host or HOST)."))
+        print(f"droid2api: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """What stands after -- is for the tool that `run` starts."""
+    end = words.index("--") if "--" in words else len(words)
+    arguments, unknown = parser.parse_known_args(_complete_demo(words[:end]))
+    if getattr(arguments, "command", None) != "run":
+        return parser.parse_args(_complete_demo(words))
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; those for the tool stand after --")
+    arguments.arguments = words[end + 1 :]
+    return arguments
+
+
+def _complete_demo(words: list[str]) -> list[str]:
+    """A word after --demo is its pace only if it is a number: in `--demo run claude` it is the command."""
+    for index, word in enumerate(words[:-1]):
+        if word == "--":
+            break
+        if word == "--demo" and re.fullmatch(r"[a-z]+", words[index + 1]):
+            return [*words[:index], f"--demo={DEMO_PACE}", *words[index + 1 :]]
+    return words
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,10 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--demo",
         nargs="?",
-        const=0.02,
+        const=DEMO_PACE,
         type=float,
         metavar="PACE",
-        help="answer from an embedded upstream, a word each PACE seconds (0.02): no account is needed",
+        help=f"answer from an embedded upstream, a word each PACE seconds ({DEMO_PACE}): no account is needed",
     )
     parser.add_argument("--version", action="version", version=f"droid2api {__version__}")
     add_commands(parser)
@@ -89,11 +105,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _refuse(message: str) -> int:
-    print(f"droid2api: {message}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

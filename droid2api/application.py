@@ -6,8 +6,9 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from aiohttp import web
 from droid2api import __version__
 from droid2api.config import find_config, is_own, load, read_environment
 from droid2api.credentials.credential import Credential
+from droid2api.errors import ConfigError
 from droid2api.gateway.logs import start_logging
 from droid2api.proxies import without_password
 from droid2api.server.app import build_core, drain
@@ -101,20 +103,23 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         commands.add_commands(parser)
 
 
-def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
+def run_command(arguments: argparse.Namespace, source: Source) -> int:
     """Run the command that was chosen; gives the exit code. Raises ConfigError."""
     from droid2api.observe import commands
 
-    return commands.run(arguments, settings)
+    @contextlib.asynccontextmanager
+    async def open_gateway() -> AsyncIterator[int]:
+        async with running(source.read(), source, demo=arguments.demo) as runner:
+            yield runner.addresses[0][1]
+
+    return commands.run(arguments, source.read, open_gateway)
 
 
 # -- running --------------------------------------------------------------------------------------------------------
 
 
 async def serve(settings: Settings, source: Source | None = None, *, demo: float | None = None) -> None:
-    """Listen until SIGINT or SIGTERM; SIGHUP reads `source` again. `demo` is the pace of the embedded upstream, in
-    seconds. Raises OSError when the port cannot be had.
-    """
+    """Listen until SIGINT or SIGTERM; SIGHUP reads `source` again. Raises ConfigError as `running` does."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop_once() -> None:
@@ -126,28 +131,47 @@ async def serve(settings: Settings, source: Source | None = None, *, demo: float
     for name in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl+C comes as KeyboardInterrupt
             loop.add_signal_handler(name, stop_once)
-    async with contextlib.AsyncExitStack() as running:
-        if demo is not None:
-            from droid2api.demo import Demo, point_at, start_demo  # only here, so that a normal start does not load it
-
-            base = await running.enter_async_context(start_demo(Demo(pace=demo)))
-            settings = point_at(base, settings)
-            if files := source:
-                source = replace(files, read=lambda: point_at(base, files.read()))
-        runner = await create_app(settings, source)
+    async with running(settings, source, demo=demo) as runner:
         app = runner.app
-        await runner.setup()
-        running.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
-        await site.start()
-        port = runner.addresses[0][1]
-        print(_banner(settings, app, port), flush=True)
+        print(_banner(app[RUNTIME].settings, app, runner.addresses[0][1]), flush=True)
         if source:
             with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
                 loop.add_signal_handler(signal.SIGHUP, app[RELOADER].ask)
         if app[RUNTIME].guard.is_open and demo is None:
             log.warning(OPEN_WARNING)
         await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, source: Source | None = None, *, demo: float | None = None
+) -> AsyncIterator[web.AppRunner]:
+    """The gateway, listening. `demo` is the pace of the embedded upstream, in seconds.
+
+    Raises ConfigError, also when the port cannot be had.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if demo is not None:
+            from droid2api.demo import Demo, point_at, start_demo  # only here, so that a normal start does not load it
+
+            base = await stack.enter_async_context(start_demo(Demo(pace=demo)))
+            settings = point_at(base, settings)
+            if files := source:
+                source = replace(files, read=lambda: point_at(base, files.read()))
+        runner = await create_app(settings, source)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        try:
+            await web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG).start()
+        except OSError as error:
+            # asyncio wraps the reason into a sentence of its own; a negative errno is a name that was not found
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+            where = f"{settings.host} port {settings.port}"
+            raise ConfigError(
+                f"Cannot listen on {where}: {reason}. Choose another with --port or PORT (--host or HOST)."
+            ) from None
+        yield runner
 
 
 def _banner(settings: Settings, app: web.Application, port: int) -> str:

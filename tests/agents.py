@@ -1,4 +1,4 @@
-"""Claude Code and Codex, the real programs: installed, started, talked to, and ended by their pids.
+"""Real clients, Claude Code and Codex first of all: installed, started, talked to, and ended by their pids.
 
 They come from npm into a folder that is kept between runs; where the registry does not answer, the tests are skipped.
 Each runs in an environment of its own: an empty home, a dummy key, nothing but loopback.
@@ -20,6 +20,7 @@ import pytest
 
 CLIENTS = Path(os.environ.get("DROID2API_CLIENTS") or Path(__file__).parent.parent / ".clients")
 CLAUDE, CODEX = "@anthropic-ai/claude-code@2.1.330", "@openai/codex@0.169.0"
+DROID, GEMINI, OPENCODE = "@factory/cli-linux-x64@0.225.2", "@google/gemini-cli@0.61.0", "opencode-ai@1.18.33"
 OLD_CODEX = "@openai/codex@0.77.0"
 """The last that runs commands by a tool of its own kind, `local_shell`."""
 LONGEST = 90
@@ -27,8 +28,10 @@ LONGEST = 90
 
 
 def installed(package: str, binary: str, folder: Path = CLIENTS) -> Path:
-    """The program's path. npm puts it there; a registry that does not answer is the only reason to go without."""
-    program = folder / "node_modules" / ".bin" / binary
+    """The program's path: that of a command, or one in node_modules. npm puts it there; a registry that does not answer
+    is the only reason to go without.
+    """
+    program = folder / "node_modules" / (binary if "/" in binary else f".bin/{binary}")
     if program.exists():
         return program
     if not shutil.which("npm"):
@@ -41,6 +44,11 @@ def installed(package: str, binary: str, folder: Path = CLIENTS) -> Path:
     command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), package]
     subprocess.run(command, check=True, capture_output=True, timeout=500)
     return program
+
+
+def installed_droid() -> Path:
+    """Factory's package has no command of its own; the one that has loads its program from elsewhere."""
+    return installed(DROID, "@factory/cli-linux-x64/bin/droid")
 
 
 @asynccontextmanager

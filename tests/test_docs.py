@@ -18,7 +18,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from droid2api import __version__
-from droid2api.__main__ import _parser
+from droid2api.__main__ import _parse, _parser
 from droid2api.application import build_app
 from droid2api.config import load
 from droid2api.config_keys import AUTH, ENDPOINT, model_table, top_table
@@ -213,7 +213,7 @@ def test_every_environment_variable_is_in_the_table():
     """Names in capitals that the code asks an environment for."""
     asked = set()
     for file in (ROOT / "droid2api").rglob("*.py"):
-        asked |= set(re.findall(r'nviron(?:ment)?\.get\("([A-Z0-9_]+)"', read(file)))
+        asked |= set(re.findall(r'nviron(?:ment)?\.(?:get|pop)\("([A-Z0-9_]+)"', read(file)))
     assert set(table(page("configuration"), "FACTORY_API_KEY")) == (asked - {"HOME", "USERPROFILE"}) | PROXIES
 
 
@@ -226,9 +226,10 @@ def test_every_option_and_command_is_in_the_tables():
     assert {option.split()[0] for option in told} == options(parser)
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     everyones = set.intersection(*map(options, commands.values()))
-    assert everyones == {"--config", "--host", "--port", "--json", "--help"}
+    assert everyones == {"--config", "--host", "--port", "--help"}
+    everyones.add("--json")
     expected = {(name, option) for name, command in commands.items() for option in options(command) - everyones}
-    told_words = [words.split() for words in table(page("configuration"), "check")]
+    told_words = [words.split() for words in table(page("configuration"), "run TOOL")]
     assert {words[0] for words in told_words} == set(commands)
     assert {(words[0], words[1]) for words in told_words if "--" in " ".join(words)} == expected
 
@@ -303,7 +304,12 @@ def test_clients_are_told_what_env_prints():
 
 def test_models_in_the_examples_are_shipped():
     settings = load(ROOT / "config.json", {})
-    patterns = [r'model"?(?:: | = |=)"([^"/]+)"', r"=openai/(\S+)", r'"droid2api/([^"]+)"', r"(?<!llm) -m (\S+)"]
+    patterns = [
+        r'model"?(?:: | = |=)"([^"/]+)"',
+        r"=openai/(\S+)",
+        r'"droid2api/([^"]+)"',
+        r"(?<!llm) -m (?:custom:)?(\S+)",
+    ]
     patterns += [r"_MODEL=([^\s/]+)$", r"model_name: (\S+)", r'droid2api\("([^"]+)"\)']
     text = "\n".join(everywhere(r"\w*"))
     ids = [id for pattern in patterns for id in re.findall(pattern, text, re.MULTILINE)]
@@ -339,8 +345,9 @@ def test_every_command_line_is_understood():
     lines = words_of("droid2api") + words_of("./start.sh")
     lines += [line.split() for page in ENGLISH for line in re.findall(r"\$\(\./start\.sh ([^)]+)\)", read(page))]
     assert len(lines) > 5
-    for words in lines:
-        _parser().parse_args([word for word in words if word not in ("droid2api", "./start.sh")])
+    for line in lines:
+        words = line[: line.index(">")] if ">" in line else line
+        _parse(_parser(), [word for word in words if word not in ("droid2api", "./start.sh")])
 
 
 def test_what_gunicorn_is_told_to_start_is_there():

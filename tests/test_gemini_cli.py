@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from droid2api.demo import Demo
-from tests.agents import installed, run
+from tests.agents import GEMINI, installed, run
 from tests.harness import BY_TYPE, demo_gateway
 from tests.sdk_clients import PNG
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-GEMINI = "@google/gemini-cli@0.61.0"
 
 
 @pytest.fixture(scope="module")

@@ -428,7 +428,7 @@ case "$1 $2 $3" in
   "-m venv --clear") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
   "-m pip --version") exit 0 ;;
   "-m pip install") echo try >>pip.log; [ "$(cat pip.log)" != try ] || { echo "no network" >&2; exit 1; } ;;
-  "-m droid2api"*) echo "started $3" ;;
+  "-m droid2api"*) echo "started $3 from $DROID2API_CALLED_FROM" ;;
   *) echo 1 ;;
 esac"""
     for name in ("mkdir", "cp"):
@@ -440,7 +440,7 @@ esac"""
     first, second, third = (run(tmp_path, environment, "--demo", command=("sh", str(script))) for _ in range(3))
     assert first.returncode == 1
     assert "no network" in first.stderr
-    assert second.stdout == third.stdout == "started --demo\n"
+    assert second.stdout == third.stdout == f"started --demo from {tmp_path}\n"
     assert third.stderr == ""
     assert (folder / "pip.log").read_text().split() == ["try"] * 4  # failed, packages, droid2api itself, uvloop
     with (folder / "pyproject.toml").open("a") as file:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 
 from droid2api.config import home
-from droid2api.credentials.credential import CLIENT, Credential
+from droid2api.credentials.credential import CLIENT, DEMO, Credential
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.fixed import ClientKey, FixedKey, MissingKey
 from droid2api.credentials.rotating import RotatingCredential
@@ -35,7 +35,7 @@ def find_shared(settings: Settings, outbound: Outbound) -> Credential:
     """What the endpoints without a key of their own share. Raises ConfigError."""
     environment = settings.environment
     if key := environment.get("FACTORY_API_KEY", "").strip():
-        return FixedKey("not needed (demo)" if settings.demo else "FACTORY_API_KEY", key)
+        return FixedKey(DEMO if settings.demo else "FACTORY_API_KEY", key)
     redis_url = environment.get("DROID2API_REDIS_URL", "").strip()
     if key := environment.get("DROID_REFRESH_KEY", "").strip():
         first = Tokens("", key)

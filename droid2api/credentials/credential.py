@@ -9,6 +9,8 @@ from droid2api.wire.fields import Json
 AUTHORIZATION = "authorization"
 CLIENT = "client"
 """The source of a credential that is not the owner's: each client sends its own."""
+DEMO = "not needed (demo)"
+"""The source of the one that the embedded upstream takes."""
 
 
 class Credential(Protocol):

@@ -31,6 +31,7 @@ from droid2api.outbound import Outbound, WayError
 from droid2api.proxies import without_password
 from droid2api.server.guard import Guard
 from droid2api.settings import Settings
+from droid2api.wire.fields import Json
 
 HEALTH_TIMEOUT = 3.0
 """Seconds that whoever has the port may take to say whether it is this gateway."""
@@ -203,20 +204,28 @@ async def _port(settings: Settings) -> Finding:
 
 async def _whose_port(settings: Settings, where: str) -> Finding:
     """The port is taken, which is well if this gateway has it."""
-    health: object = None
-    try:
-        timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT)
-        url = f"{local_url(settings)}/health"
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-            health = orjson.loads(await response.content.read(1 << 16))
-    except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
-        pass
-    if type(health) is not dict or not {"version", "credential", "uptime_seconds"} <= health.keys():
+    health = await read_health(local_url(settings))
+    if not health:
         return Finding("port", f"{where} is taken by another program", "choose another with --port or PORT")
     credential = health["credential"]
     if type(credential) is dict and credential.get("state") == "failing":
         return Finding("port", f"{where}: this gateway runs there, but {credential.get('problem')}", "see its log")
     return Finding("port", f"{where}: this gateway ({health['version']}) runs there already")
+
+
+async def read_health(url: str) -> Json | None:
+    """What the gateway at `url` says of itself; {} where another program answers, None where nothing does."""
+    health: object = None
+    try:
+        timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health") as response:
+            health = orjson.loads(await response.content.read(1 << 16))
+    except aiohttp.ClientConnectorError:
+        return None
+    except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
+        pass
+    is_ours = type(health) is dict and {"version", "credential", "uptime_seconds"} <= health.keys()
+    return health if type(health) is dict and is_ours else {}
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

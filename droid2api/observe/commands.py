@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 import orjson
@@ -22,37 +23,68 @@ from droid2api.formats import BY_NAME
 from droid2api.settings import Model, Settings
 from droid2api.wire.fields import Json
 
-TOOLS = ("claude", "codex", "openai", "opencode", "cline", "aider", "gemini")
+if TYPE_CHECKING:
+    from droid2api.observe.run import OpenGateway
+    from droid2api.observe.setups import Setup
+
+CLIENTS = ("claude", "codex", "droid", "openai", "opencode", "cline", "aider", "gemini")
+"""What `env` knows, besides `service`."""
+RUNNABLE = ("claude", "codex", "droid", "gemini", "opencode", "aider")
+SHELLS = ("bash", "fish", "powershell", "cmd")
+MANAGERS = ("systemd", "launchd", "windows")
+COMPLETED = ("bash", "zsh", "fish")
+Read: TypeAlias = Callable[[], Settings]
 CONNECT_TIMEOUT = 2.0
 """Seconds that the gateway may take to accept a connection."""
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Without a command the gateway is started. What stands before the command may stand after it, too."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     for option, help in (("--config", "settings"), ("--host", "the gateway's address")):
-        common.add_argument(option, help=f"{help} (as without a command)")
-    common.add_argument("--port", type=int, help="the gateway's port (as without a command)")
-    common.add_argument("--json", action="store_true", default=False, help="print JSON")
+        place.add_argument(option, help=f"{help} (as without a command)")
+    place.add_argument("--port", type=int, help="the gateway's port (as without a command)")
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("--json", action="store_true", help="print JSON")
     without = "without one, the gateway is started"
     commands = parser.add_subparsers(dest="command", title="commands", description=without, metavar="COMMAND")
 
-    def add(name: str, help: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help, description=help, parents=[common])
+    def add(name: str, help: str, *more: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=help, parents=[place, *more])
 
-    check = add("check", "look whether config, credential, services, port and files are in order")
+    run = add("run", "start a tool on this gateway, and the gateway where none answers")
+    run.add_argument("tool", choices=RUNNABLE)
+    run.epilog = 'Arguments for the tool stand after --, such as: droid2api run claude -- -p "Hello"'
+    run.add_argument("--model", help="model to ask for (default: the first one that fits)")
+    run.add_argument(
+        "--demo",
+        nargs="?",
+        type=float,
+        const=0.02,
+        default=argparse.SUPPRESS,
+        metavar="PACE",
+        help="as without a command",
+    )
+    check = add("check", "look whether config, credential, services, port and files are in order", output)
     check.add_argument("--refresh", action="store_true", help="renew the token, too (else none is touched)")
-    env = add("env", "print what to paste into a client so that it uses this gateway")
-    env.add_argument("tool", choices=TOOLS)
+    env = add("env", "print what to paste into a client so that it uses this gateway", output)
+    env.add_argument("tool", choices=(*CLIENTS, "service"), help="service: start the gateway with the computer")
     env.add_argument("--model", help="model to ask for (default: the first one that fits)")
-    explain = add("explain", "show what the gateway would send to the service for a request, without sending it")
+    env.add_argument("--shell", choices=SHELLS, help="of the lines (default: bash; on Windows powershell)")
+    env.add_argument("--manager", choices=MANAGERS, help="of the service (default: this system's)")
+    explain = add(
+        "explain", "show what the gateway would send to the service for a request, without sending it", output
+    )
     explain.add_argument("file", metavar="request.json", help="body of a request as a client sends it; - is stdin")
     explain.add_argument("--model", help="ask for this model instead")
     explain.add_argument("--format", choices=tuple(BY_NAME), help="of the body (default: guessed from it)")
-    add("models", "list the configured models")
-    usage = add("usage", "list the tokens that were used")
+    add("models", "list the configured models", output)
+    usage = add("usage", "list the tokens that were used", output)
     usage.add_argument("--days", type=_positive, default=30, help="how far to look back (30)")
     usage.add_argument("--by", choices=("model", "client", "day"), default="model", help="what a line is for (model)")
+    completion = add("completion", "print a script with which a shell completes this command line")
+    completion.add_argument("shell", choices=COMPLETED)
+    completion.set_defaults(parser=parser)
 
 
 def _positive(text: str) -> int:
@@ -62,10 +94,16 @@ def _positive(text: str) -> int:
     return number
 
 
-def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Run the command that was given; gives the exit code. Raises ConfigError."""
+def run(arguments: argparse.Namespace, read: Read, open_gateway: OpenGateway) -> int:
+    """Run the command that was given; gives the exit code. `read` gives the settings, `open_gateway` starts a gateway
+    on them. Raises ConfigError.
+    """
     logging.getLogger("droid2api").addHandler(logging.NullHandler())  # what matters is printed
-    return _COMMANDS[arguments.command](arguments, settings)
+    if arguments.command == "completion":  # for the start of a shell, whatever is wrong with the settings
+        return _completion(arguments)
+    if arguments.command == "run":
+        return _run(arguments, read(), open_gateway)
+    return _COMMANDS[arguments.command](arguments, read())
 
 
 def _print_json(value: object) -> None:
@@ -89,24 +127,74 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0 if ok else 1
 
 
-def _env(arguments: argparse.Namespace, settings: Settings) -> int:
-    from droid2api.observe.setups import NO_KEY, local_url, setups
+def _run(arguments: argparse.Namespace, settings: Settings, open_gateway: OpenGateway) -> int:
+    from droid2api.observe.run import Order, run_tool
 
-    url = local_url(settings)
-    key = settings.api_keys[0] if settings.api_keys else NO_KEY
-    setup = setups(url, key, settings, arguments.model)[arguments.tool]
+    order = Order(arguments.tool, arguments.model, arguments.arguments, demo=arguments.demo is not None)
+    try:
+        return asyncio.run(run_tool(order, settings, open_gateway))
+    except KeyboardInterrupt:  # before the tool was there, or after it
+        return 130
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    from droid2api.observe.completion import script
+
+    print(script(arguments.parser, arguments.shell), end="")
+    return 0
+
+
+def _env(arguments: argparse.Namespace, settings: Settings) -> int:
+    from droid2api.observe.setups import local_url
+
+    setup = _service(arguments, settings) if arguments.tool == "service" else _setup(arguments, settings)
     if arguments.json:
         _print_json(asdict(setup))
     else:
-        for part in setup.parts:
-            place = f"# {part.where or 'in a shell'}:"
-            print(place, file=sys.stderr if len(setup.parts) == 1 else sys.stdout, flush=True)
-            print(part.text, end="", flush=True)
-        if setup.start:
-            _note(f"# Then start it: {setup.start}")
-    if not _answers(url):
+        _print_setup(setup)
+    url = local_url(settings)
+    if arguments.tool != "service" and not _answers(url):
         _note(f"droid2api: nothing answers at {url} now; start the gateway there, or name another --port.")
     return 0
+
+
+def _setup(arguments: argparse.Namespace, settings: Settings) -> Setup:
+    from droid2api.observe.setups import NO_KEY, local_url, setup
+    from droid2api.observe.shells import SHELLS, usual_shell
+
+    if arguments.manager:
+        raise ConfigError(f"--manager: is for env service, not for env {arguments.tool}.")
+    key = settings.api_keys[0] if settings.api_keys else NO_KEY
+    shell = SHELLS[arguments.shell] if arguments.shell else usual_shell()
+    return setup(arguments.tool, local_url(settings), key, settings, arguments.model, shell)
+
+
+def _service(arguments: argparse.Namespace, settings: Settings) -> Setup:
+    from droid2api.observe.service import service
+
+    for option in ("model", "shell"):
+        if getattr(arguments, option):
+            raise ConfigError(f"--{option}: is for a client, not for env service.")
+    words = ["--config", str(settings.source.resolve())] if settings.own else []  # else it is found in the folder
+    words += ["--host", arguments.host] if arguments.host else []
+    words += ["--port", str(arguments.port)] if arguments.port is not None else []
+    return service(arguments.manager, words, Path.cwd(), settings.data_folder.resolve() / "service.log")
+
+
+def _print_setup(setup: Setup) -> None:
+    """One part, or the one that is needed, can be evaluated: what else there is to say goes to stderr, and what is
+    optional to a terminal only.
+    """
+    needed = [part for part in setup.parts if not part.optional]
+    for part in needed:
+        place = f"# {part.where or 'in a shell'}:"
+        print(place, file=sys.stderr if len(needed) == 1 else sys.stdout, flush=True)
+        print(part.text, end="", flush=True)
+    for part in setup.parts:
+        if part.optional and sys.stdout.isatty():
+            _note(f"# {part.where} (optional):\n{part.text}")
+    if setup.start:
+        _note(f"# Then start it: {setup.start}")
 
 
 def _answers(url: str) -> bool:

@@ -180,8 +180,7 @@ def _handler(format: Format, route: Route) -> Handler:
             case ListModels():
                 return json_response(route.encode(model_cards(runtime.settings, started)))
             case ShowModel():
-                model = runtime.settings.route(request.match_info["id"])
-                return json_response(route.encode(model_card(model, started)))
+                return json_response(route.encode(model_card(runtime.settings, request.match_info["id"], started)))
             case Refuse():
                 raise route.error()
             case _:

@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 from droid2api.__main__ import main
+from droid2api.observe import commands
+from droid2api.observe.completion import SHELL_NAMES
 from droid2api.observe.costs import LIST_PRICES, NO_PRICES
+from droid2api.observe.service import MANAGERS
+from droid2api.observe.shells import SHELLS
+from droid2api.observe.tools import TOOLS
 from droid2api.observe.usage import write
 from tests.harness import MODELS, demo_gateway
 from tests.services import free_port
@@ -63,7 +68,9 @@ def refused(result):
 # -- for all --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [("models",), ("check",), ("env", "claude"), ("usage",), ("explain", "-")])
+@pytest.mark.parametrize(
+    "arguments", [("models",), ("check",), ("env", "claude"), ("usage",), ("explain", "-"), ("run", "claude")]
+)
 def test_a_wrong_config_is_one_line(command, arguments):
     command.configure(port="x")
     assert "config.json: port: must be an integer" in refused(command.run(*arguments))
@@ -75,6 +82,13 @@ def test_a_wrong_config_is_one_line(command, arguments):
         ("nothing",),
         ("env",),
         ("env", "emacs"),
+        ("env", "claude", "--shell", "tcsh"),
+        ("env", "service", "--manager", "upstart"),
+        ("run",),
+        ("run", "emacs"),
+        ("run", "claude", "--demo", "x.5"),
+        ("--demo", "nothing"),
+        ("completion", "tcsh"),
         ("explain",),
         ("explain", "-", "--format", "x"),
         ("usage", "--days", "0"),
@@ -171,10 +185,74 @@ async def test_check_with_everything_in_order(tmp_path, command):
 def test_env_prints_what_can_be_evaluated(command):
     code, out, errors = command.run("env", "claude")
     assert code == 0
-    assert all(line.startswith("export ANTHROPIC_") for line in out.splitlines())
+    assert all(line.startswith(("export ANTHROPIC_", "export CLAUDE_CODE_")) for line in out.splitlines())
     assert "# Then start it: claude" in errors
     assert "nothing answers at http://127.0.0.1:" in errors
     assert "--port" in errors
+
+
+def test_env_tells_a_terminal_of_what_is_optional(command):
+    """Not whoever evaluates it at each start of a shell."""
+    assert "modelPicker" not in command.run("env", "claude")[2]
+    command.monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, out, errors = command.run("env", "claude")
+    assert (code, "modelPicker" in out) == (0, False)
+    assert "# ~/.claude/settings.json (optional):\n{" in errors
+
+
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [
+        ("bash", "export OPENAI_API_KEY='it'\"'\"'s %a%'\n"),
+        ("fish", "set -gx OPENAI_API_KEY 'it\\'s %a%'\n"),
+        ("powershell", "$env:OPENAI_API_KEY = 'it''s %a%'\n"),
+        ("cmd", "set OPENAI_API_KEY=it's^ ^%a^%\n"),
+    ],
+)
+def test_env_for_each_shell(command, shell, line):
+    command.configure(api_keys=["it's %a%"])
+    code, out, _ = command.run("env", "aider", "--shell", shell)
+    assert code == 0
+    assert line in out
+    assert json.loads(command.run("env", "aider", "--shell", shell, "--json")[1])["parts"][0]["language"] == shell
+
+
+def test_choices_are_what_there_is():
+    """They are written down twice, so that a start loads no command's module."""
+    assert tuple(TOOLS) == commands.RUNNABLE
+    assert tuple(SHELLS) == commands.SHELLS
+    assert commands.MANAGERS == MANAGERS
+    assert commands.COMPLETED == SHELL_NAMES
+
+
+def test_a_service_does_not_choose_a_config_that_only_lies_there(command):
+    """One that was chosen may decide where a refresh token goes."""
+    assert "--config" not in command.run("env", "service", "--manager", "systemd")[1]
+
+
+def test_env_service(command):
+    options = ("--manager", "systemd", "--port", "3456", "--config", "config.json")
+    code, out, errors = command.run("env", "service", *options)
+    assert code == 0
+    assert out.startswith("[Unit]\n")
+    assert f"-m droid2api --config {command.folder}/config.json --port 3456\n" in out
+    assert "# ~/.config/systemd/user/droid2api.service:" in errors
+    assert "# Then start it: systemctl --user" in errors
+    assert "nothing answers" not in errors
+    launchd = json.loads(command.run("env", "service", "--manager", "launchd", "--json")[1])
+    assert f"{command.folder}/data/service.log" in launchd["parts"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("claude", "--manager", "systemd"), "--manager: is for env service, not for env claude."),
+        (("service", "--model", "gpt-5.5"), "--model: is for a client, not for env service."),
+        (("service", "--shell", "bash"), "--shell: is for a client, not for env service."),
+    ],
+)
+def test_env_with_an_option_of_something_else(command, arguments, said):
+    assert refused(command.run("env", *arguments)) == f"droid2api: {said}\n"
 
 
 def test_env_with_several_parts_says_where_each_belongs(command):
@@ -207,6 +285,17 @@ def test_env_with_a_gateway_that_runs(command):
 def test_env_for_a_model_that_is_not_there(command):
     errors = refused(command.run("env", "aider", "--model", "gpt-9"))
     assert "--model: 'gpt-9' is not configured. Configured models: " in errors
+
+
+# -- completion -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_whatever_is_wrong_with_the_settings(command, shell):
+    command.configure(port="x")
+    code, out, errors = command.run("completion", shell)
+    assert (code, errors) == (0, "")
+    assert "droid2api" in out
 
 
 # -- explain --------------------------------------------------------------------------------------------------------

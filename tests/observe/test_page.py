@@ -341,7 +341,16 @@ async def test_usage_that_cannot_be_read_is_a_problem_of_its_own(tmp_path, monke
 async def test_setups(tmp_path):
     async with gateway(tmp_path) as server:
         found = orjson.loads((await server.get("/status/setups"))[2])
-        assert [each["tool"] for each in found] == ["claude", "codex", "openai", "opencode", "cline", "aider", "gemini"]
+        assert [each["tool"] for each in found] == [
+            "claude",
+            "codex",
+            "droid",
+            "openai",
+            "opencode",
+            "cline",
+            "aider",
+            "gemini",
+        ]
         assert all("http://" + urlsplit(server.url).netloc in orjson.dumps(each).decode() for each in found)
         assert "ANTHROPIC_AUTH_TOKEN=any\n" in found[0]["parts"][0]["text"]
         asked = (await server.get("/status/setups?model=gpt-5.5&scheme=https", {"Host": "localhost:99"}))[2].decode()

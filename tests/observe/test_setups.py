@@ -27,7 +27,7 @@ from droid2api.observe import commands
 from droid2api.observe.setups import local_url, setups
 from droid2api.server.keys import RUNTIME
 from tests import agents
-from tests.agents import CLAUDE, CLIENTS, CODEX, installed
+from tests.agents import CLAUDE, CLIENTS, CODEX, OPENCODE, installed, installed_droid
 from tests.harness import demo_gateway, settings_for
 
 KEY = 'client-key "$HOME" it\'s'
@@ -49,7 +49,7 @@ def text_of(setup):
 
 def test_every_tool_of_the_command_line_has_a_setup(tmp_path):
     made = setups(BASE, "any", settings_for(tmp_path, UPSTREAM))
-    assert tuple(made) == commands.TOOLS
+    assert tuple(made) == commands.CLIENTS
     for tool, setup in made.items():
         assert setup.tool == tool
         assert all(part.text.endswith("\n") and part.language for part in setup.parts)
@@ -59,6 +59,7 @@ def test_every_tool_of_the_command_line_has_a_setup(tmp_path):
     ("tool", "model"),
     [
         ("claude", "claude-sonnet-4-5-20250929"),
+        ("droid", "claude-sonnet-4-5-20250929"),
         ("codex", "gpt-5.5"),
         *((tool, "glm-4.6") for tool in ("openai", "opencode", "cline", "aider", "gemini")),
     ],
@@ -88,9 +89,39 @@ def test_claude_code_gets_a_small_model_for_side_jobs(tmp_path, ids, small):
     assert f"export ANTHROPIC_DEFAULT_HAIKU_MODEL={small}\n" in text
 
 
+def test_claude_code_lists_the_other_models_in_its_picker(tmp_path):
+    needed, optional = of("claude", settings_for(tmp_path, UPSTREAM)).parts
+    assert "export CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY=1\n" in needed.text
+    assert (optional.where, optional.optional) == ("~/.claude/settings.json", True)
+    options = json.loads(optional.text)["modelPicker"]["options"]
+    assert [option["model"] for option in options] == ["gpt-5.5", "glm-4.6", "gemini-3.5-flash"]
+    alone = [{"id": "claude-opus-5-5", "type": "anthropic"}]
+    assert len(of("claude", settings_for(tmp_path, UPSTREAM, models=alone)).parts) == 1
+
+
+def test_droid_gets_each_model_by_its_own_type(tmp_path):
+    models = [
+        {"id": "claude-opus-5-5", "type": "anthropic", "name": "Claude Opus 5.5", "max_tokens": 128000},
+        {"id": "gpt-5.5", "type": "openai"},
+        {"id": "glm-4.6", "type": "common"},
+        {"id": "gemini-3.5-flash", "type": "google"},
+    ]
+    settings = settings_for(tmp_path, UPSTREAM, models=models, model_redirects={"fast-*": "glm-4.6"})
+    listed = json.loads(text_of(of("droid", settings, model="fast-1")))["customModels"]
+    assert [(model["id"], model["provider"], model["baseUrl"]) for model in listed] == [
+        ("custom:fast-1", "generic-chat-completion-api", f"{BASE}/v1"),
+        ("custom:claude-opus-5-5", "anthropic", BASE),
+        ("custom:gpt-5.5", "openai", f"{BASE}/v1"),
+        ("custom:glm-4.6", "generic-chat-completion-api", f"{BASE}/v1"),
+        ("custom:gemini-3.5-flash", "generic-chat-completion-api", f"{BASE}/v1"),
+    ]
+    assert [model.get("maxOutputTokens") for model in listed] == [None, 128000, None, None, None]
+    assert (listed[1]["model"], listed[1]["displayName"]) == ("claude-opus-5-5", "Claude Opus 5.5")
+
+
 def test_a_model_may_be_named_by_a_redirect_and_must_be_known(tmp_path):
     settings = settings_for(tmp_path, UPSTREAM, model_redirects={"fast-*": "glm-4.6"})
-    for tool in commands.TOOLS:
+    for tool in commands.CLIENTS:
         assert "fast-1" in text_of(of(tool, settings, model="fast-1"))
     with pytest.raises(ConfigError, match=r"--model: 'slow' is not configured\. Configured models: claude"):
         of("claude", settings, model="slow")
@@ -205,8 +236,19 @@ class TestRealClients:
         assert "hello there" in answer
         assert models_asked(demo) == {"gpt-5.5"}
 
+    @pytest.mark.parametrize("model", [None, "gpt-5.5", "glm-4.6", "gemini-3.5-flash"])
+    async def test_droid(self, tmp_path, model):
+        program = installed_droid()
+        demo, starting = gateway_and_demo(tmp_path)
+        async with starting as gateway:
+            setup = setup_for(gateway, "droid", model)
+            write_files(setup, tmp_path)
+            answer = await shell(tmp_path, "", setup.start, program.parent)
+        assert "Hello" in answer
+        assert models_asked(demo) == {model or "claude-sonnet-4-5-20250929"}
+
     async def test_opencode(self, tmp_path):
-        program = installed("opencode-ai@1.18.33", "opencode")
+        program = installed(OPENCODE, "opencode")
         demo, starting = gateway_and_demo(tmp_path)
         async with starting as gateway:
             setup = setup_for(gateway, "opencode", "gpt-5.5")

@@ -82,6 +82,28 @@ async def test_models(tmp_path):
         assert (free["display_name"], free["owned_by"]) == ("Free", "org")
 
 
+async def test_redirects_that_claude_code_can_show_are_listed(tmp_path):
+    """By its own names only, and neither patterns nor what leads nowhere."""
+    redirects = {
+        "claude-glm": "glm-4.6",
+        "claude-haiku-4-5": "claude-haiku-4-5-20251001",
+        "claude-3-*": "gpt-5.5",
+        "claude-[ab]": "gpt-5.5",
+        "claude-opus-5-5": "gpt-5.5",  # a model's own id
+        "claude-nowhere": "gpt-9",
+        "glm": "glm-4.6",
+    }
+    async with demo_gateway(tmp_path, model_redirects=redirects) as gateway:
+        listed = orjson.loads((await gateway.get("/v1/models?limit=1000"))[2])["data"]
+        assert [model["id"] for model in listed[len(MODELS) :]] == ["claude-glm", "claude-haiku-4-5"]
+        assert listed[-2]["display_name"] == "glm-4.6 (claude-glm)"
+        for model in listed[-2:]:
+            assert (await gateway.get(f"/v1/models/{model['id']}"))[2] == orjson.dumps(model)
+        assert orjson.loads((await gateway.get("/v1/models/glm"))[2])["id"] == "glm-4.6"
+        body = BODIES["/v1/messages"] | {"model": "claude-glm"}
+        assert (await gateway.ask("/v1/messages", body))[0] == 200
+
+
 async def test_models_through_the_sdks(tmp_path):
     async with demo_gateway(tmp_path, models=ODD) as gateway:
         checked = {"api_key": "x", "max_retries": 0, "_strict_response_validation": True}
