@@ -118,7 +118,15 @@ class _Reader:
         keys = self._read_keys()
         if not keys and any(fnmatchcase("any.example", pattern) for pattern in value["allowed_hosts"]):
             self._warnings.append("allowed_hosts: lets in pages of any name (DNS rebinding), and no key is set.")
-        as_they_are = ("system_prompt", "dev_mode", "log_format", "log_level", "allowed_hosts", "allowed_origins")
+        as_they_are = (
+            "system_prompt",
+            "dev_mode",
+            "capture",
+            "log_format",
+            "log_level",
+            "allowed_hosts",
+            "allowed_origins",
+        )
         return Settings(
             source=self._path,
             data_folder=self._data_folder(),

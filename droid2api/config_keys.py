@@ -177,6 +177,7 @@ def top_table(formats: tuple[Format, ...]) -> Table:
         "system_prompt": Key(TEXT, ""),
         "user_agent": Key(HEADER_VALUE, ""),
         "dev_mode": Key(FLAG, False),
+        "capture": Key(whole(0, 50), 0),
         "log_format": Key(one_of("text", "json"), "text"),
         "log_level": Key(one_of("debug", "info", "warning", "error"), "info"),
         "auth": Key(_table(AUTH), {}),

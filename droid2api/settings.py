@@ -109,7 +109,7 @@ class Timeouts:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`own`: the user chose the file `source`; else it only lies in the folder that the gateway was started in.
-    `demo`: all models are at the embedded upstream.
+    `demo`: all models are at the embedded upstream. `capture`: how many requests are kept whole, for the page.
     """
 
     source: Path
@@ -123,6 +123,7 @@ class Settings:
     system_prompt: str = ""
     user_agent: str = USER_AGENT
     dev_mode: bool = False
+    capture: int = 0
     log_format: str = "text"
     log_level: str = "info"
     auth: Auth = Auth()

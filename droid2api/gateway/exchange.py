@@ -87,6 +87,20 @@ class Exchange:
         return value | {"usage": usage, "lane": self.lane, "tokens_per_second": self.tokens_per_second}
 
 
+Part: TypeAlias = Literal["asked", "sent", "answered", "given"]
+"""What passes: the client's request, the service's, the service's answer, the client's."""
+
+
+class Capture(Protocol):
+    """Keeps what passes of one exchange, for whoever inspects it; it masks what it shows."""
+
+    def head(self, part: Part, head: Json) -> None:
+        """Method and URL or status, and `headers`."""
+
+    def body(self, part: Part, content: bytes) -> None:
+        """A piece of the body, or all of it."""
+
+
 NOTIFY_AFTER = 0.005
 """Seconds; what a process that is killed has not passed on yet."""
 

@@ -178,13 +178,19 @@ def _spellings(char: str) -> str:
     return rf"(?:\\?{re.escape(char)}|\\u(?i:{ord(char):04x}))"
 
 
+def without_secrets(content: bytes, secrets: Iterable[str], *, whole: bool = True) -> str:
+    """A body as text, without what is a key or looks like one. One that is not `whole` ends before its last quote, so
+    that it does not end in the middle of a key.
+    """
+    if not whole:
+        content = content[: content.rfind(b'"') + 1]
+    return _KEY.sub("***", masked(content.decode(errors="replace"), secrets))
+
+
 def log_body(what: str, id: str, content: bytes, secrets: Iterable[str]) -> None:
     """A body on its way, for dev_mode: on one line, without credentials and pictures, and cut."""
     whole = len(content) <= BODY_KEPT
-    if not whole:
-        content = content[: content.rfind(b'"', 0, BODY_KEPT) + 1]  # not in the middle of a key
-    text = content.decode(errors="replace")
-    text = _KEY.sub("***", masked(text, secrets))
+    text = without_secrets(content[:BODY_KEPT], secrets, whole=whole)
     text = _BASE64.sub(lambda found: f"<{len(found.group())} characters of base64>", text)
     size = f"{len(text)}" if whole else f"more than {BODY_KEPT}"
     cut = "" if whole and len(text) <= BODY_SHOWN else f" ... ({size} characters)"

@@ -20,7 +20,7 @@ from aiohttp import ClientResponse, web
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Format
 from droid2api.formats.routes import ClientCall
-from droid2api.gateway.exchange import Exchange
+from droid2api.gateway.exchange import Capture, Exchange
 from droid2api.gateway.lanes import Beginning, Lane, begins_stream, choose_lane
 from droid2api.gateway.logs import BODY_KEPT, log_body
 from droid2api.gateway.prepare import Prepared
@@ -53,7 +53,7 @@ def new_id() -> str:
 class Call:
     """One request of a client: what it speaks, what it sent (`headers` have its key too, where the URL does), and the
     model that shall answer. `stopping` is set when the gateway has been told to stop and the time for streams to finish
-    is over.
+    is over. `capture` keeps what passes.
     """
 
     settings: Settings
@@ -65,6 +65,7 @@ class Call:
     model: Model
     exchange: Exchange
     stopping: asyncio.Event
+    capture: Capture | None = None
 
     def show(self, what: str, content: bytes) -> None:
         """Log a body, in dev_mode."""
@@ -90,7 +91,8 @@ class ClientStream:
         self._array = sse.ArrayWriter() if call.format.wants_array(call.sent) else None
         kind = {"Content-Type": "application/json"} if self._array else {}
         self._response = web.StreamResponse(headers=headers | STREAM_HEADERS | kind)
-        self._shown = bytearray() if call.settings.dev_mode else None
+        self._shown = bytearray()
+        self._is_watched = call.settings.dev_mode or call.capture is not None
         self.begun = False
 
     async def write(self, content: bytes) -> None:
@@ -99,18 +101,26 @@ class ClientStream:
             exchange = self._call.exchange
             exchange.stream, exchange.first_byte = True, time.time() - exchange.began
             await self._response.prepare(self._call.request)
+            if self._call.capture:
+                self._call.capture.head("given", {"status": 200, "headers": dict(self._response.headers)})
         content = self._array.feed(content) if self._array else content
         if content:
             await self._response.write(content)
-            if self._shown is not None and len(self._shown) <= BODY_KEPT:
-                self._shown += content
+            if self._is_watched:
+                self._watch(content)
 
     async def finish(self) -> web.StreamResponse:
         await self.write(b"")
         if self._array:
             await self._response.write(self._array.close())
-        self._call.show("answered", bytes(self._shown or b""))
+        self._call.show("answered", bytes(self._shown))
         return self._response
+
+    def _watch(self, content: bytes) -> None:
+        if len(self._shown) <= BODY_KEPT:
+            self._shown += content
+        if self._call.capture:
+            self._call.capture.body("given", content)
 
 
 class ClientBody:
@@ -130,6 +140,9 @@ class ClientBody:
         if self._status >= 400:  # an upstream's own error, which may say what key it was given
             self._content = self._call.upstream.mask_body(self._content, self._call.request.headers)
         self._call.show("answered", self._content)
+        if capture := self._call.capture:
+            capture.head("given", {"status": self._status, "headers": self._headers})
+            capture.body("given", self._content)
         return web.Response(body=self._content, status=self._status, headers=self._headers)
 
 
@@ -160,6 +173,11 @@ class _Pump:
         call, prepared = self._call, self._prepared
         content = dump(prepared.body)
         call.show("sent", content)
+        if call.capture:
+            secret = dict.fromkeys(prepared.model.endpoint.headers, "***")
+            url = prepared.url.partition("?")[0]  # a query may be a credential
+            call.capture.head("sent", {"url": url, "headers": dict(prepared.headers) | secret})
+            call.capture.body("sent", content)
         try:
             async with call.upstream.post(
                 prepared.model, prepared.url, prepared.headers, content, call.headers
@@ -185,6 +203,9 @@ class _Pump:
         call, prepared = self._call, self._prepared
         self._passed = _client_headers(call, response) | _notes(prepared, call.exchange)
         chunks = read_chunks(response, call.settings.timeouts, call.exchange)
+        if call.capture:
+            call.capture.head("answered", {"status": response.status, "headers": dict(response.headers)})
+            chunks = _captured(chunks, call.capture)
         streamed, first = response.content_type == "text/event-stream", b""
         if not streamed:
             first = await _first_chunk(chunks)
@@ -242,6 +263,12 @@ class _Pump:
             error = StreamError("The gateway was stopped. Try again.", status=503)
             await self._client.write(self._lane.encode_error(error))
             await (await self._client.finish()).write_eof()
+
+
+async def _captured(chunks: AsyncIterator[bytes], capture: Capture) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        capture.body("answered", chunk)
+        yield chunk
 
 
 async def _first_chunk(chunks: AsyncIterator[bytes]) -> bytes:

@@ -203,6 +203,7 @@ class Status:
                 "recent": self._feed.recent,
                 "errors": list(self._feed.errors),
                 "usage": usage,
+                "capture": settings.capture,
             }
         )
 

@@ -22,7 +22,7 @@ from droid2api.formats.routes import (
     Route,
     ShowModel,
 )
-from droid2api.gateway.exchange import Notifier, Observer
+from droid2api.gateway.exchange import Capture, Notifier, Observer
 from droid2api.gateway.fallback import answer_or_fall_back
 from droid2api.gateway.logs import RequestLog
 from droid2api.gateway.prepare import Prepared, decode, prepare, read_model
@@ -33,6 +33,7 @@ from droid2api.server.body import MANY_VALUES, count_values, parse_body, read_bo
 from droid2api.server.connections import Connections
 from droid2api.server.edge import complete_head, json_response, observed, served_routes
 from droid2api.server.keys import (
+    CAPTURE,
     CONNECTIONS,
     EXCHANGE,
     NOTIFIER,
@@ -220,12 +221,25 @@ async def _run(large: bool, function: Callable[P, T], *args: P.args, **kwargs: P
     return await asyncio.to_thread(function, *args, **kwargs) if large else function(*args, **kwargs)
 
 
+def _capture(request: web.Request, content: bytes) -> Capture | None:
+    if CAPTURE not in request.app:
+        return None
+    headers = sent_headers(request)
+    capture = request.app[CAPTURE](request[EXCHANGE], headers)
+    if capture:
+        head = {"method": request.method, "url": request.path, "headers": dict(request.headers)}
+        capture.head("asked", head)
+        capture.body("asked", content)
+    return capture
+
+
 async def _read_call(request: web.Request, format: Format) -> tuple[Call, bool]:
     """What the client sent, with its model found, and whether it is much. Raises RequestError."""
     exchange, runtime = request[EXCHANGE], request.app[RUNTIME]
     exchange.format = format.NAME
     try:
         content = await read_body(request, runtime.settings.timeouts.client_body)
+        capture = _capture(request, content)
         sent = ClientCall(parse_body(content), request.match_info, request.query)
         asked = read_model(runtime.settings, format, sent)
         exchange.asked = asked[:200]
@@ -234,6 +248,6 @@ async def _read_call(request: web.Request, format: Format) -> tuple[Call, bool]:
     finally:
         request.app[NOTIFIER].notify("began", exchange)
     headers, stopping = sent_headers(request), request.app[STOPPING]
-    call = Call(runtime.settings, runtime.upstream, request, headers, format, sent, model, exchange, stopping)
+    call = Call(runtime.settings, runtime.upstream, request, headers, format, sent, model, exchange, stopping, capture)
     call.show("asked", content)
     return call, count_values(content) > MANY_VALUES

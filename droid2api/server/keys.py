@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from droid2api.formats import Format
-from droid2api.gateway.exchange import Exchange, Notifier, Observer
+from droid2api.gateway.exchange import Capture, Exchange, Notifier, Observer
 from droid2api.server.connections import Connections
 from droid2api.server.reload import Reloader, Runtime
 
@@ -23,6 +23,8 @@ OBSERVERS: web.AppKey[list[Observer]] = web.AppKey("observers")
 NOTIFIER = web.AppKey("notifier", Notifier)
 PAGE: web.AppKey[Callable[[], web.Response]] = web.AppKey("page")
 """What a browser is given at /, where there is something for it."""
+CAPTURE: web.AppKey[Callable[[Exchange, Mapping[str, str]], Capture | None]] = web.AppKey("capture")
+"""Gives an exchange, with the headers of its client, what keeps all that passes of it, where somebody inspects it."""
 RUNNING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("running")
 """The tasks that are answering a client."""
 CONNECTIONS = web.AppKey("connections", Connections)

@@ -45,7 +45,13 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;
 JSON = {"Content-Type": "application/json"}
 KEY = {"Authorization": "Bearer planted-gateway-key"}
 LOCKED = {"api_keys": ["planted-gateway-key"]}
-READ = [("GET", "/status"), ("GET", "/status/events"), ("GET", "/status/setups"), ("POST", "/status/refresh")]
+READ = [
+    ("GET", "/status"),
+    ("GET", "/status/captures"),
+    ("GET", "/status/events"),
+    ("GET", "/status/setups"),
+    ("POST", "/status/refresh"),
+]
 each_read = pytest.mark.parametrize(("method", "path"), READ, ids=[path for _, path in READ])
 
 
@@ -149,7 +155,10 @@ def test_the_page_loads_nothing_from_elsewhere():
     assert set(re.findall(r"https?://[^\s\"'`)]+", HTML)) == {"http://www.w3.org/2000/svg"}  # a name, not a place
     assert not re.search(r"""@import|url\(|["'`(]//|\bsrc=|<(iframe|object|embed|base|form [^>]*action)""", HTML)
     assert re.findall(r'href="(\w+:)', HTML) == ["data:"]
-    assert set(re.findall(r"""(?:fetch|ask)\(["'`]([^"'`?]*)""", HTML)) == {path for _, path in READ}
+    assert set(re.findall(r"""(?:fetch|ask)\(["'`]([^"'`?]*)""", HTML)) == {
+        *(path for _, path in READ),
+        "/status/captures/${encodeURIComponent(id)}",
+    }
 
 
 def test_no_text_becomes_html_or_code():

@@ -381,3 +381,70 @@ async def test_the_picture_in_the_readme(tmp_path):
         width, height = struct.unpack(">II", content[16:24])
         assert (content[:8], width, len(content) < 250_000) == (b"\x89PNG\r\n\x1a\n", WIDTH, True)
         assert 800 < height < 1100
+
+
+# -- the inspector, and what is saved -------------------------------------------------------------------------------
+
+
+async def test_an_inspected_request(tmp_path):
+    async with (
+        demo_gateway(tmp_path, capture=5, system_prompt="Be brief.") as gateway,
+        opened(gateway, tmp_path) as page,
+    ):
+        await gateway.ask("/v1/messages", {"model": BY_TYPE["common"], "max_tokens": 9, "messages": [user(HOSTILE)]})
+        await gateway.ask(
+            "/v1/chat/completions", {"model": BY_TYPE["openai"], "messages": [user("two")], "stream": True}
+        )
+        await page.locator("[data-capture]").nth(1).wait_for()
+        await page.locator("#inspector-filters select").first.select_option(BY_TYPE["common"])
+        await page.locator("[data-capture]").nth(1).wait_for(state="detached")
+        await page.locator("[data-capture]").click()
+        await shows(page, ".sides", "Be brief.")
+        assert await page.locator(".sides pre").count() == 4
+        await shows(page, ".diff .good", "Be brief.")
+        assert await page.title() == "droid2api"  # what clients send is text
+        async with page.expect_download() as saving:
+            await page.get_by_text("Save for explain").click()
+        saved = orjson.loads(await content_of(saving))
+        assert saved["messages"][0]["content"] == HOSTILE
+        place = await page.evaluate("(document.querySelector('.sides pre').scrollTop = 7, 7)")
+        await gateway.ask("/v1/chat/completions", {"model": BY_TYPE["common"], "messages": [user("three")]})
+        await page.locator("[data-capture]").nth(1).wait_for()
+        assert await page.evaluate("document.querySelector('.sides pre').scrollTop") == place
+        await page.locator("[data-language=zh]").click()
+        await shows(page, "#inspector-title", "检查器")
+
+
+async def content_of(saving):
+    file = await (await saving.value).path()
+    return await asyncio.to_thread(file.read_bytes)
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+async def test_usage_is_saved_as_csv(tmp_path):
+    async with gateway_at_work(tmp_path) as gateway, opened(gateway, tmp_path) as page:
+        async with page.expect_download() as saving:
+            await page.locator("#usage-save").click()
+        lines = (await content_of(saving)).decode("utf-8-sig").splitlines()
+        assert lines[0].startswith('"day","model","requests"')
+        assert len(lines) > 30
+        assert await page.evaluate("cell('=1+1')") == '"\'=1+1"'
+        assert await page.evaluate("cell('a\"b')") == '"a""b"'
+
+
+async def test_a_status_that_is_refused_is_said(tmp_path):
+    async with gateway_at_work(tmp_path) as gateway, browser_page(tmp_path, locale="en-US") as page:
+        await page.goto(gateway.url)
+        await page.wait_for_selector("#live.on")
+        await page.route("**/status", lambda route: route.fulfill(status=500))
+        await page.evaluate("reload()")
+        await shows(page, "#stale", "the gateway did not answer since")
+        await page.unroute("**/status")
+        await page.evaluate("reload()")
+        await page.locator("#stale").wait_for(state="hidden")
+        await page.route("**/status", lambda route: route.fulfill(status=401))
+        await page.evaluate("reload()")
+        await page.wait_for_selector("#gate:visible")
