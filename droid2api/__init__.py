@@ -26,6 +26,7 @@ The map, lowest floor first. A module imports only what stands above it in this 
     formats/overflow            an overflow of the context, in whatever words
     formats/upstream_error      an upstream's error, in whatever shape
     formats/decoder             what the stream decoders share
+    formats/listing             the lists of models that services give
     formats/routes              what a room says of its clients' paths
     formats/openai_shared       what OpenAI's two formats have in common
     formats/chat/               one room for each format

@@ -78,7 +78,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     explain.add_argument("file", metavar="request.json", help="body of a request as a client sends it; - is stdin")
     explain.add_argument("--model", help="ask for this model instead")
     explain.add_argument("--format", choices=tuple(BY_NAME), help="of the body (default: guessed from it)")
-    add("models", "list the configured models", output)
+    models = add("models", "list the configured models", output)
+    models.add_argument(
+        "--upstream", metavar="NAME", help="list what the service behind this endpoint offers, as lines for config.json"
+    )
     usage = add("usage", "list the tokens that were used", output)
     usage.add_argument("--days", type=_positive, default=30, help="how far to look back (30)")
     usage.add_argument("--by", choices=("model", "client", "day"), default="model", help="what a line is for (model)")
@@ -241,12 +244,28 @@ def _read_body(name: str) -> Json:
 
 
 def _models(arguments: argparse.Namespace, settings: Settings) -> int:
+    if arguments.upstream is not None:
+        return _offers(arguments, settings)
     rows = [_describe(model, settings) for model in settings.models.values()]
     if arguments.json:
         _print_json(rows)
     else:
         cells = [[", ".join(value) if type(value) is list else value for value in row.values()] for row in rows]
         _show(["id", "name", "type", "host", "reasoning", "redirects"], cells)
+    return 0
+
+
+def _offers(arguments: argparse.Namespace, settings: Settings) -> int:
+    from droid2api.observe.offers import offered
+
+    offers = offered(settings, arguments.upstream)
+    if arguments.json:
+        _print_json(offers)
+        return 0
+    for offer in offers:
+        print(f"{orjson.dumps(offer['line']).decode()},")
+    configured = sum(offer["configured"] for offer in offers)
+    _note(f"# {len(offers)} models, {configured} of them configured already. Copy what you want into `models`.")
     return 0
 
 
