@@ -25,7 +25,7 @@ from droid2api.gateway.lanes import Beginning, Lane, begins_stream, choose_lane
 from droid2api.gateway.logs import BODY_KEPT, log_body
 from droid2api.gateway.prepare import Prepared
 from droid2api.gateway.upstream import Upstream, passed_headers, read_chunks
-from droid2api.settings import Model, Settings
+from droid2api.settings import Model, Settings, is_factory
 from droid2api.wire import sse
 from droid2api.wire.fields import dump
 
@@ -42,6 +42,10 @@ MOST_HELD = 64 * 1024
 """Bytes of a stream that are held back, at the most, until it is clear that it does not begin with an error."""
 MOST_SPACE = 4096
 """Bytes of white space after which an answer that is not labelled as a stream counts as none."""
+HINT = (
+    "(Factory's service refuses some phrases, among them some clients' own prompts. The gateway does not rewrite "
+    "prompts: try another client or model.)"
+)
 OWN_FAULT = "The gateway failed; its log says why."
 
 
@@ -187,6 +191,7 @@ class _Pump:
             await self._interrupt()
             raise
         except GatewayError as error:
+            self._hint(error)
             return await self._fail(error)
         except ConnectionError:  # the client has left
             raise
@@ -221,6 +226,7 @@ class _Pump:
         await self._flow(_with_first(first, chunks) if first else chunks, lane, self._client)
         if error := lane.relayed_error():
             call.upstream.mask(error, call.headers)
+            self._hint(error)
             if self._standby and not self._client.begun and may_fall_over(error):
                 raise error
             call.exchange.fail(error)
@@ -245,6 +251,13 @@ class _Pump:
             await client.write(rest)
         if lane.error:
             raise lane.error
+
+    def _hint(self, error: GatewayError) -> None:
+        """Factory's service says 403 also where it does not like a client's prompt, and does not say why."""
+        endpoint = self._prepared.model.endpoint
+        refused = isinstance(error, UpstreamError) and error.status == 403
+        if refused and is_factory(endpoint.host) and HINT not in error.message:
+            error.message += f" {HINT}"
 
     async def _fail(self, error: GatewayError) -> web.StreamResponse:
         """End with the one error event. Raises the error instead when nothing was sent yet."""

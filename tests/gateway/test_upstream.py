@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import uuid
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -24,6 +25,7 @@ from tests.harness import (
     serving,
     settings_for,
 )
+from tests.proxy_server import proxy
 
 JSON = {"Content-Type": "application/json"}
 
@@ -495,3 +497,20 @@ async def test_a_key_in_a_header_of_the_owners_is_masked_without_its_scheme(tmp_
         async with gateway_for(settings_for(tmp_path, upstream, endpoint=endpoint)) as gateway:
             _, _, content = await gateway.ask(PATHS["common"], body_of("common"))
     assert content == b'{"error":"***"}'
+
+
+@pytest.mark.parametrize("host", ["api.factory.ai", "api.example.com"])
+@pytest.mark.parametrize(("client", "upstream"), [("common", "common"), ("anthropic", "common")])
+async def test_a_403_of_factorys_has_a_hint(tmp_path, caplog, host, client, upstream):
+    """In the log and, where the error is translated, for the client; relayed bytes stay as they are."""
+    body = b'{"error":{"message":"Forbidden","type":"permission_error"}}'
+    script = Scripted(status=403, headers=JSON, chunks=[body])
+    async with serving(script.app()) as url, proxy(urlsplit(url).port) as server:
+        endpoint = [{"name": "common", "base_url": f"http://{host}/v1/chat/completions", "api_key_env": "OWN"}]
+        config = {"endpoint": endpoint, "proxy": f"http://127.0.0.1:{server.port}"}
+        async with gateway_for(settings_for(tmp_path, url, {"OWN": "test-key"}, **config)) as gateway:
+            status, _, content = await ask(gateway, client, upstream)
+    factorys = host == "api.factory.ai"
+    assert (status, "does not rewrite prompts" in caplog.text) == (403, factorys)
+    assert (content == body) == (client == upstream)
+    assert (b"does not rewrite prompts" in content) == (factorys and client != upstream)
