@@ -4,6 +4,7 @@ import asyncio
 import gc
 import gzip
 import time
+from functools import partial
 
 import orjson
 import pytest
@@ -12,6 +13,7 @@ from droid2api.server import body as body_module
 from droid2api.server.body import MOST_VALUES, parse_body
 from tests.harness import BODIES, BY_TYPE, PATHS, Scripted, demo_gateway, scripted_gateway
 from tests.server.test_app import error_of
+from tests.timing import assert_quick
 
 GZIP = {"Content-Encoding": "gzip"}
 
@@ -32,18 +34,18 @@ async def test_nothing_is_unpacked_for_who_has_no_key(tmp_path, monkeypatch):
 
 
 async def is_served(gateway, work) -> bool:
-    """Whether /health answers all the time while `work` is being done: within half a second, or on a busy machine in a
-    third of the time that the work takes.
+    """Whether /health answers all the time while `work` is being done: within half a second, or a third of the time that
+    the work takes. It is this process's CPU time: what else a busy machine does is not counted.
     """
     gc.collect()
     gc.freeze()  # what the other tests left is not walked through meanwhile
-    longest, started, task = 0.0, time.perf_counter(), asyncio.ensure_future(work)
+    longest, started, task = 0.0, time.process_time(), asyncio.ensure_future(work)
     while not task.done():
-        began = time.perf_counter()
+        began = time.process_time()
         assert (await gateway.get("/health"))[0] == 200
-        longest = max(longest, time.perf_counter() - began)
+        longest = max(longest, time.process_time() - began)
     await task
-    return longest < max(0.5, (time.perf_counter() - started) / 3)
+    return longest < max(0.5, (time.process_time() - started) / 3)
 
 
 @pytest.mark.parametrize("piece", [b"{},", b"[],", b"[", b"1,", b'"a",'])
@@ -63,9 +65,7 @@ async def test_a_body_of_countless_values_is_refused_at_once(tmp_path, piece):
 def test_the_most_values_take_about_a_second_at_most():
     for piece in (b"{},", b'"a",', b'{"a":1},'):
         content = b'{"a":[%b1]}' % (piece * ((MOST_VALUES - 3) // (piece.count(b",") + piece.count(b"{"))))
-        began = time.process_time()
-        parse_body(content)
-        assert time.process_time() - began < 2
+        assert_quick(partial(parse_body, content), 2)
 
 
 @pytest.mark.parametrize("client", PATHS)
