@@ -72,4 +72,4 @@ The map, lowest floor first. A module imports only what stands above it in this 
     __main__                    the command line
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -34,8 +34,8 @@ async def test_nothing_is_unpacked_for_who_has_no_key(tmp_path, monkeypatch):
 
 
 async def is_served(gateway, work) -> bool:
-    """Whether /health answers all the time while `work` is being done: within half a second, or a third of the time that
-    the work takes. It is this process's CPU time: what else a busy machine does is not counted.
+    """Whether /health answers all the time while `work` is being done: within half a second, or a third of the time
+    that the work takes. It is this process's CPU time: what else a busy machine does is not counted.
     """
     gc.collect()
     gc.freeze()  # what the other tests left is not walked through meanwhile
