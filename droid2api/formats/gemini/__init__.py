@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
+from droid2api.errors import RequestError
 from droid2api.formats.gemini.decoder import StreamDecoder as StreamDecoder
 from droid2api.formats.gemini.decoder import decode_response as decode_response
 from droid2api.formats.gemini.decoder import decode_usage as decode_usage
@@ -26,7 +27,17 @@ from droid2api.formats.gemini.request_encoder import encode_request as encode_re
 from droid2api.formats.gemini.settings import apply_model_settings as apply_model_settings
 from droid2api.formats.gemini.words import NAME as NAME
 from droid2api.formats.gemini.words import model_path
-from droid2api.formats.routes import Action, Answer, ClientCall, CountTokens, ListModels, Route, ShowModel, own_field
+from droid2api.formats.routes import (
+    Action,
+    Answer,
+    ClientCall,
+    CountTokens,
+    ListModels,
+    Refuse,
+    Route,
+    ShowModel,
+    own_field,
+)
 from droid2api.formats.routes import read_model as read_model_of_body
 from droid2api.formats.routes import wants_stream as wants_stream_in_body
 from droid2api.hub.request import Target
@@ -34,6 +45,7 @@ from droid2api.wire.fields import Json
 
 TYPE = "google"
 SHIPPED_URL = "https://api.factory.ai/api/llm/g/v1/generate"
+_METHODS = "Of a model's methods this gateway serves generateContent, streamGenerateContent and countTokens only."
 PREFIXES: tuple[str, ...] = ("/v1beta", "/v1", "", "/v1/v1")
 ROUTES: tuple[Route, ...] = (
     ListModels("/models", encode_models),
@@ -42,11 +54,12 @@ ROUTES: tuple[Route, ...] = (
     Answer("/models/{model:.+}:{stream:streamGenerateContent}"),
     CountTokens("/models/{model:.+}:countTokens", encode_count),
     Answer("/generate"),
+    Refuse("/models/{model:.+}:{method:.+}", lambda: RequestError(_METHODS, status=404), "POST"),
 )
 """/generate is Factory's, and that of this gateway's edition for Node: model and stream are in the body."""
 _ROOT = re.compile(r"^$|/v\d\w*$|/google$")
 """How the path of an API's root ends: a version, or a publisher of Vertex AI."""
-_PATHS = re.compile(r"^/v1beta/|/generate$|/models/.+:\w+(Contents?|Tokens)$")
+_PATHS = re.compile(r"^/v1beta/|/generate$|/models/.+:\w+$")
 KEY_HEADERS: tuple[str, ...] = ("x-goog-api-key",)
 KEY_QUERY = "key"
 KEY_HEADER = "x-goog-api-key"
@@ -55,9 +68,7 @@ ANSWER_HEADERS: tuple[str, ...] = ()
 
 
 def speaks(path: str, headers: Mapping[str, str]) -> bool:
-    return (
-        bool(re.search(r"^/v1beta/|/generate$|/models/.+:\w+(Contents?|Tokens)$", path)) or "x-goog-api-key" in headers
-    )
+    return bool(_PATHS.search(path)) or "x-goog-api-key" in headers
 
 
 def recognize(body: Json) -> str:
