@@ -59,7 +59,7 @@ ROUTES: tuple[Route, ...] = (
 """/generate is Factory's, and that of this gateway's edition for Node: model and stream are in the body."""
 _ROOT = re.compile(r"^$|/v\d\w*$|/google$")
 """How the path of an API's root ends: a version, or a publisher of Vertex AI."""
-_PATHS = re.compile(r"^/v1beta/|/generate$|/models/.+:\w+$")
+_PATHS = re.compile(r"^/v1beta/|/generate$|/models/.+:(\w+(Contents?|Tokens)|predict\w*)$")
 KEY_HEADERS: tuple[str, ...] = ("x-goog-api-key",)
 KEY_QUERY = "key"
 KEY_HEADER = "x-goog-api-key"
