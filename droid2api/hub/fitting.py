@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.media import takes_media
+from droid2api.hub.media import takes_media, text_in
 from droid2api.hub.profile_table import OPENAI_EXTRAS
 from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Document, Image, OutputFormat, Part, Request, Target, Text, Tool, ToolResult
@@ -141,9 +141,10 @@ def result_for(encoded: Encoded, result: ToolResult, target: Target) -> list[Par
     shown: list[Part] = []
     for part in result.content:
         if isinstance(part, Image | Document) and not takes_media(part, target):
-            kind = part.media_type or type(part).__name__.lower()
-            encoded.drop(f"messages.tool_result.{kind}")
-            part = Text(f"[{kind} left out: this model cannot read it]")
+            kind, text = part.media_type or type(part).__name__.lower(), text_in(part)
+            if text is None:
+                encoded.drop(f"messages.tool_result.{kind}")
+            part = Text(f"[{kind} left out: this model cannot read it]" if text is None else text)
         shown.append(part)
     return shown
 

@@ -1,5 +1,6 @@
 """What kind of media a part has, and whether a target takes it."""
 
+from base64 import b64decode
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -55,6 +56,16 @@ def takes_media(part: Image | Document, target: Target) -> bool:
     """Whether the target takes such media. A URL tells only the kind."""
     kind = part.media_type or ("image/*" if isinstance(part, Image) else "application/pdf")
     return any(fnmatchcase(kind, pattern) or fnmatchcase(pattern, kind) for pattern in target.profile.media)
+
+
+def text_in(part: Image | Document) -> str | None:
+    """What a text file says; None for other media, and for a text that cannot be read."""
+    if not (isinstance(part, Document) and part.media_type.startswith("text/") and part.data):
+        return None
+    try:
+        return b64decode(part.data).decode()
+    except ValueError:  # no base64, or no UTF-8
+        return None
 
 
 def check_media(part: Image | Document, target: Target, upstream: str) -> None:

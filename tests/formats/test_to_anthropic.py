@@ -1,5 +1,7 @@
 """Requests for an Anthropic upstream: translated from each client, and with the model's settings in the relay lane."""
 
+from dataclasses import replace
+
 import pytest
 
 from droid2api.errors import RequestError
@@ -373,6 +375,29 @@ def test_encode_request(name):
     assert part_of(convert(client, body, "anthropic", target).body, expected) == expected
 
 
+@pytest.mark.parametrize("media_type", ["text/csv", "text/plain", "text/markdown"])
+def test_a_text_file_is_a_document_of_plain_text(media_type):
+    file = {"filename": "a.csv", "file_data": f"data:{media_type};base64,YSxiCjEsw6k="}
+    encoded = convert("chat", chat(user([{"type": "file", "file": file}])), "anthropic", BUDGET)
+    source = {"type": "text", "media_type": "text/plain", "data": "a,b\n1,é"}
+    assert encoded.body["messages"][0]["content"] == [{"type": "document", "source": source, "title": "a.csv"}]
+
+
+@pytest.mark.parametrize("upstream", ["chat", "anthropic"])
+def test_a_text_file_that_a_tool_gave_is_text(upstream):
+    document = {"type": "document", "source": {"type": "base64", "media_type": "text/csv", "data": "YSxi"}}
+    file = {"type": "input_file", "filename": "a.csv", "file_data": "data:text/csv;base64,YSxi"}
+    client, body = "responses", responses(user("hi"), responses_call("a"), responses_result("a", [file]))
+    if upstream == "chat":
+        history = [user("hi"), assistant([anthropic_call("a")]), user([anthropic_result("a", [document])])]
+        client, body = "anthropic", anthropic(*history)
+    model = target(upstream, "m")
+    model = replace(model, profile=replace(model.profile, media=("image/*",)))
+    encoded = convert(client, body, upstream, model)
+    assert "a,b" in str(encoded.body["messages"][-1])
+    assert not any("tool_result" in path for path in encoded.dropped)
+
+
 def test_dropped_and_repaired_are_named():
     body = chat(user("hi"), system("S"), user("go"), seed=1, temperature=2, top_p=1)
     encoded = convert("chat", body, "anthropic", BUDGET)
@@ -383,8 +408,12 @@ def test_dropped_and_repaired_are_named():
 REFUSED = {
     "audio": (chat(user([{"type": "input_audio", "input_audio": {}}])), "messages[0].content[0]"),
     "a file by id": (chat(user([{"type": "file", "file": {"file_id": "f"}}])), "messages[0].content[0]"),
-    "a file that is no PDF": (
-        chat(user([{"type": "file", "file": {"file_data": "data:text/csv;base64,YQ=="}}])),
+    "a file of another kind": (
+        chat(user([{"type": "file", "file": {"file_data": "data:application/zip;base64,YQ=="}}])),
+        "messages[0].content[0]",
+    ),
+    "a text that is none": (
+        chat(user([{"type": "file", "file": {"file_data": "data:text/csv;base64,/w=="}}])),
         "messages[0].content[0]",
     ),
     "a call without a result": (chat(assistant(tool_calls=[chat_call("a")])), "messages[0].tool_calls[0]"),

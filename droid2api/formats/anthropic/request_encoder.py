@@ -9,7 +9,7 @@ from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, 
 from droid2api.hub import fitting
 from droid2api.hub import request as hub
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.media import check_media
+from droid2api.hub.media import check_media, text_in
 from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json, parse_arguments
 
@@ -299,15 +299,16 @@ class _MessageWriter:
         return []
 
     def _encode_media(self, part: hub.Image | hub.Document) -> Json:
-        check_media(part, self._target, NAME)
-        source = {"type": "base64", "media_type": part.media_type, "data": part.data}
+        if (text := text_in(part)) is not None:  # of any kind: it is plain text for Anthropic
+            source = {"type": "text", "media_type": "text/plain", "data": text}
+        else:
+            check_media(part, self._target, NAME)
+            source = {"type": "base64", "media_type": part.media_type, "data": part.data}
         if part.url:
             source = {"type": "url", "url": part.url}
         block: Json = {"type": "image" if isinstance(part, hub.Image) else "document", "source": source}
         if isinstance(part, hub.Image) and part.detail not in (None, "auto"):
             self._encoded.drop("messages.image.detail")
-        if isinstance(part, hub.Document) and part.media_type.startswith("text/"):
-            raise hub.unsupported(part, NAME)
         if isinstance(part, hub.Document) and part.name:
             block["title"] = part.name
         return _with_cache(block, part.cache)
