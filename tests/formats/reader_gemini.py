@@ -1,4 +1,4 @@
-"""What a Gemini answer says, read straight from its bytes, as plainly as in readers.py and with no code of the product."""
+"""What a Gemini answer says, read straight from its bytes, as plainly as in readers.py; none of it is the product."""
 
 import json
 import re

@@ -7,7 +7,7 @@ import pytest
 
 from droid2api.errors import StreamError, WireError
 from droid2api.formats import BY_NAME, decoder
-from droid2api.hub.events import BlockStart, Failed, Finish
+from droid2api.hub.events import BlockStart, Delta, Failed, Finish
 from droid2api.wire import fields
 from droid2api.wire.sse import ServerSentEvent
 from tests.timing import assert_linear
@@ -496,3 +496,41 @@ def reading(format, values):
         reader.close()
 
     return run
+
+
+# -- a call whose arguments Gemini streams ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pieces", "arguments"),
+    [
+        ([("$.a", "x"), ("$.a", "y")], {"a": "xy"}),
+        ([("$.a.b", "x"), ("$.a.c", True)], {"a": {"b": "x", "c": True}}),
+        ([("$.a[0]", "x"), ("$.a[0]", "y"), ("$.a[1]", 2)], {"a": ["xy", 2]}),
+        ([("$.a[0].b", "x"), ("$.a[0].c[0]", "y"), ("$.a[1].b", "z")], {"a": [{"b": "x", "c": ["y"]}, {"b": "z"}]}),
+        ([("$['a b'].c", "x"), ('$["d.e"]', "y")], {"a b": {"c": "x"}, "d.e": "y"}),
+        ([("$.a", None)], {"a": None}),
+        ([("$.a[1]", "x")], None),  # there is no place 0
+        ([("$.a[999999999]", "x")], None),
+        ([("$.a", "x"), ("$.a.b", "y")], None),
+        ([("$[0]", "x")], None),
+        ([("$", "x")], None),
+        ([("a", "x")], None),
+        ([("$..a", "x")], None),
+        ([("$.a[x]", "x")], None),
+    ],
+)
+def test_streamed_arguments_go_where_their_path_says(pieces, arguments):
+    kinds = {str: "stringValue", int: "numberValue", bool: "boolValue", type(None): "nullValue"}
+    calls = [{"name": "f", "willContinue": True}]
+    calls += [
+        {"partialArgs": [{"jsonPath": path, kinds[type(value)]: value}], "willContinue": True} for path, value in pieces
+    ]
+    values = [said_by_gemini({"functionCall": call}) for call in [*calls, {}]]
+    values.append({"candidates": [{"finishReason": "STOP"}]})
+    events = read_stream("gemini", frames(values))
+    if arguments is None:
+        assert "in no such place" in events[-1].error.message
+    else:
+        assert orjson.loads("".join(event.text for event in events if type(event) is Delta)) == arguments
+        assert type(events[-1]) is Finish

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
@@ -43,6 +43,7 @@ from droid2api.wire.fields import (
 from droid2api.wire.sse import ServerSentEvent
 
 _FILTERED = re.compile(r"SAFETY|.*_SAFETY|LANGUAGE|MODEL_ARMOR|ESCALATION|JAILBREAK|IMAGE_\w+|NO_IMAGE")
+_STEP = re.compile(r"""(\.([^.\[\]]+)|\[(\d{1,9})\]|\[['"]([^'"]+)['"]\])""")
 _VALUES = ("stringValue", "numberValue", "boolValue")
 _MEDIA = ("inlineData", "fileData")
 _OWN = frozenset("candidates promptFeedback usageMetadata responseId modelVersion createTime".split())
@@ -272,12 +273,25 @@ def _place(ends: list[int], offset: int | None, before: int) -> int | None:
 
 
 def _put(arguments: Json, path: str, piece: Json) -> None:
-    """Put a piece of a streamed call's arguments where its path says ("$.a.b"); texts are appended."""
-    *steps, last = path.removeprefix("$.").split(".")
-    node: Any = arguments
-    for step in steps:
-        node = node.setdefault(step, {}) if type(node) is dict else None
-    if "[" in path or type(node) is not dict:
+    """Put a piece of a streamed call's arguments where its JSON path says ("$.a[0].b"); texts are appended."""
+    found = _STEP.findall(path)
+    if not found or "".join(whole for whole, *_ in found) != path.removeprefix("$"):
         raise WireError("arguments of a tool call in no such place")
-    value, known = next((piece[name] for name in _VALUES if name in piece), None), node.get(last)
-    node[last] = known + value if type(known) is type(value) is str else value
+    steps = [int(index) if index else name or quoted for _, name, index, quoted in found]
+    node: Any = arguments
+    for step, following in pairwise(steps):
+        node = _child(node, step, [] if type(following) is int else {})
+    value = next((piece[name] for name in _VALUES if name in piece), None)
+    known = _child(node, steps[-1], None)
+    node[steps[-1]] = known + value if type(known) is type(value) is str else value
+
+
+def _child(node: Any, step: str | int, new: object) -> Any:
+    """What stands at a name of an object, or at a place of a list, which may be its next one."""
+    if type(node) is dict and type(step) is str:
+        return node.setdefault(step, new)
+    if type(node) is not list or type(step) is not int or step > len(node):
+        raise WireError("arguments of a tool call in no such place")
+    if step == len(node):
+        node.append(new)
+    return node[step]
