@@ -14,7 +14,7 @@ from benchmarks import servers, wire
 from benchmarks.servers import Load, Server
 from benchmarks.wire import Scenario
 from droid2api.demo import answer_path
-from droid2api.formats import Format, anthropic, chat, responses
+from droid2api.formats import Format, anthropic, chat, gemini, responses
 
 Samples = dict[str, dict[str, list[float]]]
 """Row -> figure -> a value for each round."""
@@ -53,6 +53,7 @@ class Row:
 LANES = (
     ("relay chat", chat, chat),
     ("relay anthropic", anthropic, anthropic),
+    ("relay gemini", gemini, gemini),
     ("chat->anthropic", chat, anthropic),
     ("anthropic->openai", anthropic, responses),
     ("anthropic->chat", anthropic, chat),

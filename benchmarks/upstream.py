@@ -15,7 +15,7 @@ from typing import cast
 from benchmarks.servers import new_loop
 from benchmarks.wire import SCENARIOS, Scenario, answer_events, answer_json, split_stamp
 from droid2api.demo import answer_path
-from droid2api.formats import BY_NAME, Format
+from droid2api.formats import BY_NAME, Format, gemini
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -39,7 +39,8 @@ def prepare(scenario: Scenario, format: Format) -> Answer:
     answer = Answer(scenario.pace, [_STREAM_HEAD])
     for event in answer_events(scenario, format):
         chunk = b"%x\r\n%b\r\n" % (len(event), event)
-        parts = split_stamp(chunk) if scenario.pace and b"delta" in event and not answer.rest else None
+        is_delta = b"delta" in event or format is gemini
+        parts = split_stamp(chunk) if scenario.pace and is_delta and not answer.rest else None
         if parts and len(answer.paced) < scenario.deltas:
             answer.paced.append(parts)
         elif answer.paced:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from droid2api.formats import Format, anthropic, responses
+from droid2api.formats import Format, anthropic, gemini, responses
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Finish, Start, Usage
 from droid2api.hub.request import Request, Target
 
@@ -90,6 +90,8 @@ def small_request(format: Format, model: str, stream: bool) -> bytes:
     body: Json = {"model": model, "stream": stream}
     if format is responses:
         body["input"] = text
+    elif format is gemini:
+        body["contents"] = [{"role": "user", "parts": [{"text": text}]}]
     else:
         body["messages"] = [{"role": "user", "content": text}]
     if format is anthropic:
@@ -135,7 +137,8 @@ def image_request(format: Format, model: str) -> bytes:
 
 def _in_format(format: Format, body: Json) -> bytes:
     if format is not anthropic:
-        body = format.encode_request(anthropic.decode_request(body), Target(body["model"])).body
+        asked = {"model": body["model"], "stream": body["stream"]}  # Gemini's encoder leaves both to the path
+        body = asked | format.encode_request(anthropic.decode_request(body), Target(body["model"])).body
     return orjson.dumps(body)
 
 

@@ -119,6 +119,9 @@ class ArrayWriter:
         return b"".join(out)
 
 
+_WHOLE = (b"\n\n", b"\r\n\r\n")
+
+
 class EventCutter:
     """Cuts a byte stream at event boundaries and changes no byte of it.
 
@@ -158,7 +161,7 @@ class EventCutter:
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes up to the last event boundary, or nothing. Raises StreamError for an event above `limit` bytes."""
-        if not self._size and chunk.endswith(b"\n\n"):  # as services write: whole events only
+        if not self._size and chunk.endswith(_WHOLE):  # as services write: whole events only
             return self._note(chunk)
         window = self._end + chunk
         boundary = _last_boundary(window, len(window))
