@@ -55,7 +55,10 @@ class Record:
         return sum(map(len, self._bodies.values())) + sum(map(len, self.texts.values()))
 
     def head(self, part: Part, head: Json) -> None:
+        """What follows is the body; one that was told before (of a model that could not answer) is forgotten."""
         self.heads[part] = head
+        self.sizes[part] = 0
+        self._grew(-len(self._bodies.pop(part, b"")))
 
     def body(self, part: Part, content: bytes) -> None:
         self.sizes[part] += len(content)

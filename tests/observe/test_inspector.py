@@ -193,3 +193,15 @@ async def test_a_saved_request_is_one_for_explain(tmp_path):
         found = await newest(gateway)
         explained = explain(gateway.app[RUNTIME].settings, orjson.loads(found["parts"]["asked"]["body"]))
     assert orjson.dumps(explained.body) == found["parts"]["sent"]["body"].encode()
+
+
+async def test_of_two_models_the_one_that_answered_is_shown(tmp_path):
+    script = Scripted(
+        status=503, headers={"Content-Type": "application/json"}, chunks=[b'{"error":{"message":"busy"}}']
+    )
+    models = [{"id": "a", "type": "common", "fallback": "b"}, {"id": "b", "type": "common"}]
+    async with scripted_gateway(tmp_path, script, capture=1, models=models) as gateway:
+        await gateway.ask(PATHS["common"], body_of("common") | {"model": "a"})
+        found = await newest(gateway)
+    assert orjson.loads(found["parts"]["sent"]["body"])["model"] == "b"
+    assert (found["fallback"], found["parts"]["answered"]["size"]) == ("a", 28)
