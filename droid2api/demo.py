@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import re
 import time
@@ -167,11 +168,12 @@ class Demo:
         out = web.StreamResponse(headers=headers | {"Content-Type": "text/event-stream; charset=utf-8"})
         await out.prepare(http)
         encoder = format.StreamEncoder(request, time.time, _new_id)
-        for paced, group in itertools.groupby(events, key=lambda event: isinstance(event, Delta)):
-            for batch in [[event] for event in group] if paced and self.pace else [list(group)]:
-                if isinstance(batch[0], Delta) and self.pace:
-                    await asyncio.sleep(self.pace)
-                await out.write(encoder.encode(batch))
+        with contextlib.suppress(ConnectionError):  # who asked has left
+            for paced, group in itertools.groupby(events, key=lambda event: isinstance(event, Delta)):
+                for batch in [[event] for event in group] if paced and self.pace else [list(group)]:
+                    if isinstance(batch[0], Delta) and self.pace:
+                        await asyncio.sleep(self.pace)
+                    await out.write(encoder.encode(batch))
         if not isinstance(events[-1], Finish | Failed) and http.transport:
             http.transport.abort()
         return out

@@ -53,12 +53,12 @@ def test_the_ratios_of_the_readme_are_those_of_the_last_run(name):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.skipif(not servers.has_uvloop(), reason="the baseline was measured with uvloop")
 def test_the_quick_form_against_the_baseline(tmp_path):
-    """Measured a second time before it is a failure: on a shared machine one run says little."""
-    for attempt in ("first", "second"):
+    """Measured again before it is a failure: on a shared machine one run says little."""
+    for attempt in ("first", "second", "third"):
         measured = run_quick(tmp_path / f"{attempt}.json")
         assert {"direct", "relay chat", "chat->anthropic"} <= set(measured["rows"])
         falls = report.falls(measured, BASELINE, ROOM)
