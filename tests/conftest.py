@@ -25,9 +25,12 @@ class Leaks(logging.Handler):
 
 
 def pytest_collection_finish():
-    """Thousands of tests stay until the end: the collector need not walk through them each time."""
+    """Thousands of tests stay until the end: the collector need not walk through them each time, and what they leave
+    is not worth a look after every 700 objects.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

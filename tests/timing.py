@@ -11,7 +11,6 @@ import pytest
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
     """The collector would walk through what all tests before have left, and take longer than what is measured."""
-    gc.collect()
     enabled = gc.isenabled()
     gc.disable()
     try:

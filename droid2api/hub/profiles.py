@@ -6,6 +6,7 @@ of config.json overrides them.
 
 import re
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -120,14 +121,15 @@ def nearest_effort(wanted: str, efforts: tuple[str, ...] | None) -> str | None:
     return min(efforts, key=lambda word: (abs(places[word] - place), -places[word]))
 
 
+@lru_cache
 def profile_of(host: str, model_id: str, format_name: str) -> Profile:
     """The profile of a model at a host (without port) that speaks a format."""
     model, host = normalized(model_id), host.lower()
-    profile = PLAIN
+    facts: dict[str, Any] = {}
     for row in ROWS:
         if row.matches(host, model, format_name):
-            profile = replace(profile, **row.facts)
-    return profile
+            facts |= row.facts
+    return replace(PLAIN, **facts)
 
 
 def normalized(model_id: str) -> str:
@@ -144,7 +146,7 @@ def normalized(model_id: str) -> str:
 
 def read_overrides(value: Json, where: str) -> Json:
     """Fields of a profile from config.json, checked. Raises RequestError that names the wrong one and what it takes."""
-    known = get_type_hints(Profile)
+    known = _fields()
     for name in value:
         if name not in known:
             raise RequestError(f"{where}{name}: is no field of a profile. Fields: {', '.join(known)}.")
@@ -153,8 +155,13 @@ def read_overrides(value: Json, where: str) -> Json:
 
 def override_schema() -> Json:
     """The JSON Schema of what `read_overrides` takes."""
-    fields = {name: _field_schema(kind, name) for name, kind in get_type_hints(Profile).items()}
+    fields = {name: _field_schema(kind, name) for name, kind in _fields().items()}
     return {"type": "object", "properties": fields, "additionalProperties": False}
+
+
+@cache
+def _fields() -> Json:
+    return get_type_hints(Profile)
 
 
 def _field_schema(kind: Any, name: str) -> Json:

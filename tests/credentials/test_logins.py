@@ -131,7 +131,7 @@ async def test_what_is_no_login_and_no_logout_changes_nothing(tmp_path, start, c
 
 
 @pytest.mark.parametrize("another", [False, True], ids=["logout", "login"])
-async def test_while_the_token_endpoint_is_asked(tmp_path, start, another):
+async def test_while_the_token_endpoint_is_asked(tmp_path, start, quick, another):
     """What comes back belongs to a login that is no more."""
     file = log_in(tmp_path)
     service = Service()

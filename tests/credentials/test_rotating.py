@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from droid2api import application
-from droid2api.credentials import refresher, rotating, schedule
+from droid2api.credentials import kept_tokens, refresher, rotating, schedule
 from droid2api.credentials.file_store import FileStore
 from droid2api.credentials.rotating import RotatingCredential
 from droid2api.credentials.token_endpoint import TokenEndpoint
@@ -82,7 +82,7 @@ async def test_a_changed_key_starts_anew(start):
 
 
 @pytest.mark.parametrize("seconds", [8 * 3600, 600], ids=["adopted", "too short: its refresh token is used"])
-async def test_what_another_process_wrote(tmp_path, start, seconds):
+async def test_what_another_process_wrote(tmp_path, start, quick, seconds):
     log_in(tmp_path)
     service = Service()
     async with start(service, {}) as gateway:
@@ -253,14 +253,15 @@ async def test_a_refresh_under_way_is_finished_at_the_end(tmp_path, start):
     assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token
 
 
-async def test_a_slow_refresh_is_waited_for_at_the_end(tmp_path):
-    """As long as it may take."""
+async def test_a_slow_refresh_is_waited_for_at_the_end(tmp_path, monkeypatch):
+    """As long as it may take, which is longer than a store gets."""
+    monkeypatch.setattr(kept_tokens, "CLOSE_TIMEOUT", 0.05)
     service = Service()
     service.gate.clear()
     async with rotating_for(tmp_path, service, 1) as [credential]:
         asking = asyncio.create_task(credential.get([]))
         await until(lambda: service.calls)
-        asyncio.get_running_loop().call_later(5.5, service.gate.set)
+        asyncio.get_running_loop().call_later(0.5, service.gate.set)
         await credential.close()
         assert asking.done()
     assert read_json(tmp_path / "data" / "auth.json")["refresh_token"] == service.refresh_token

@@ -481,9 +481,10 @@ def _add_final(items: list[_Item], output: list[dict[str, Any]]) -> None:
         kind = whole.get("type") or ""
         ids = {id for id in (whole.get("id"), whole.get("call_id")) if id}
         same_id = [item for item in came if ids & {item.id, item.whole.get("id"), item.whole.get("call_id")}]
+        itself = [item for item in same_id if item.id == whole.get("id")]  # calls may share one call_id
         same_place = [item for item in came if item.index == index and item.type in ("", kind)]
         same_content = [item for item in came if item.type == kind and _contents(item.whole) == _contents(whole)]
-        found = same_id or same_place or same_content
+        found = itself or same_id or same_place or same_content
         if not found:
             items.append(_Item(index, whole.get("id"), kind, whole, True))
             continue

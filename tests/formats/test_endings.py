@@ -137,7 +137,7 @@ def test_junk_says_nothing(format, data):
 
 
 @each_format
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(value=json_values)
 def test_it_never_raises(format, value):
     assert type(ending(format, value)) is Ending
@@ -153,7 +153,7 @@ objects = st.recursive(
 
 
 @each_format
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(value=objects)
 def test_it_never_raises_for_words_in_the_wrong_places(format, value):
     assert type(ending(format, value)) is Ending

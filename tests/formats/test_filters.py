@@ -30,7 +30,7 @@ from .strategies import json_objects, turns
 from .wire import write_stream
 
 few = settings(max_examples=50, deadline=None)
-many = settings(few, max_examples=200)
+many = settings(few, max_examples=100)
 letters = st.text("ab", max_size=6)
 stops = st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3, unique=True)
 """Few letters, so that sequences are met, overlap, and begin without going on."""

@@ -185,17 +185,17 @@ async def test_error_in_the_middle_of_a_stream(driver, upstream, how):
 @pairs
 @upstreams
 async def test_a_conversation(driver, upstream):
-    """Five turns with tools and reasoning give the same answers whoever asks whom."""
+    """Three turns with tools and reasoning give the same answers whoever asks whom."""
     told = []
-    for turn in range(5):
+    for turn in range(3):
         driver.say(f'call get_weather {{"city": "City {turn}"}}')
         answer = await driver.ask(BY_TYPE[upstream], stream=turn % 2 == 0, tools=True, effort="low")
         told.append((answer.reasoning, answer.calls[0][1:]))
         driver.result(answer.calls[0][0], f"weather {turn}")
         answer = await driver.ask(BY_TYPE[upstream], stream=turn % 2 == 1, tools=True, effort="low")
         told.append((answer.reasoning, answer.text))
-    calls = [(THOUGHT, ("get_weather", {"city": f"City {turn}"})) for turn in range(5)]
-    texts = [(THOUGHT, f"The tool said: weather {turn}") for turn in range(5)]
+    calls = [(THOUGHT, ("get_weather", {"city": f"City {turn}"})) for turn in range(3)]
+    texts = [(THOUGHT, f"The tool said: weather {turn}") for turn in range(3)]
     assert told == [each for pair in zip(calls, texts, strict=True) for each in pair]
 
 

@@ -15,7 +15,7 @@ from .wire import read_stream as decode_stream
 DIALECTS = {"chat": dialect_chat, "anthropic": dialect_anthropic, "responses": dialect_responses}
 QUIRKS = {format: dialect.QUIRKS | FRAMES for format, dialect in DIALECTS.items()}
 few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-many = settings(few, max_examples=100)
+many = settings(few, max_examples=50)
 
 
 @st.composite

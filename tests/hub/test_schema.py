@@ -550,7 +550,7 @@ def test_cost_is_linear(dialect):
         schema = obj(properties, *properties, allOf=members) | {"$defs": {"t": {"prefixItems": members}}}
         return lambda: fit(schema, dialect)
 
-    assert_linear(fitting, 2000)
+    assert_linear(fitting, 1000)
 
 
 VALUES = st.recursive(
