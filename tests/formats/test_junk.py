@@ -21,9 +21,15 @@ from .test_requests import MODELS, check_refusal
 from .test_streams import check_failure, whole_part
 from .wire import read_answer, read_stream, write_answer, write_stream
 
+
+def is_object(body):
+    """The gateway takes no other."""
+    return type(body) is dict
+
+
 junk = settings(max_examples=50, deadline=None)
 bodies = st.sampled_from(REQUESTS).flatmap(
-    lambda recording: st.tuples(st.just(recording.format), mutated(recording.json))
+    lambda recording: st.tuples(st.just(recording.format), mutated(recording.json).filter(is_object))
 )
 
 
