@@ -1,5 +1,6 @@
 """Every recorded request, read and written in each format, as the official SDKs type it (property 7)."""
 
+import itertools
 from dataclasses import replace
 
 from droid2api.errors import RequestError
@@ -27,15 +28,14 @@ from droid2api.wire.fields import parse_arguments
 
 from . import sdk
 from .bodies import target
-from .recordings import each_format, each_request
+from .recordings import each_request
 
 MODELS = ["gpt-4.1", "gpt-5-mini", "claude-sonnet-4-5", "claude-opus-5", "deepseek-chat"]
 
 
-@each_format
 @each_request
-def test_request(recording, format):
-    """It is what the SDK of the format would send, or refused by the name of a field, whatever the model."""
+def test_request(recording):
+    """It is what the SDK of the upstream's format would send, or refused by the name of a field."""
     try:
         request = normalize(BY_NAME[recording.format].decode_request(recording.json))
     except RequestError as error:
@@ -44,14 +44,14 @@ def test_request(recording, format):
     # a value that is not as the client's own SDK has it may go on to the upstream, who can tell
     own = {error.rpartition(".")[2] for error in sdk.wrong_fields(recording.format, recording.json)}
     wrong = []
-    for model in MODELS:
+    for format, model in itertools.product(BY_NAME, MODELS):
         try:
             body = BY_NAME[format].encode_request(request, target(format, model, max_tokens=64000)).body
         except RequestError as error:
             check_refusal(error)
             continue
         errors = sdk.wrong_fields(format, body)
-        wrong += [f"{model}: {error}" for error in errors if error.rpartition(".")[2] not in own]
+        wrong += [f"{format}, {model}: {error}" for error in errors if error.rpartition(".")[2] not in own]
     assert wrong == []
 
 
@@ -70,10 +70,14 @@ def reader(format: str) -> Target:
     return Target("", max_tokens=1 << 20, profile=profile)
 
 
-@each_format
 @each_request
-def test_nothing_is_lost(recording, format):
+def test_nothing_is_lost(recording):
     """Texts, files, calls, results, tools and settings are still there when the written body is read again."""
+    for format in BY_NAME:
+        check_nothing_is_lost(recording, format)
+
+
+def check_nothing_is_lost(recording, format):
     try:
         request = normalize(BY_NAME[recording.format].decode_request(recording.json))
         encoded = BY_NAME[format].encode_request(request, reader(format))

@@ -254,10 +254,10 @@ async def test_unreachable(tmp_path, client, upstream):
 @pytest.mark.parametrize("stream", [True, False])
 async def test_silent(tmp_path, client, upstream, stream):
     script = Scripted(silence=60)
-    async with scripted_gateway(tmp_path, script, timeouts={"first_byte": 0.1}) as gateway:
+    async with scripted_gateway(tmp_path, script, timeouts={"first_byte": 0.2}) as gateway:
         status, _, content = await ask(gateway, client, upstream, stream=stream)
         assert status == 504
-        assert "said nothing for 0.1 seconds" in message_of(client, content)
+        assert "said nothing for 0.2 seconds" in message_of(client, content)
         await asyncio.wait_for(script.left.wait(), 10)
 
 
