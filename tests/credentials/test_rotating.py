@@ -300,7 +300,7 @@ each_failure = pytest.mark.parametrize(("answer", "status", "message"), FAILURES
 
 @each_failure
 async def test_without_a_token(start, quick, monkeypatch, answer, status, message):
-    monkeypatch.setattr(refresher, "REFRESH_TIMEOUT", 0.1)
+    monkeypatch.setattr(refresher, "REFRESH_TIMEOUT", 0.1 if answer is _hangs else 10)
     service = Service(token_answer=answer)
     async with start(service) as gateway:
         told, body = await say(gateway)
@@ -319,7 +319,7 @@ async def test_without_a_token(start, quick, monkeypatch, answer, status, messag
 
 @each_failure
 async def test_with_an_old_token(tmp_path, start, quick, monkeypatch, answer, status, message):
-    monkeypatch.setattr(refresher, "REFRESH_TIMEOUT", 0.1)
+    monkeypatch.setattr(refresher, "REFRESH_TIMEOUT", 0.1 if answer is _hangs else 10)
     service = Service(token_answer=answer, access_token=jwt(60))
     log_in(tmp_path, service.access_token, age=8 * HOUR)
     async with start(service, {}) as gateway:
