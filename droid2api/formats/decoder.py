@@ -240,4 +240,5 @@ def read_citation(value: Json) -> Citation | None:
     if type(url) is not str or not url:
         return None
     offsets = [value.get(name) for name in ("start_index", "end_index")]
-    return Citation(url, word(value, "title"), *[offset if type(offset) is int else None for offset in offsets])
+    places = [offset if type(offset) is int and offset >= 0 else None for offset in offsets]
+    return Citation(url, word(value, "title"), *places)
