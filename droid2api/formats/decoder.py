@@ -13,7 +13,7 @@ from droid2api.hub.events import BlockStart, Citation, Event, FinishReason, Stat
 from droid2api.hub.request import Target
 from droid2api.hub.turn import Turn
 from droid2api.wire import surrogates
-from droid2api.wire.fields import Json, word
+from droid2api.wire.fields import Json, json_text, word
 from droid2api.wire.sse import ServerSentEvent
 
 ANSWER_LIMIT = 64 * 1024 * 1024
@@ -174,7 +174,7 @@ class TurnDecoder:
         if tells_error(value) or (kind is None and find_words(value)):
             self.turn.fail(read_error(value))
         elif type(kind) is not str:
-            raise WireError(f"an event without a type: {_shown(orjson.dumps(value))}")
+            raise WireError(f"an event without a type: {_shown(json_text(value).encode())}")
         elif find_words(value):
             self.noted = read_error(value)
 
@@ -240,4 +240,5 @@ def read_citation(value: Json) -> Citation | None:
     if type(url) is not str or not url:
         return None
     offsets = [value.get(name) for name in ("start_index", "end_index")]
-    return Citation(url, word(value, "title"), *[offset if type(offset) is int else None for offset in offsets])
+    places = [offset if type(offset) is int and offset >= 0 else None for offset in offsets]
+    return Citation(url, word(value, "title"), *places)

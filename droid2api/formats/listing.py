@@ -14,6 +14,11 @@ def list_url(base_url: str) -> str:
     return base.removesuffix(ending) + "/models"
 
 
+def _answers(methods: object) -> bool:
+    """Whether a model of these methods can be asked for answers: one that does not list them can."""
+    return type(methods) is not list or "generateContent" in methods
+
+
 def read_list(value: Json) -> tuple[list[Json], dict[str, str]]:
     """The models of one page, {"id", "name"} each, and the query for the next page, {} where this is the last.
 
@@ -24,7 +29,7 @@ def read_list(value: Json) -> tuple[list[Json], dict[str, str]]:
         models = [
             {"id": text(item, "name").removeprefix("models/"), "name": word(item, "displayName")}
             for item in members(value, "models")
-            if "generateContent" in item.get("supportedGenerationMethods", ["generateContent"])
+            if _answers(item.get("supportedGenerationMethods"))
         ]
         token = word(value, "nextPageToken")
         return models, {"pageToken": token} if token else {}

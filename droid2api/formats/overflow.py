@@ -2,6 +2,9 @@
 
 import re
 
+MOST_SEARCHED = 2000
+"""Characters of a message in which an overflow is looked for: some patterns take the square of what they search."""
+
 
 def _compiled(*patterns: str) -> list[re.Pattern[str]]:
     return [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
@@ -32,7 +35,7 @@ def is_overflow(message: str, names: list[str], status: int) -> bool:
         return True
     if status in (401, 402, 403, 404, 429) or _THROTTLED.search(message):
         return False
-    return any(pattern.search(message) for pattern in _OVERFLOW)
+    return any(pattern.search(message, 0, MOST_SEARCHED) for pattern in _OVERFLOW)
 
 
 _N = r"\(?(\d[\d,_]*)"
@@ -72,6 +75,7 @@ _EXCESSES = _compiled(rf"exceed\w* by {_N} tokens")
 
 def overflow_counts(message: str) -> tuple[int, int] | None:
     """(tokens sent, tokens allowed) as an overflow's message tells them; None when it does not, or not clearly."""
+    message = message[:MOST_SEARCHED]
     limit, total = _first(_LIMITS, message), _first(_TOTALS, message)
     if total is None and (total := _first(_INPUTS, message)) is not None:
         total += _first(_OUTPUTS, message) or 0

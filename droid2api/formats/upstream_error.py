@@ -33,6 +33,8 @@ _MOST = 5
 """Levels, and entries of a list, in which words are looked for."""
 _LONGEST = 1000
 """Bytes of an error that is shown as it is."""
+MOST_MESSAGE = 10_000
+"""Characters of an error's words: nobody reads more, and they are kept, logged, and searched for what they mean."""
 
 
 def tells_error(value: Json) -> bool:
@@ -59,10 +61,12 @@ def read_error(value: object, status: int | None = None) -> UpstreamError:
     if not message and (isinstance(value, Mapping) or (isinstance(value, list) and value)):
         told = ", ".join(names) or "no message"
         if not set(_strings(value, 0)) <= {*names, *_NO_NAMES, ""}:  # words in a place that nobody knows
-            told = orjson.dumps(value)[:_LONGEST].decode(errors="ignore")
+            told = _shown(value) or told
         message = f"The upstream answered with an error ({told})."
     elif not message:
         message = str(value) if value else "The upstream answered with an error."
+    if len(message) > MOST_MESSAGE:
+        message = message[:MOST_MESSAGE] + "..."
     if status is None:
         status = next((_STATUS[name] for name in names if name in _STATUS), None)
         status = status or next((int(name) for name in names if re.fullmatch(r"[45]\d\d", name)), 502)
@@ -70,6 +74,14 @@ def read_error(value: object, status: int | None = None) -> UpstreamError:
     if is_overflow(message, names, status):
         code = "context_length_exceeded"
     return UpstreamError(message, status=status, code=code, param=_param(value))
+
+
+def _shown(value: object) -> str:
+    """An error's JSON as far as it is shown; "" for what is nested too deeply to be written."""
+    try:
+        return orjson.dumps(value)[:_LONGEST].decode(errors="ignore")
+    except orjson.JSONEncodeError:
+        return ""
 
 
 def _entries(value: object) -> list[object]:

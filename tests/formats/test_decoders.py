@@ -7,7 +7,7 @@ import pytest
 
 from droid2api.errors import StreamError, WireError
 from droid2api.formats import BY_NAME, decoder
-from droid2api.hub.events import BlockStart, Delta, Failed, Finish
+from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Failed, Finish
 from droid2api.wire import fields
 from droid2api.wire.sse import ServerSentEvent
 from tests.timing import assert_linear
@@ -469,6 +469,31 @@ SCALING = {
             for piece in [{"jsonPath": f"$.a.b{i % 9}", "stringValue": "x" * 50}]
         ],
     ),
+    "gemini pieces of a long text": lambda n: (
+        "gemini",
+        [
+            said_by_gemini({"functionCall": {"name": None if i else "f", "willContinue": True, "partialArgs": [piece]}})
+            for i in range(n)
+            for piece in [{"jsonPath": "$.a", "stringValue": "x" if i else "x" * (500 * n)}]
+        ],
+    ),
+    "gemini places of a search": lambda n: (
+        "gemini",
+        [
+            said_by_gemini({"text": "x"}),
+            {
+                "candidates": [
+                    {
+                        "finishReason": "STOP",
+                        "groundingMetadata": {
+                            "groundingChunks": [{"web": {"uri": "u"} | {f"f{i}": 1 for i in range(n)}}],
+                            "groundingSupports": [{"groundingChunkIndices": [0] * n}],
+                        },
+                    }
+                ]
+            },
+        ],
+    ),
     "anthropic blocks": lambda n: ("anthropic", many_blocks("anthropic", n)),
     "anthropic signatures": lambda n: (
         "anthropic",
@@ -496,6 +521,25 @@ def reading(format, values):
         reader.close()
 
     return run
+
+
+def test_a_search_that_cites_one_page_without_end():
+    """What is cited is written once for each place, so that numbers could become gigabytes."""
+    page = {"web": {"uri": "https://example.org", "title": "t" * 1_000_000}}
+    support = {"segment": {"endIndex": 2}, "groundingChunkIndices": [0] * 200_000}
+    odd = [{"web": {"uri": "u" * 100_000}}]
+    grounding = {"groundingChunks": [page, *odd], "groundingSupports": [support]}
+    events = BY_NAME["gemini"].decode_response(
+        said_by_gemini({"text": "ok"})
+        | {
+            "candidates": [
+                {"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP", "groundingMetadata": grounding}
+            ]
+        },
+        TARGET,
+    )
+    cited = next(event for event in events if type(event) is BlockEnd).citations
+    assert cited == [Citation("https://example.org", "t" * 1000, 0, 2)] * 5000
 
 
 # -- a call whose arguments Gemini streams ---------------------------------------------------------------------------

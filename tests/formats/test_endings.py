@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from droid2api.errors import StreamError
 from droid2api.formats import BY_NAME
 from droid2api.formats.decoder import Ending
 from droid2api.hub.events import Failed, Finish, Usage
@@ -210,3 +211,10 @@ def test_a_decoder_knows_the_usage_of_a_whole_answer(format):
     decoder = BY_NAME[format].StreamDecoder(TARGET)
     finish = (decoder.feed(events) + decoder.close())[-1]
     assert decoder.usage == finish.usage == Usage(33, 12, 7, 0 if format == "gemini" else 5)
+
+
+@pytest.mark.parametrize(("digits", "following"), [("7", 8), ("9" * 20, 0), ("9" * 5000, 0)])
+def test_an_error_goes_on_with_the_number_of_the_last_event(digits, following):
+    last = b'data: {"sequence_number": %b}' % digits.encode()
+    error = BY_NAME["responses"].encode_stream_error(StreamError("broken"), last)
+    assert b'"sequence_number":%d}' % following in error

@@ -27,7 +27,7 @@ from droid2api.hub.tools import safe_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import parse_arguments
 
 from . import sdk
-from .bodies import target
+from .bodies import gemini, gemini_tool, gemini_user, target
 from .recordings import each_request
 
 MODELS = ["gpt-4.1", "gpt-5-mini", "claude-sonnet-4-5", "claude-opus-5", "deepseek-chat"]
@@ -187,3 +187,11 @@ def check_settings(again: Request, request: Request, format: str, encoded: Encod
 
 def name_of_choice(request: Request):
     return request.tool_choice.name and safe_name(request.tool_choice.name)
+
+
+def test_a_number_as_text_that_no_json_holds():
+    """Python itself refuses to read some thousand digits."""
+    for digits in ("9" * 30, "9" * 5000):
+        tool = gemini_tool(parametersJsonSchema={"type": "object", "properties": {"a": {"minItems": digits}}})
+        request = BY_NAME["gemini"].decode_request(gemini(gemini_user("hi"), tools=[tool]))
+        assert request.tools[0].parameters["properties"]["a"] == {"minItems": digits}

@@ -5,7 +5,11 @@ import pytest
 from droid2api.errors import UpstreamError
 from droid2api.formats import BY_NAME
 from droid2api.formats.overflow import overflow_counts
-from droid2api.formats.upstream_error import read_error
+from droid2api.formats.upstream_error import MOST_MESSAGE, read_error
+from droid2api.hub.events import Failed
+from tests.timing import assert_quick
+
+from .bodies import target
 
 BODIES = [
     ([{"error": {"code": 400, "message": "boom", "status": "INVALID_ARGUMENT"}}], "boom", "400"),
@@ -78,6 +82,30 @@ def test_error_bodies_have_their_limits():
     assert len(unknown) < 1100
     many = read_error({"detail": [{"msg": f"m{number}"} for number in range(1000)]}, 400).message
     assert many == "m0; m1; m2; m3; m4"
+    long = read_error({"message": "y" * 1_000_000}, 400).message
+    assert long == "y" * MOST_MESSAGE + "..."
+
+
+def test_an_error_that_is_nested_too_deeply_to_be_shown():
+    deep = []
+    for _ in range(300):
+        deep = [deep]
+    for format in BY_NAME.values():
+        assert format.read_error({"x": "words", "deep": deep}, 400).message == (
+            "The upstream answered with an error (no message)."
+        )
+        for event in ({"error": {"x": "words", "deep": deep}}, {"type": None, "deep": deep}, {"type": 5, "deep": deep}):
+            decoder = format.StreamDecoder(target(format.NAME, "m"))
+            events = decoder.feed_values([event]) + decoder.close()
+            assert type(events[-1]) is Failed
+
+
+@pytest.mark.parametrize("words", ["exceed", "11111111", "maximum length (", "requested ", "limit of 1,"])
+def test_a_long_error_is_read_in_no_time(words):
+    """Some patterns take the square of what they search."""
+    message = words * (500_000 // len(words))
+    assert_quick(lambda: [read_error({"message": message}, 400), read_error(message, 400)], 0.5)
+    assert_quick(lambda: overflow_counts(message), 0.5)
 
 
 OVERFLOWS = [

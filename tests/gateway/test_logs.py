@@ -10,6 +10,7 @@ import re
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from functools import partial
 
 import aiohttp
 import orjson
@@ -28,6 +29,7 @@ from droid2api.gateway.logs import (
     log_body,
     request_line,
     start_logging,
+    without_secrets,
 )
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.hub.events import Usage
@@ -36,6 +38,7 @@ from droid2api.server.app import drain
 from droid2api.server.keys import RUNTIME
 from tests.conftest import SECRETS
 from tests.harness import BODIES, BY_TYPE, CHUNK, Scripted, gateway_for, serving, settings_for
+from tests.timing import assert_linear
 
 LANES = {"/v1/chat/completions": "chat>chat relay", "/v1/messages": "anthropic>chat translate"}
 each_path = pytest.mark.parametrize("path", LANES)
@@ -398,6 +401,25 @@ async def test_what_is_only_logged_is_cut_while_it_comes(tmp_path, monkeypatch):
         _, _, content = await ask(gateway, "/v1/chat/completions")
     assert len(content) > 400_000
     assert logged_sizes[-1] < 200_000
+
+
+@pytest.mark.parametrize("piece", [b"-eyJ", b"eyJ-", b"sk-", b".eyJ", b"eyJhbGciOiJI.", b"AIza ", b"a" * 199 + b" "])
+def test_time_to_mask_grows_with_the_body(piece):
+    assert_linear(lambda size: partial(without_secrets, piece * (size // len(piece)), ["test-key-planted"]), 16_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln-", "-***"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.", "***"),
+        ("eyJhbGciOiJIUzI1NiJ9 is no token", "eyJhbGciOiJIUzI1NiJ9 is no token"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0"),
+        ("eyJ eyJhbGciOiJIUzI1NiJ9.e.s", "eyJ ***"),
+    ],
+)
+def test_a_signed_token_is_masked_and_its_beginning_alone_is_not(text, shown):
+    assert without_secrets(text.encode(), []) == shown
 
 
 def test_a_long_body_costs_no_more_than_what_is_shown(caplog):

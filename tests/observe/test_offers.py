@@ -8,7 +8,7 @@ import pytest
 
 from droid2api.config import load
 from droid2api.errors import ConfigError
-from droid2api.formats.listing import list_url
+from droid2api.formats.listing import list_url, read_list
 from droid2api.observe import offers
 from droid2api.observe.offers import offered
 
@@ -169,3 +169,9 @@ def test_wrong_names_keys_and_places(tmp_path, serve):
     keyless = load(made.source, {"HOME": str(tmp_path)})
     with pytest.raises(ConfigError, match="OWN"):
         offered(keyless, "common")
+
+
+@pytest.mark.parametrize("methods", [None, 5, "generateContent", {}])
+def test_methods_that_are_no_list(methods):
+    page = {"models": [{"name": "models/m", "supportedGenerationMethods": methods}]}
+    assert read_list(page) == ([{"id": "m", "name": ""}], {})

@@ -78,11 +78,13 @@ def _encode_signature(state: State | None) -> str:
 
 
 def _encode_citation(citation: Citation, text: str) -> Json:
+    start = citation.start or 0
+    end = start + MOST_CITED if citation.end is None else min(citation.end, start + MOST_CITED)
     return {
         "type": "web_search_result_location",
         "url": citation.url,
         "title": citation.title,
-        "cited_text": text[citation.start or 0 : citation.end][:MOST_CITED],
+        "cited_text": text[start:end],
         "encrypted_index": "",
     }
 

@@ -15,9 +15,8 @@ the end. One that is not known is a failure, and so is a call that the service f
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Collection, Iterator
-from itertools import accumulate, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
@@ -46,6 +45,11 @@ _FILTERED = re.compile(r"SAFETY|.*_SAFETY|LANGUAGE|MODEL_ARMOR|ESCALATION|JAILBR
 _STEP = re.compile(r"""(\.([^.\[\]]+)|\[(\d{1,9})\]|\[['"]([^'"]+)['"]\])""")
 _VALUES = ("stringValue", "numberValue", "boolValue")
 _MEDIA = ("inlineData", "fileData")
+_CONTINUED = bytes(range(0x80, 0xC0))
+"""The bytes of UTF-8 that begin no character."""
+MOST_CITATIONS = 5000
+LONGEST_URL, LONGEST_TITLE = 8000, 1000
+"""Of one text: a search names each page once and its places by numbers, and what is cited is written for each place."""
 _OWN = frozenset("candidates promptFeedback usageMetadata responseId modelVersion createTime".split())
 
 
@@ -225,21 +229,21 @@ class StreamDecoder(TurnDecoder):
             end.citations, self._signed = self._citations(), {}
         elif key == "tool_call":
             if self._arguments and not self.turn.size(key):
-                self.turn.delta(key, json_text(self._arguments))
+                self.turn.delta(key, json_text(self._arguments, _grown))
             self._arguments = None
         self.turn.end(key, end)
 
     def _citations(self) -> list[Citation]:
         """Those of the open text. Their places are bytes of all text that was said, ours are characters of this one."""
-        text, before = self.turn.text("text"), self._bytes_before
-        self._bytes_before += len(text.encode(errors="replace"))
-        sources = [*_grounded(self._grounding), *map(_cited, self._cites)]
+        text, before = self.turn.text("text").encode(errors="replace"), self._bytes_before
+        self._bytes_before += len(text)
+        cited = chain(_grounded(self._grounding), (_source(cite, cite) for cite in self._cites))
+        sources = list(islice((source for source in cited if 0 < len(source[0]) <= LONGEST_URL), MOST_CITATIONS))
         self._grounding, self._cites = {}, []
-        ends = list(accumulate(len(char.encode(errors="replace")) for char in text)) if sources else []
+        places = _places(text, {offset - before for *_, start, end in sources for offset in (start, end) if offset})
         return [
-            Citation(url, title, _place(ends, start, before), _place(ends, end, before))
-            for url, title, start, end in sources
-            if url
+            Citation(url, title, *[places.get(offset - before) if offset is not None else None for offset in offsets])
+            for url, title, *offsets in sources
         ]
 
 
@@ -256,20 +260,24 @@ def _grounded(grounding: Json) -> Iterator[_Source]:
         for index in indices if type(indices) is list else ():
             if type(index) is int and 0 <= index < len(chunks):
                 supporting.add(index)
-                yield _cited(chunks[index] | inner(support, "segment"))
-    yield from (_cited(chunk) for index, chunk in enumerate(chunks) if index not in supporting)
+                yield _source(chunks[index], inner(support, "segment"))
+    yield from (_source(chunk, {}) for index, chunk in enumerate(chunks) if index not in supporting)
 
 
-def _cited(value: Json) -> _Source:
-    end = number(value, "endIndex")
-    return word(value, "uri"), word(value, "title"), None if end is None else number(value, "startIndex") or 0, end
+def _source(page: Json, segment: Json) -> _Source:
+    end = number(segment, "endIndex")
+    start = None if end is None else number(segment, "startIndex") or 0
+    return word(page, "uri"), word(page, "title")[:LONGEST_TITLE], start, end
 
 
-def _place(ends: list[int], offset: int | None, before: int) -> int | None:
-    """The characters before an offset in bytes; `ends` are the bytes up to the end of each. None when outside."""
-    if offset is None or not before <= offset <= before + (ends[-1] if ends else 0):
-        return None
-    return bisect_left(ends, offset - before) + 1 if offset > before else 0
+def _places(text: bytes, offsets: set[int]) -> dict[int, int]:
+    """The characters before each of these offsets in bytes, in one walk; none for those outside of the text."""
+    places, before, characters = {0: 0}, 0, 0
+    for offset in sorted(offsets):
+        if 0 < offset <= len(text):
+            characters += len(text[before:offset].translate(None, _CONTINUED))
+            places[offset], before = characters, offset
+    return places
 
 
 def _put(arguments: Json, path: str, piece: Json) -> None:
@@ -283,7 +291,22 @@ def _put(arguments: Json, path: str, piece: Json) -> None:
         node = _child(node, step, [] if type(following) is int else {})
     value = next((piece[name] for name in _VALUES if name in piece), None)
     known = _child(node, steps[-1], None)
-    node[steps[-1]] = known + value if type(known) is type(value) is str else value
+    if type(value) is str:
+        text = known if type(known) is _GrowingText else _GrowingText()
+        text.pieces.append(value)
+        value = text
+    node[steps[-1]] = value
+
+
+class _GrowingText:
+    """A text that comes in pieces: to append each to a string would copy all that was there."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+
+
+def _grown(text: _GrowingText) -> str:
+    return "".join(text.pieces)
 
 
 def _child(node: Any, step: str | int, new: object) -> Any:

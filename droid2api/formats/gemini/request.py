@@ -33,6 +33,9 @@ from droid2api.wire.fields import Json, dump, optional, required, strings, wrong
 MOST_STOPS = 128
 """Google takes five; other upstreams more."""
 
+LONGEST_NUMBER = 15
+"""Digits of a number that is written as text; longer ones fit into no JSON of others."""
+
 _OPTIONS = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty")
 _CONFIG = frozenset(
     "maxOutputTokens stopSequences candidateCount thinkingConfig responseMimeType responseSchema responseJsonSchema "
@@ -330,7 +333,7 @@ def _node(schema: Any) -> Any:
     if node.get("type") == "type_unspecified":
         del node["type"]
     for name in _INTEGERS:
-        if type(value := node.get(name)) is str and value.isdecimal():
+        if type(value := node.get(name)) is str and value.isdecimal() and len(value) <= LONGEST_NUMBER:
             node[name] = int(value)
     for name in ("properties", "$defs", "definitions"):
         if type(named := node.get(name)) is dict:

@@ -280,7 +280,7 @@ def _encode_citation(citation: Citation, length: int) -> Json:
 
 def encode_stream_error(error: GatewayError, last: bytes) -> bytes:
     """The error in a stream whose last event was `last`; it goes on with that one's sequence number."""
-    number = re.search(rb'"sequence_number":\s*(\d+)', last)
+    number = re.search(rb'"sequence_number":\s*(\d{1,15})(?!\d)', last)
     encoder = StreamEncoder(Request("", []), time.time, lambda: "failed")
     encoder.sequence = int(number.group(1)) + 1 if number else 0
     return encoder.encode([Failed(error)])
