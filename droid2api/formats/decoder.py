@@ -87,16 +87,17 @@ class TurnDecoder:
     """Reads an upstream's answer into a Turn and hands out its events.
 
     What cannot be read (WireError) becomes one Failed, and so does input that stops before its end. Any other exception
-    is a mistake in this program and passes through. `usage` is what the upstream has told of its tokens so far.
+    is a mistake in this program and passes through.
 
-    A subclass gives `read_value`, which reads one JSON object of the wire; `start`, `open`, `state` and `unused_id` are
+    A subclass gives `read_value`, which reads one JSON object of the wire and puts what that tells of tokens into
+    `counts`, and `decode_usage`, which reads those; `start`, `open`, `state` and `unused_id` are
     for it, the other methods for whoever feeds the wire. `used_ids` are the ids of the tool calls that the conversation
     holds: no call of this answer gets one of them.
     """
 
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         self.turn = Turn()
-        self.usage: Usage | None = None
+        self.counts: Json = {}
         self.noted: UpstreamError | None = None
         """What was no part of an answer but had words: should the answer end badly, they say why."""
         self._target = target
@@ -157,6 +158,15 @@ class TurnDecoder:
         """The input broke. Nothing happens when the turn has ended already."""
         self.turn.fail(error)
         return self.turn.drain()
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the upstream has told of its tokens so far."""
+        return self.decode_usage(self.counts) if self.counts else None
+
+    @staticmethod
+    def decode_usage(usage: Json) -> Usage:
+        raise NotImplementedError
 
     def read_value(self, value: Json) -> None:
         """Raises WireError for what cannot be read, as the methods below do."""

@@ -140,9 +140,10 @@ def members(value: Json, name: str) -> list[Json]:
     found = value.get(name)
     if found is None:
         return []
-    if type(found) is not list or not all(type(item) is dict for item in found):
-        raise WireError(f"an event whose {name} is no list of objects")
-    return found
+    for item in found if type(found) is list else [None]:
+        if type(item) is not dict:
+            raise WireError(f"an event whose {name} is no list of objects")
+    return cast(list[Json], found)
 
 
 def json_text(value: object, default: Callable[[Any], Any] | None = None) -> str:

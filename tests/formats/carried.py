@@ -15,7 +15,8 @@ no format can keep, of both sides: the ids that this gateway gives anew and the 
 | anthropic | refusals are text and a finish reason; citations have no offsets; no custom tools, no namespaces    |
 | gemini    | texts in a row are one; refusals are text and a finish reason; arguments are an object, in one      |
 |           | piece; state is packed even when its own, and that of reasoning is on the next call or text;        |
-|           | citations come with the end of the answer, for the text that it ends with; no writes to a cache     |
+|           | citations come with the end of the answer, for its last text (lost where thoughts follow it);       |
+|           | no writes to a cache                                                                                |
 
 A whole chat answer (`whole`) has its blocks in a fixed order by kind, and anthropic's has arguments as an object.
 """
@@ -307,14 +308,13 @@ def _gemini(read: Read, whole: bool) -> None:
     if not parts.pieces and type(read.last) is Finish and read.last.reason == "content_filter":
         parts.pieces.append(Piece(BlockStart("refusal"), ["The answer was withheld (SAFETY)."], BlockEnd()))
     read.pieces = parts.pieces
-    if parts.open and read.pieces[-1].start.kind == "text":
-        before = sum(len(piece.text) for piece in read.pieces[:-1] if piece.start.kind == "text")
-        inside = range(said - before + 1)
+    *_, text = [None, *(number for number, piece in enumerate(read.pieces) if piece.start.kind == "text")]
+    if text is not None and not any(piece.deltas and piece.start.kind == "reasoning" for piece in read.pieces[text:]):
+        before = sum(len(piece.text) for piece in read.pieces[:text] if piece.start.kind == "text")
         for citation in citations:
-            start, end = (
-                place - before if place - before in inside else None for place in (citation.start, citation.end)
-            )
-            read.pieces[-1].end.citations.append(replace(citation, start=start, end=end))
+            place = citation.start - before, citation.end - before
+            start, end = place if min(place) >= 0 and max(place) <= said - before else (None, None)
+            read.pieces[text].end.citations.append(replace(citation, start=start, end=end))
     if type(read.last) is Finish:
         usage, reason = read.last.usage, "content_filter" if refused else read.last.reason
         usage = replace(usage, output=max(usage.output, usage.reasoning), cache_write=0)

@@ -138,7 +138,7 @@ RECORDINGS = {
         Start("r4", "gemini-3.5-flash"),
         *[BlockStart("reasoning"), Delta("Look it up."), BlockEnd()],
         *[BlockStart("text"), Delta("In Oslo 🌧:")],
-        BlockEnd(signed("c2lnbmF0dXJlIDI=", start=0, end=10)),
+        BlockEnd(signed("c2lnbmF0dXJlIDI=", start=0, end=10), [Citation("https://example.org/oslo", "Oslo", 3, 9)]),
         *call("1b2c3d4e", "get_weather", '{"city":"Oslo"}'),
         *tools("STOP", 100, 33, 90, 0, 10),
     ],

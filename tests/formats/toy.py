@@ -157,6 +157,10 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
 class StreamDecoder(TurnDecoder):
     """A word opens the only block; the end closes it."""
 
+    @staticmethod
+    def decode_usage(usage: Json) -> Usage:
+        return decode_usage(usage)
+
     def read_value(self, value: Json) -> None:
         if "oops" in value:
             self.turn.fail(read_error(value, value.get("number")))
@@ -165,10 +169,10 @@ class StreamDecoder(TurnDecoder):
                 raise WireError("a word that is no text")
             self._write(value["word"])
         elif "end" in value:
-            self.usage = decode_usage({"cost": value.get("cost")})
+            self.counts = {"cost": value.get("cost")}
             if value["end"] not in _ENDS:
                 raise WireError(f"the end {value['end']!r}")
-            self.turn.finish(Finish(_ENDS[value["end"]], value["end"], self.usage))
+            self.turn.finish(Finish(_ENDS[value["end"]], value["end"], decode_usage(self.counts)))
 
     def _write(self, word: str) -> None:
         self.turn.start("", "")

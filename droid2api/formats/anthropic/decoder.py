@@ -80,13 +80,14 @@ class _Block:
 class StreamDecoder(TurnDecoder):
     """Blocks of tools that the provider runs itself are left out; their text and URLs stay."""
 
+    decode_usage = staticmethod(decode_usage)
+
     def __init__(self, target: Target, used_ids: Collection[str] = (), *, whole: bool = False) -> None:
         super().__init__(target, used_ids)
         self._whole = whole
         self._blocks: dict[int, _Block] = {}
         self._left_out: set[int] = set()
         self._newest = -1
-        self._counts: Json = {}
         self._stop: Json = {}
 
     def read_value(self, value: Json) -> None:
@@ -116,9 +117,7 @@ class StreamDecoder(TurnDecoder):
 
     def _count(self, counts: Json) -> None:
         """Later counts replace earlier ones."""
-        if counts:
-            self._counts |= {name: told for name, told in counts.items() if told is not None}
-            self.usage = decode_usage(self._counts)
+        self.counts |= {name: told for name, told in counts.items() if told is not None}
 
     def _read_delta(self, value: Json) -> None:
         index = value.get("index")

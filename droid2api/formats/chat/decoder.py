@@ -95,6 +95,8 @@ def _usage_of(value: Json, choices: list[Json]) -> Json:
 class StreamDecoder(TurnDecoder):
     """Reads choice 0 only: this gateway never asks for more. There is a method for each field that a chunk may have."""
 
+    decode_usage = staticmethod(decode_usage)
+
     def __init__(self, target: Target, used_ids: Collection[str] = (), *, whole: bool = False) -> None:
         super().__init__(target, used_ids)
         self._whole = whole
@@ -141,8 +143,7 @@ class StreamDecoder(TurnDecoder):
             self.noted = read_error(value)
 
     def _read_usage(self, value: Json) -> None:
-        if usage := _usage_of(value, []):
-            self.usage = decode_usage(usage)
+        self.counts = _usage_of(value, []) or self.counts
 
     def _read_choice(self, choice: Json) -> None:
         delta = choice.get("delta")

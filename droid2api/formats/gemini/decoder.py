@@ -1,15 +1,17 @@
 """An upstream's answers in the Gemini format.
 
 Theory of operation. Each event is a whole answer with the parts that are new; a part has no key, so that a block begins
-when a part is of another kind than the last one. One block is open at a time, under its kind's name. A tool call comes
-whole, in one part, unless the service streams its arguments: then they are put together and said when the call is.
+when a part is of another kind than the last one. It is open under its kind's name. A tool call comes whole, in one
+part, unless the service streams its arguments: then they are put together and said when the call is.
 
 A signature belongs to the very part that it came with, and must go back in its place. A call has it from its beginning.
 A text's is told at the block's end, with the place of its part in the block, which may be an empty one at the end.
 Anything else that is signed (what the service's own tools did) becomes an empty reasoning block that holds the part.
 
-Held back until the end of a text are its citations, which come last, counted in bytes. The candidate's finish reason is
-the end. One that is not known is a failure, and so is a call that the service found malformed: nobody is to run it.
+Held back until the end of a text are its citations, counted in bytes. They come last, with the finish reason, so that a
+text stays open behind calls and what else is signed, which wait for its end. More text or thoughts end it: citations
+are of the last text then, without the place that is not in it. The candidate's finish reason is the end. One that is
+not known is a failure, and so is a call that the service found malformed: nobody is to run it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, finish_
 from droid2api.formats.gemini.errors import read_error
 from droid2api.formats.gemini.words import NAME
 from droid2api.formats.upstream_error import find_words, tells_error
-from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, FinishReason, Usage
+from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, FinishReason, State, Usage
 from droid2api.hub.request import Target
 from droid2api.wire.fields import (
     Json,
@@ -107,100 +109,109 @@ def _unfinished(candidate: Json, told: str) -> StreamError | None:
 class StreamDecoder(TurnDecoder):
     """Reads candidate 0 only: this gateway never asks for more."""
 
+    decode_usage = staticmethod(decode_usage)
+
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         super().__init__(target, used_ids)
+        self._kind = ""
+        """That of the newest block, while more of it may come."""
         self._signed: Json = {}
         self._grounding: Json = {}
         self._cites: list[Json] = []
-        self._counts: Json = {}
         self._bytes_before = 0
-        self._arguments: Json | None = None
-        """Those of the call whose arguments are being streamed."""
+        self._arguments: Json = {}
+        """Those of a call that are being streamed."""
 
     def read_value(self, value: Json) -> None:
-        if tells_error(value) or (not value.keys() & _OWN and find_words(value)):
-            self.turn.fail(read_error(value))
+        if ("candidates" not in value or "error" in value) and self._read_error(value):
             return
         if not self.turn.started:
             self.start({"id": word(value, "responseId"), "model": word(value, "modelVersion")})
         if usage := inner(value, "usageMetadata"):
-            self._counts |= usage  # a count that a later event leaves out stands
-            self.usage = decode_usage(self._counts)
+            self.counts |= usage  # a count that a later event leaves out stands
+        if "promptFeedback" in value and (told := word(inner(value, "promptFeedback"), "blockReason")):
+            words = word(value["promptFeedback"], "blockReasonMessage")
+            self._refuse(words or f"The prompt was blocked ({told}).")
+            self._finish("content_filter", told)
+            return
         for candidate in members(value, "candidates"):
-            if not number(candidate, "index"):
+            if not candidate.get("index") or not number(candidate, "index"):
                 self._read_candidate(candidate)
                 return
-        feedback = inner(value, "promptFeedback")
-        if told := word(feedback, "blockReason"):
-            self._refuse(word(feedback, "blockReasonMessage") or f"The prompt was blocked ({told}).")
-            self._finish("content_filter", told)
+
+    def _read_error(self, value: Json) -> bool:
+        if found := tells_error(value) or (not value.keys() & _OWN and bool(find_words(value))):
+            self.turn.fail(read_error(value))
+        return found
 
     def _read_candidate(self, candidate: Json) -> None:
-        told = string(candidate, "finishReason")
-        reason, words = _reason(told), word(candidate, "finishMessage")
+        told = string(candidate, "finishReason") if "finishReason" in candidate else ""
         if told and (failure := _unfinished(candidate, told)):
             self.turn.fail(failure)
             return
-        for part in members(inner(candidate, "content"), "parts"):
-            self._read_part(part)
-        self._grounding = inner(candidate, "groundingMetadata") or self._grounding
-        cited = inner(candidate, "citationMetadata")
-        self._cites += [*inners(cited, "citations"), *inners(cited, "citationSources")]
-        if reason == "content_filter" and not self.turn.blocks:
-            self._refuse(words or f"The answer was withheld ({told}).")
-        if reason:
+        if candidate.get("content") is not None:
+            for part in members(member(candidate, "content"), "parts"):
+                self._read_part(part)
+        if "groundingMetadata" in candidate:
+            self._grounding = inner(candidate, "groundingMetadata") or self._grounding
+        if "citationMetadata" in candidate:
+            cited = inner(candidate, "citationMetadata")
+            self._cites += [*inners(cited, "citations"), *inners(cited, "citationSources")]
+        if reason := _reason(told) if told else None:
+            if reason == "content_filter" and not self.turn.blocks:
+                self._refuse(word(candidate, "finishMessage") or f"The answer was withheld ({told}).")
             self._finish(reason, told)
 
     def _finish(self, reason: FinishReason, told: str) -> None:
         self._end()
+        self._end_text()
         self.turn.finish(Finish(reason, told, self.usage or Usage()))
 
     def _refuse(self, words: str) -> None:
-        self._switch(BlockStart("refusal"))
+        self._begin(BlockStart("refusal"))
         self.turn.delta("refusal", words)
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _read_part(self, part: Json) -> None:
+        if len(part) == 1 and self._kind == "text" and type(part.get("text")) is str:
+            self.turn.delta("text", part["text"])
+            return
         signature = string(part, "thoughtSignature")
         if "functionCall" in part:
             self._read_call(member(part, "functionCall"), signature)
-        elif string(part, "text") and part.get("thought") is not True:
-            self._write_text(part["text"], signature)
-        elif string(part, "text"):
-            self._write("reasoning", part["text"])
-            if signature:
-                self._end(BlockEnd(self.state(NAME, {"signature": signature})))
-        elif signature and "text" in part and self.turn.current == "text" and not self._signed:
+        elif text := string(part, "text"):
+            self._write("reasoning" if part.get("thought") is True else "text", text, signature)
+        elif part.get("thought") is not True and any(part.get(name) for name in _MEDIA):
+            raise WireError("a picture or a file in its answer, which cannot be passed on")
+        elif signature and "text" in part and self._kind == "text" and not self._signed:
             self._sign(signature, "")
         elif signature and is_shallow(part):
-            self._switch(BlockStart("reasoning"), again=True)
-            self._end(BlockEnd(self.state(NAME, {"part": part})))
-        elif any(part.get(name) for name in _MEDIA):
-            raise WireError("a picture or a file in its answer, which cannot be passed on")
+            self._begin(BlockStart("reasoning"), beside_text=True)
+            self._end(self.state(NAME, {"part": part}))
 
-    def _write_text(self, text: str, signature: str) -> None:
-        if signature and self._signed:
-            self._end()
-        self._switch(BlockStart("text"))
-        if signature:
+    def _write(self, kind: BlockKind, text: str, signature: str) -> None:
+        if kind != self._kind or (signature and self._signed):
+            self._begin(BlockStart(kind))
+        if signature and kind == "text":
             self._sign(signature, text)
-        self.turn.delta("text", text)
+        self.turn.delta(kind, text)
+        if signature and kind == "reasoning":
+            self._end(self.state(NAME, {"signature": signature}))
 
     def _sign(self, signature: str, text: str) -> None:
         start = self.turn.size("text")
         self._signed = {"signature": signature, "start": start, "end": start + len(text)}
 
     def _read_call(self, call: Json, signature: str) -> None:
-        if self._arguments is None or string(call, "name"):
-            state = self.state(NAME, {"signature": signature}) if signature else None
-            name = string(call, "name")
+        name = string(call, "name")
+        if name or self._kind != "tool_call":
             if not name:
                 raise WireError("a tool call without a name")
-            self._switch(BlockStart("tool_call", self.unused_id(word(call, "id")), name, state=state), again=True)
-            self._arguments = {}
-        arguments = call.get("args")
-        if arguments is not None:
+            state = self.state(NAME, {"signature": signature}) if signature else None
+            start = BlockStart("tool_call", self.unused_id(word(call, "id")), name, state=state)
+            self._begin(start, beside_text=True)
+        if (arguments := call.get("args")) is not None:
             self.turn.delta("tool_call", arguments if type(arguments) is str else json_text(arguments))
         for piece in members(call, "partialArgs"):
             _put(self._arguments, string(piece, "jsonPath"), piece)
@@ -209,51 +220,54 @@ class StreamDecoder(TurnDecoder):
 
     # -- blocks -----------------------------------------------------------------------------------------------------
 
-    def _write(self, kind: BlockKind, text: str) -> None:
-        self._switch(BlockStart(kind))
-        self.turn.delta(kind, text)
+    def _begin(self, start: BlockStart, *, beside_text: bool = False) -> None:
+        """Begin another block; one that comes whole may do so while a text is open, and waits for its end."""
+        self._end()
+        if not beside_text:
+            self._end_text()
+        self.open(start.kind, start)
+        self._kind = start.kind
 
-    def _switch(self, start: BlockStart, *, again: bool = False) -> None:
-        """Go on with a block of this kind: the open one, unless it must be another (`again`)."""
-        if self.turn.current != start.kind or again:
-            self._end()
-            self.open(start.kind, start)
+    def _end(self, state: State | None = None) -> None:
+        """End the newest block, unless it is a text."""
+        if self._kind == "tool_call" and self._arguments:
+            if not self.turn.size("tool_call"):
+                self.turn.delta("tool_call", json_text(self._arguments, _grown))
+            self._arguments = {}
+        if self._kind not in ("", "text"):
+            self.turn.end(self._kind, BlockEnd(state))
+        self._kind = ""
 
-    def _end(self, end: BlockEnd | None = None) -> None:
-        key: Any = self.turn.current
-        if key is None:
-            return
-        end = end or BlockEnd()
-        if key == "text":
-            end.state = self.state(NAME, self._signed) if self._signed else None
-            end.citations, self._signed = self._citations(), {}
-        elif key == "tool_call":
-            if self._arguments and not self.turn.size(key):
-                self.turn.delta(key, json_text(self._arguments, _grown))
-            self._arguments = None
-        self.turn.end(key, end)
+    def _end_text(self) -> None:
+        if self.turn.is_open("text"):
+            state = self.state(NAME, self._signed) if self._signed else None
+            self.turn.end("text", BlockEnd(state, self._citations()))
+            self._signed = {}
 
     def _citations(self) -> list[Citation]:
         """Those of the open text. Their places are bytes of all text that was said, ours are characters of this one."""
         text, before = self.turn.text("text").encode(errors="replace"), self._bytes_before
         self._bytes_before += len(text)
-        cited = chain(_grounded(self._grounding), (_source(cite, cite) for cite in self._cites))
-        sources = list(islice((source for source in cited if 0 < len(source[0]) <= LONGEST_URL), MOST_CITATIONS))
+        told = chain(_grounded(self._grounding), (_source(cite, cite) for cite in self._cites))
+        sources = list(islice((source for source in told if 0 < len(source[0]) <= LONGEST_URL), MOST_CITATIONS))
         self._grounding, self._cites = {}, []
-        places = _places(text, {offset - before for *_, start, end in sources for offset in (start, end) if offset})
-        return [
-            Citation(url, title, *[places.get(offset - before) if offset is not None else None for offset in offsets])
-            for url, title, *offsets in sources
+        places = _places(text, {offset - before for *_, start, end in sources for offset in (start, end)})
+        cited = [
+            (url, title, places.get(start - before), places.get(end - before)) for url, title, start, end in sources
         ]
+        return [Citation(url, title) if None in place else Citation(url, title, *place) for url, title, *place in cited]
 
 
-_Source: TypeAlias = tuple[str, str, int | None, int | None]
-"""URL, title, and the bytes of the text that it is for."""
+_Source: TypeAlias = tuple[str, str, int, int]
+"""URL, title, and the bytes of the text that it is for, -1 where it does not say."""
 
 
 def _grounded(grounding: Json) -> Iterator[_Source]:
     """The sources of a search, each once for each piece of text that it supports."""
-    chunks = [inner(chunk, "web") or inner(chunk, "retrievedContext") for chunk in inners(grounding, "groundingChunks")]
+    chunks = [
+        inner(chunk, "web") or inner(chunk, "retrievedContext") or inner(chunk, "maps")
+        for chunk in inners(grounding, "groundingChunks")
+    ]
     supporting: set[int] = set()
     for support in inners(grounding, "groundingSupports"):
         indices = support.get("groundingChunkIndices")
@@ -266,8 +280,8 @@ def _grounded(grounding: Json) -> Iterator[_Source]:
 
 def _source(page: Json, segment: Json) -> _Source:
     end = number(segment, "endIndex")
-    start = None if end is None else number(segment, "startIndex") or 0
-    return word(page, "uri"), word(page, "title")[:LONGEST_TITLE], start, end
+    place = (-1, -1) if end is None else (number(segment, "startIndex") or 0, end)
+    return word(page, "uri"), word(page, "title")[:LONGEST_TITLE], *place
 
 
 def _places(text: bytes, offsets: set[int]) -> dict[int, int]:

@@ -99,6 +99,8 @@ def _end_word(kind: str, response: Json) -> str:
 class StreamDecoder(TurnDecoder):
     """There is a method for each thing that an event may say of an item, a part or the response."""
 
+    decode_usage = staticmethod(decode_usage)
+
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         super().__init__(target, used_ids)
         self._items: dict[int, Item] = {}
@@ -366,8 +368,7 @@ class StreamDecoder(TurnDecoder):
                 raise WireError("a tool call without a name")
             self._end(item, {})  # its end was forgotten, or cut off
         told = _end_word(kind, response)
-        if usage := inner(response, "usage"):
-            self.usage = decode_usage(usage)
+        self.counts = inner(response, "usage") or self.counts
         if failure := unfinished(told):
             self.turn.fail(failure)
         else:
