@@ -251,6 +251,8 @@ _GEMINI_MODELS = (
     _row("gemini-3-flash* gemini-3.1-flash-lite* gemini-3.5-flash*", efforts=("minimal", *_LOW_TO["high"])),
     # https://ai.google.dev/gemini-api/docs/gemini-4: no penalties, no prefill
     _row("gemini-4*", prefill=False, refused_options=("presence_penalty", "frequency_penalty")),
+    # livekit/agents#7095: minimal and high are taken, a budget is not
+    _row("gemma-4*", formats="gemini", efforts=("minimal", "high")),
 )
 
 _OTHER_MODELS = (

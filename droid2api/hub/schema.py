@@ -4,11 +4,11 @@ What a dialect lacks is moved into the description, for the model to read, as An
 named by its path in the schema, such as "properties.age.minimum".
 """
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from droid2api.hub import schema_dialects as dialects
-from droid2api.hub.schema_walk import Step, Walk, is_a, is_sound, refuse_depth
-from droid2api.wire.fields import Json
+from droid2api.hub.schema_walk import COUNTS, Step, Walk, is_a, is_sound, refuse_depth, with_subschemas
+from droid2api.wire.fields import Json, camel
 
 Dialect: TypeAlias = Literal["plain", "openai", "openai strict", "anthropic tools", "anthropic output", "gemini"]
 
@@ -20,6 +20,8 @@ _STEPS: dict[Dialect, Step] = {
     "gemini": dialects.to_gemini,
 }
 _STRICT_LEVELS, _STRICT_PROPERTIES = 10, 5000
+LONGEST_NUMBER = 15
+"""Digits of a number that is written as text; longer ones fit into no JSON of others."""
 
 
 def fit(schema: Json, dialect: Dialect, where: str = "schema") -> tuple[Json, list[str]]:
@@ -36,6 +38,32 @@ def fit(schema: Json, dialect: Dialect, where: str = "schema") -> tuple[Json, li
     if dialect in ("openai", "openai strict", "anthropic tools"):
         root = dialects.object_root(walk, must=dialect == "anthropic tools")
     return walk.node(root, ""), list(dict.fromkeys(walk.repaired))
+
+
+def from_gemini(schema: Json, where: str) -> Json:
+    """JSON Schema for a client's schema in Google's OpenAPI subset, or for what its clients send as JSON Schema: types
+    in capitals, numbers as text, `nullable`, names in snake_case. Raises RequestError when it is nested too deep.
+    """
+    refuse_depth(schema, where)
+    fitted: Json = _from_gemini(schema)
+    return fitted
+
+
+def _from_gemini(schema: Any) -> Any:
+    if type(schema) is not dict:
+        return schema
+    node = {camel(name): value for name, value in schema.items() if camel(name) != "propertyOrdering"}
+    kind, nullable = node.get("type"), node.pop("nullable", None)
+    if type(kind) is str:
+        node["type"] = [kind.lower(), "null"] if nullable is True else kind.lower()
+    elif type(kind) is list:
+        node["type"] = [each.lower() if type(each) is str else each for each in kind]
+    if node.get("type") == "type_unspecified":
+        del node["type"]
+    for name in COUNTS & node.keys():
+        if type(value := node[name]) is str and value.isdecimal() and len(value) <= LONGEST_NUMBER:
+            node[name] = int(value)
+    return with_subschemas(node, _from_gemini)
 
 
 def obeys_strict(schema: Json) -> bool:

@@ -32,7 +32,7 @@ _ONES = frozenset(
 )
 _TEXTS = frozenset("description title pattern format $ref $schema $id $comment".split())
 _NUMBERS = frozenset("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf".split())
-_COUNTS = frozenset("minLength maxLength minItems maxItems minProperties maxProperties".split())
+COUNTS = frozenset("minLength maxLength minItems maxItems minProperties maxProperties".split())
 _UNSAID = frozenset("$schema $id $comment $anchor discriminator".split())
 """Keywords that say nothing to a model: a dialect that lacks them loses nothing."""
 
@@ -61,13 +61,26 @@ def is_sound(key: str, value: Any) -> bool:
         return kind is str
     if key in _NUMBERS:
         return kind in (int, float)
-    if key in _COUNTS:
+    if key in COUNTS:
         return kind is int and value >= 0
     if key in ("required", "propertyOrdering"):
         return kind is list and all(type(item) is str for item in value)
     if key == "type":
         return value in TYPES if kind is str else kind is list and bool(value) and all(item in TYPES for item in value)
     return kind is bool if key in ("nullable", "uniqueItems") else True
+
+
+def with_subschemas(node: Json, change: Callable[[Any], Any]) -> Json:
+    """A node, whatever is wrong with it, with its subschemas changed."""
+    changed = dict(node)
+    for key, value in node.items():
+        if key in _MAPS and type(value) is dict:
+            changed[key] = {name: change(each) for name, each in value.items()}
+        elif key in _LISTS and type(value) is list:
+            changed[key] = [change(each) for each in value]
+        elif key in _ONES:
+            changed[key] = change(value)
+    return changed
 
 
 def is_a(node: Json, type_: str) -> bool:

@@ -4,6 +4,7 @@ A client's: what is wrong is a RequestError that names the field. An upstream's:
 when it is missing or of another type, and what it can do without is overlooked.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -80,6 +81,11 @@ def parse_arguments(arguments: str, where: str) -> Json:
     if type(value) is not dict:
         raise wrong(where, "a JSON object", value)
     return value
+
+
+def camel(name: str) -> str:
+    """A name in snake_case as protobuf's JSON has it."""
+    return re.sub(r"(?<=.)_([a-z0-9])", lambda found: found.group(1).upper(), name) if "_" in name else name
 
 
 def merged(value: Json, patch: Mapping[str, Any]) -> Json:

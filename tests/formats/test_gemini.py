@@ -3,8 +3,12 @@
 import orjson
 import pytest
 
+from droid2api.errors import RequestError
 from droid2api.formats import BY_NAME
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Failed, Finish, Usage
+from droid2api.hub.history import normalize
+from droid2api.hub.profiles import profile_of
+from droid2api.hub.request import Target
 from droid2api.wire.sse import ServerSentEvent
 
 from .wire import TARGET, read_stream
@@ -125,3 +129,144 @@ def test_counts_are_there_before_the_end():
         reader.feed([ServerSentEvent(b"", orjson.dumps(said({"text": "a"}) | {"usageMetadata": usage}))])
         seen.append(reader.usage)
     assert seen == [Usage(9, 1), Usage(9, 6, reasoning=2)]
+
+
+# -- requests -------------------------------------------------------------------------------------------------------
+
+HELLO = {"role": "user", "parts": [{"text": "Hello"}]}
+
+
+def decoded(**fields):
+    return GEMINI.decode_request({"model": "m", "contents": [HELLO]} | fields)
+
+
+def called(*names):
+    return {"role": "model", "parts": [{"functionCall": {"name": name[0], "args": {}} | ided(name)} for name in names]}
+
+
+def answered(*names):
+    answers = [{"name": name[0], "response": {"output": str(place)}} for place, name in enumerate(names)]
+    return {
+        "role": "user",
+        "parts": [{"functionResponse": each | ided(n)} for each, n in zip(answers, names, strict=True)],
+    }
+
+
+def ided(name):
+    """A call of `f` is "f", one with an id "f:id"."""
+    return {"id": name[2:]} if name[1:] else {}
+
+
+def encoded(request, model="gemini-3-pro", format="gemini"):
+    return BY_NAME[format].encode_request(normalize(request), Target(model, profile=profile_of("", model, format)))
+
+
+@pytest.mark.parametrize(
+    ("calls", "answers", "outputs"),
+    [
+        (["f", "g", "f"], ["f", "g", "f"], ["0", "1", "2"]),
+        (["f", "g", "f"], ["g", "f", "f"], ["1", "0", "2"]),
+        (["f:x", "g:y"], ["g:y", "f:x"], ["1", "0"]),
+        (["f:x", "f"], ["f:x", "f"], ["0", "1"]),
+        (["f", "f:x", "f"], ["f:x", "f", "f"], ["1", "0", "2"]),
+        (["f:x", "f:x"], ["f:x", "f:x"], ["0", "1"]),
+        (["f", "g"], ["g:z", "f:z"], ["1", "0"]),
+    ],
+)
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-3-pro"])
+def test_each_answer_goes_to_its_call_and_in_its_order(calls, answers, outputs, model):
+    made = encoded(decoded(contents=[HELLO, called(*calls), answered(*answers)]), model)
+    _, model_turn, user_turn = made.body["contents"]
+    responses = [part["functionResponse"] for part in user_turn["parts"]]
+    assert [each["response"]["output"] for each in responses] == outputs
+    told = [(part["functionCall"]["id"], part["functionCall"]["name"]) for part in model_turn["parts"]]
+    assert [(each["id"], each["name"]) for each in responses] == told
+    assert ("messages.result_order" in made.repaired) == (outputs != sorted(outputs))
+
+
+NULLS = dict.fromkeys("text inlineData fileData functionCall functionResponse thought thoughtSignature".split())
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"text": "Hello"},
+        {"inlineData": {"mimeType": "application/pdf", "data": "JVBERi0"}},
+        {"fileData": {"fileUri": "https://example.org/a.csv", "mimeType": "text/csv"}},
+    ],
+)
+def test_null_is_what_is_not_there(part):
+    bare = decoded(contents=[{"parts": [part]}])
+    nulls = dict.fromkeys("tools toolConfig systemInstruction generationConfig safetySettings cachedContent".split())
+    full = decoded(contents=[{"role": None, "parts": [NULLS | part]}], **nulls)
+    assert (full.messages, full.dropped) == (bare.messages, [])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {},
+        NULLS,
+        {"thought": True},
+        {"text": "a", "inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo"}},
+        {"text": "a", "functionCall": {"name": "f"}},
+        {"functionCall": {"name": "f"}, "executableCode": {"code": "1"}},
+    ],
+)
+def test_a_part_is_one_thing(part):
+    with pytest.raises(RequestError, match=r"^contents\[0\]\.parts\[0\]: must have one of text, "):
+        decoded(contents=[{"parts": [part]}])
+
+
+@pytest.mark.parametrize(
+    ("fields", "dropped"),
+    [
+        ({"generationConfig": {"responseMimeType": "text/plain"}}, []),
+        (
+            {"generationConfig": {"responseMimeType": "text/x.enum", "responseSchema": {"type": "STRING"}}},
+            ["generationConfig.responseMimeType", "generationConfig.responseSchema"],
+        ),
+        ({"generationConfig": {"responseSchema": {"type": "STRING"}}}, ["generationConfig.responseSchema"]),
+        ({"generationConfig": {"response_json_schema": {}}}, []),
+        ({"toolConfig": {"functionCallingConfig": {"mode": "MODE_UNSPECIFIED"}}}, []),
+        ({"tool_config": {"function_calling_config": {"mode": "SOMETIMES"}}}, ["toolConfig.mode"]),
+    ],
+)
+def test_what_nobody_reads_is_named(fields, dropped):
+    assert decoded(**fields).dropped == dropped
+
+
+def test_names_that_are_the_clients_own_stay():
+    mine = {"my_name": {"its_name": 1}}
+    body = {
+        "contents": [{"parts": [{"text": "a", "part_metadata": mine}]}],
+        "tools": [{"mcp_servers": [{"headers": mine}]}],
+    }
+    GEMINI.apply_model_settings(body, {}, Target("gemini-3-pro"), "")
+    assert body["contents"] == [{"parts": [{"text": "a", "partMetadata": mine}]}]
+    assert body["tools"] == [{"mcpServers": [{"headers": mine}]}]
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "thinking"),
+    [
+        ("gemma-4-31b-it", "low", {"thinkingLevel": "MINIMAL"}),
+        ("gemma-4-31b-it", "medium", {"thinkingLevel": "HIGH"}),
+        ("gemini-3.8-flash", "minimal", {"thinkingLevel": "LOW"}),
+        ("gemini-3.5-flash", "minimal", {"thinkingLevel": "MINIMAL"}),
+        ("gemini-4-neon", "xhigh", {"thinkingLevel": "HIGH"}),
+    ],
+)
+def test_levels_that_a_model_takes(model, effort, thinking):
+    config = encoded(decoded(generationConfig={"thinkingConfig": {"thinkingLevel": effort}}), model).body[
+        "generationConfig"
+    ]
+    assert config["thinkingConfig"].items() >= thinking.items()
+
+
+def test_a_file_by_url_keeps_its_type():
+    file = {"fileData": {"fileUri": "https://example.org/a.csv", "mimeType": "text/csv"}}
+    request = decoded(contents=[{"parts": [file, {"text": "Read it."}]}])
+    assert encoded(request).body["contents"][0]["parts"][0] == file
+    with pytest.raises(RequestError, match="text/csv content cannot be sent"):
+        encoded(request, "claude-opus-5", "anthropic")

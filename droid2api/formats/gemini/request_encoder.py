@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import assert_never
 
 from droid2api.errors import RequestError
 from droid2api.formats.gemini.settings import thinking_config
-from droid2api.formats.gemini.words import NAME, STAND_IN, camel
+from droid2api.formats.gemini.words import NAME, STAND_IN
 from droid2api.hub import fitting
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.fitting import CONTINUE, Choice
@@ -31,7 +32,7 @@ from droid2api.hub.request import (
     unsupported,
 )
 from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
-from droid2api.wire.fields import Json, parse_arguments
+from droid2api.wire.fields import Json, camel, parse_arguments
 
 _OPTIONS = frozenset(["seed", "presence_penalty", "frequency_penalty", "service_tier"])
 _SEARCH = {
@@ -184,12 +185,22 @@ class _MessageWriter:
         self._encoded = encoded
         self._target = target
         self._ids = CallIds(target.profile.ids)
-        self._names: dict[str, str] = {}
+        self._calls: dict[str, tuple[int, str]] = {}
+        """The place and the name of each call."""
         self._called = False
 
     def encode(self, message: Message) -> list[Json]:
+        """The parts of a message. Results stand in the order of their calls, which older models tell them by."""
         self._called = False
-        return [encoded for part in message.parts for encoded in self._encode_part(part)]
+        written = [self._encode_part(part) for part in message.parts]
+        ordered = sorted(written, key=self._place)
+        if ordered != written:
+            self._encoded.repair("messages.result_order")
+        return [part for parts in ordered for part in parts]
+
+    def _place(self, parts: list[Json]) -> float:
+        response = parts[0].get("functionResponse") if parts else None
+        return self._calls.get(response["id"], (0, ""))[0] if response else math.inf
 
     def _encode_part(self, part: Part) -> list[Json]:
         match part:
@@ -236,7 +247,7 @@ class _MessageWriter:
         """The first call of a turn must be signed; one that another model made has a stand-in for it."""
         self._encoded.drop_state(call, NAME, self._target)
         id, name = self._ids.of_call(call.id), upstream_name(self._encoded, call.name, call.namespace)
-        self._names[id] = name
+        self._calls[id] = (len(self._calls), name)
         arguments = parse_arguments(wrapped_arguments(call), call.where)
         part: Json = {"functionCall": {"id": id, "name": name, "args": arguments}}
         data = self._target.state_data(call.state, NAME) or {}
@@ -260,7 +271,7 @@ class _MessageWriter:
                 raise unsupported(part, NAME)
         id = self._ids.of_result(result.call_id)
         said = {"error" if result.is_error else "output": "\n\n".join(texts)}
-        response: Json = {"id": id, "name": self._names.get(id, ""), "response": said}
+        response: Json = {"id": id, "name": self._calls.get(id, (0, ""))[1], "response": said}
         if media and self._target.profile.signed_calls:
             return [{"functionResponse": response | {"parts": media}}]
         return [{"functionResponse": response}, *media]

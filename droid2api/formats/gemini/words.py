@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from typing import Any
 
 from droid2api.hub.events import PACKED_STATE, State
+from droid2api.wire.fields import camel
 
 NAME = "gemini"
 STAND_IN = "skip_thought_signature_validator"
@@ -19,24 +19,21 @@ STAND_IN = "skip_thought_signature_validator"
 
 _STAND_INS = (STAND_IN.encode(), b"context_engineering_is_the_way_to_go")
 _DATA = frozenset(
-    "args response parameters parametersJsonSchema responseJsonSchema responseSchema labels partialArgs".split()
+    "args response parameters parametersJsonSchema responseJsonSchema responseSchema labels partialArgs partMetadata "
+    "headers".split()
 )
 """Fields whose value is the client's own: no name in it is the API's."""
 _DEEPEST = 20
 """Levels of objects and lists that a body has outside of such fields, and more."""
 
 
-def camel(name: str) -> str:
-    return re.sub(r"(?<=.)_([a-z0-9])", lambda found: found.group(1).upper(), name) if "_" in name else name
-
-
 def camelized(value: Any, level: int = 0) -> Any:
-    """A body with all names of the API in camelCase."""
+    """A body with all names of the API in camelCase; null is what is not there."""
     if level > _DEEPEST or type(value) not in (list, dict):
         return value
     if type(value) is list:
         return [camelized(item, level + 1) for item in value]
-    named = ((camel(name), item) for name, item in value.items())
+    named = ((camel(name), item) for name, item in value.items() if item is not None)
     return {name: item if name in _DATA else camelized(item, level + 1) for name, item in named}
 
 
