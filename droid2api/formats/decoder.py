@@ -27,10 +27,11 @@ DONE = b"[DONE]"
 _REASONS: dict[FinishReason, str] = {
     "stop": "stop eos eos_token end_turn end stop_sequence complete completed done",
     "length": "length max_tokens max_output_tokens max_completion_tokens max_length model_length incomplete "
-    "model_context_window_exceeded pause_turn compaction max_tool_calls max_messages steered",
+    "model_context_window_exceeded pause_turn compaction max_tool_calls max_messages steered continuation",
     "tool_calls": "tool_calls tool_call tool_use function_call",
     "content_filter": "content_filter content_filtered sensitive safety refusal recitation guardrail_intervened "
-    "blocklist prohibited_content spii",
+    "blocklist prohibited_content spii language model_armor escalation no_image image_safety image_recitation "
+    "image_prohibited_content image_other",
 }
 _REASON_OF = {word: reason for reason, words in _REASONS.items() for word in words.split()}
 

@@ -5,7 +5,7 @@ when it is missing or of another type, and what it can do without is overlooked.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
 import orjson
@@ -152,12 +152,10 @@ def members(value: Json, name: str) -> list[Json]:
     return cast(list[Json], found)
 
 
-def json_text(value: object, default: Callable[[Any], Any] | None = None) -> str:
-    """Parsed JSON as text again; `default` gives JSON for what else is in it. Raises WireError when it is nested too
-    deeply to be written.
-    """
+def json_text(value: object) -> str:
+    """Parsed JSON as text again. Raises WireError when it is nested too deeply to be written."""
     try:
-        return orjson.dumps(value, default).decode()
+        return orjson.dumps(value).decode()
     except TypeError:
         raise WireError("JSON that is nested too deeply") from None
 

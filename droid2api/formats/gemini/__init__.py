@@ -5,41 +5,20 @@ the parts that are new; an error in it is bare JSON. `promptTokenCount` includes
 of tools, `candidatesTokenCount` leaves out the thoughts.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 from droid2api.errors import RequestError
-from droid2api.formats.gemini.decoder import StreamDecoder as StreamDecoder
-from droid2api.formats.gemini.decoder import decode_response as decode_response
-from droid2api.formats.gemini.decoder import decode_usage as decode_usage
-from droid2api.formats.gemini.decoder import ending as ending
-from droid2api.formats.gemini.encoder import StreamEncoder as StreamEncoder
-from droid2api.formats.gemini.encoder import encode_response as encode_response
-from droid2api.formats.gemini.encoder import encode_stream_error as encode_stream_error
-from droid2api.formats.gemini.errors import encode_error as encode_error
-from droid2api.formats.gemini.errors import read_error as read_error
+from droid2api.formats import routes
+from droid2api.formats.gemini.decoder import StreamDecoder, decode_response, decode_usage, ending
+from droid2api.formats.gemini.encoder import StreamEncoder, encode_response, encode_stream_error
+from droid2api.formats.gemini.errors import encode_error, read_error
 from droid2api.formats.gemini.models import encode_count, encode_model, encode_models
-from droid2api.formats.gemini.request import decode_request as decode_request
-from droid2api.formats.gemini.request_encoder import encode_request as encode_request
-from droid2api.formats.gemini.settings import apply_model_settings as apply_model_settings
-from droid2api.formats.gemini.words import NAME as NAME
-from droid2api.formats.gemini.words import model_path
-from droid2api.formats.routes import (
-    Action,
-    Answer,
-    ClientCall,
-    CountTokens,
-    ListModels,
-    Refuse,
-    Route,
-    ShowModel,
-    own_field,
-)
-from droid2api.formats.routes import read_model as read_model_of_body
-from droid2api.formats.routes import wants_stream as wants_stream_in_body
+from droid2api.formats.gemini.request import decode_request
+from droid2api.formats.gemini.request_encoder import encode_request
+from droid2api.formats.gemini.settings import apply_model_settings
+from droid2api.formats.gemini.words import NAME, model_path
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 
@@ -47,14 +26,14 @@ TYPE = "google"
 SHIPPED_URL = "https://api.factory.ai/api/llm/g/v1/generate"
 _METHODS = "Of a model's methods this gateway serves generateContent, streamGenerateContent and countTokens only."
 PREFIXES: tuple[str, ...] = ("/v1beta", "/v1", "", "/v1/v1")
-ROUTES: tuple[Route, ...] = (
-    ListModels("/models", encode_models),
-    ShowModel("/models/{id:.+}", encode_model),
-    Answer("/models/{model:.+}:generateContent"),
-    Answer("/models/{model:.+}:{stream:streamGenerateContent}"),
-    CountTokens("/models/{model:.+}:countTokens", encode_count),
-    Answer("/generate"),
-    Refuse("/models/{model:.+}:{method:.+}", lambda: RequestError(_METHODS, status=404), "POST"),
+ROUTES: tuple[routes.Route, ...] = (
+    routes.ListModels("/models", encode_models),
+    routes.ShowModel("/models/{id:.+}", encode_model),
+    routes.Answer("/models/{model:.+}:generateContent"),
+    routes.Answer("/models/{model:.+}:{stream:streamGenerateContent}"),
+    routes.CountTokens("/models/{model:.+}:countTokens", encode_count),
+    routes.Answer("/generate"),
+    routes.Refuse("/models/{model:.+}:{method:.+}", lambda: RequestError(_METHODS, status=404), "POST"),
 )
 """/generate is Factory's, and that of this gateway's edition for Node: model and stream are in the body."""
 _ROOT = re.compile(r"^$|/v\d\w*$|/google$")
@@ -72,18 +51,18 @@ def speaks(path: str, headers: Mapping[str, str]) -> bool:
 
 
 def recognize(body: Json) -> str:
-    return own_field(body, "contents systemInstruction system_instruction generationConfig generation_config")
+    return routes.own_field(body, "contents systemInstruction system_instruction generationConfig generation_config")
 
 
-def read_model(call: ClientCall) -> str:
-    return call.path["model"].removeprefix("models/") if "model" in call.path else read_model_of_body(call)
+def read_model(call: routes.ClientCall) -> str:
+    return call.path["model"].removeprefix("models/") if "model" in call.path else routes.read_model(call)
 
 
-def wants_stream(call: ClientCall) -> bool | None:
-    return "stream" in call.path if "model" in call.path else wants_stream_in_body(call)
+def wants_stream(call: routes.ClientCall) -> bool | None:
+    return "stream" in call.path if "model" in call.path else routes.wants_stream(call)
 
 
-def wants_array(call: ClientCall) -> bool:
+def wants_array(call: routes.ClientCall) -> bool:
     return "stream" in call.path and call.query.get("alt") != "sse"
 
 
@@ -91,7 +70,7 @@ def upstream_headers(client: Mapping[str, str]) -> dict[str, str]:
     return {}
 
 
-def upstream_url(base_url: str, target: Target, action: Action, stream: bool, body: Json) -> str:
+def upstream_url(base_url: str, target: Target, action: routes.Action, stream: bool, body: Json) -> str:
     """Below the root of an API. Any other URL is the whole one: model and stream go into the body, and nothing counts
     tokens there.
     """

@@ -43,7 +43,6 @@ from droid2api.wire.fields import (
 )
 from droid2api.wire.sse import ServerSentEvent
 
-_FILTERED = re.compile(r"SAFETY|.*_SAFETY|LANGUAGE|MODEL_ARMOR|ESCALATION|JAILBREAK|IMAGE_\w+|NO_IMAGE")
 _STEP = re.compile(r"""(\.([^.\[\]]+)|\[(\d{1,9})\]|\[['"]([^'"]+)['"]\])""")
 _VALUES = ("stringValue", "numberValue", "boolValue")
 _MEDIA = ("inlineData", "fileData")
@@ -58,12 +57,12 @@ _OWN = frozenset("candidates promptFeedback usageMetadata responseId modelVersio
 def decode_response(body: Any, target: Target, used_ids: Collection[str] = ()) -> list[Event]:
     """A whole answer, or a stream as one array, as events: it is read as the stream that would have said the same."""
     decoder = StreamDecoder(target, used_ids)
-    if type(body) is list and body and all(type(value) is dict for value in body):
-        return decoder.feed_values(body) + decoder.close()
-    blocked = type(body) is dict and "promptFeedback" in body
-    if error := answer_error(body, "promptFeedback" if blocked else "candidates"):
-        return decoder.fail(read_error(body) if type(body) is dict and tells_error(body) else error)
-    return decoder.feed_values([body]) + decoder.close()
+    if type(body) is not list or not body or not all(type(value) is dict for value in body):
+        blocked = type(body) is dict and "promptFeedback" in body
+        if error := answer_error(body, "promptFeedback" if blocked else "candidates"):
+            return decoder.fail(read_error(body) if type(body) is dict and tells_error(body) else error)
+        body = [body]
+    return decoder.feed_values(body) + decoder.close()
 
 
 def decode_usage(usage: Json) -> Usage:
@@ -91,19 +90,10 @@ def _ending_of(value: Json) -> Ending:
     return Ending(finished or blocked or error is not None, inner(value, "usageMetadata") or None, error)
 
 
-def _reason(told: str) -> FinishReason | None:
-    """What a finish reason means; None for one that tells of a failure, or is not known."""
-    if told == "CONTINUATION":  # the service's own limit for one request
-        return "length"
-    return "content_filter" if _FILTERED.fullmatch(told) else finish_reason(told)
-
-
 def _unfinished(candidate: Json, told: str) -> StreamError | None:
     """What a finish reason that tells of a failure says; None for a regular end."""
-    if _reason(told) is not None:
-        return None
-    words = word(candidate, "finishMessage")
-    return StreamError(words, code=told) if words else unfinished(told)
+    failure, words = unfinished(told), word(candidate, "finishMessage")
+    return StreamError(words, code=told) if failure and words else failure
 
 
 class StreamDecoder(TurnDecoder):
@@ -119,8 +109,8 @@ class StreamDecoder(TurnDecoder):
         self._grounding: Json = {}
         self._cites: list[Json] = []
         self._bytes_before = 0
-        self._arguments: Json = {}
-        """Those of a call that are being streamed."""
+        self._pieces: dict[str, list[Any]] = {}
+        """Those of a call's arguments that are being streamed, by their JSON path."""
 
     def read_value(self, value: Json) -> None:
         if ("candidates" not in value or "error" in value) and self._read_error(value):
@@ -157,7 +147,7 @@ class StreamDecoder(TurnDecoder):
         if "citationMetadata" in candidate:
             cited = inner(candidate, "citationMetadata")
             self._cites += [*inners(cited, "citations"), *inners(cited, "citationSources")]
-        if reason := _reason(told) if told else None:
+        if reason := finish_reason(told):
             if reason == "content_filter" and not self.turn.blocks:
                 self._refuse(word(candidate, "finishMessage") or f"The answer was withheld ({told}).")
             self._finish(reason, told)
@@ -214,7 +204,8 @@ class StreamDecoder(TurnDecoder):
         if (arguments := call.get("args")) is not None:
             self.turn.delta("tool_call", arguments if type(arguments) is str else json_text(arguments))
         for piece in members(call, "partialArgs"):
-            _put(self._arguments, string(piece, "jsonPath"), piece)
+            value = next((piece[name] for name in _VALUES if name in piece), None)
+            self._pieces.setdefault(string(piece, "jsonPath"), []).append(value)
         if call.get("willContinue") is not True:
             self._end()
 
@@ -230,10 +221,9 @@ class StreamDecoder(TurnDecoder):
 
     def _end(self, state: State | None = None) -> None:
         """End the newest block, unless it is a text."""
-        if self._kind == "tool_call" and self._arguments:
-            if not self.turn.size("tool_call"):
-                self.turn.delta("tool_call", json_text(self._arguments, _grown))
-            self._arguments = {}
+        pieces, self._pieces = self._pieces, {}
+        if pieces and not self.turn.size("tool_call"):
+            self.turn.delta("tool_call", json_text(_assembled(pieces)))
         if self._kind not in ("", "text"):
             self.turn.end(self._kind, BlockEnd(state))
         self._kind = ""
@@ -294,41 +284,23 @@ def _places(text: bytes, offsets: set[int]) -> dict[int, int]:
     return places
 
 
-def _put(arguments: Json, path: str, piece: Json) -> None:
-    """Put a piece of a streamed call's arguments where its JSON path says ("$.a[0].b"); texts are appended."""
-    found = _STEP.findall(path)
-    if not found or "".join(whole for whole, *_ in found) != path.removeprefix("$"):
-        raise WireError("arguments of a tool call in no such place")
-    steps = [int(index) if index else name or quoted for _, name, index, quoted in found]
-    node: Any = arguments
-    for step, following in pairwise(steps):
-        node = _child(node, step, [] if type(following) is int else {})
-    value = next((piece[name] for name in _VALUES if name in piece), None)
-    known = _child(node, steps[-1], None)
-    if type(value) is str:
-        text = known if type(known) is _GrowingText else _GrowingText()
-        text.pieces.append(value)
-        value = text
-    node[steps[-1]] = value
-
-
-class _GrowingText:
-    """A text that comes in pieces: to append each to a string would copy all that was there."""
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-
-
-def _grown(text: _GrowingText) -> str:
-    return "".join(text.pieces)
-
-
-def _child(node: Any, step: str | int, new: object) -> Any:
-    """What stands at a name of an object, or at a place of a list, which may be its next one."""
-    if type(node) is dict and type(step) is str:
-        return node.setdefault(step, new)
-    if type(node) is not list or type(step) is not int or step > len(node):
-        raise WireError("arguments of a tool call in no such place")
-    if step == len(node):
-        node.append(new)
-    return node[step]
+def _assembled(pieces: dict[str, list[Any]]) -> Json:
+    """The arguments whose pieces came for JSON paths ("$.a[0].b"): texts are joined, of others the last counts."""
+    arguments: Json = {}
+    for path, values in pieces.items():
+        found = _STEP.findall(path)
+        if not found or "".join(whole for whole, *_ in found) != path.removeprefix("$"):
+            raise WireError("arguments of a tool call in no such place")
+        steps = [int(index) if index else name or quoted for _, name, index, quoted in found]
+        value = "".join(values) if all(type(piece) is str for piece in values) else values[-1]
+        node: Any = arguments
+        for step, following in pairwise([*steps, None]):
+            new = value if following is None else [] if type(following) is int else {}
+            if type(node) is list and step == len(node):
+                node.append(new)
+            elif type(node) is dict and type(step) is str:
+                node.setdefault(step, new)
+            elif type(node) is not list or type(step) is not int or step > len(node):
+                raise WireError("arguments of a tool call in no such place")
+            node = node[step]
+    return arguments

@@ -15,13 +15,14 @@ import orjson
 from droid2api.errors import GatewayError
 from droid2api.formats.gemini.errors import encode_error
 from droid2api.formats.gemini.words import NAME, encode_state
-from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, Usage
+from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, Failed, Finish, Start, State, Usage
 from droid2api.hub.request import Request
 from droid2api.hub.turn import fold
 from droid2api.wire.fields import Json
 
 MOST_CITED = 1000
 """Characters of cited text that are given with its place: many citations may be of the whole of a long answer."""
+_EVENT = b'data: {"candidates":[{"content":{"parts":[%b],"role":"model"},"index":0}],%b\r\n\r\n'
 _FINISH = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 
 
@@ -39,45 +40,36 @@ class _PartWriter:
         self._supports: list[Json] = []
         self._chunks: list[Json] = []
 
-    def begin(self, start: BlockStart) -> list[Json]:
-        self._start, self._pieces = start, []
-        self._refused = self._refused or start.kind == "refusal"
-        if start.kind in ("text", "refusal") and start.state:
-            self._waiting.append(encode_state(start.state.for_block(start)))
-        return []
-
-    def text(self, text: str) -> list[Json]:
-        self._pieces.append(text)
-        match self._start.kind:
-            case "tool_call":
+    def write(self, event: BlockStart | Delta | BlockEnd) -> list[Json]:
+        match event:
+            case Delta(text):
+                self._pieces.append(text)
+                if self._start.kind in ("text", "refusal"):
+                    return self._signed({"text": text}) if self._waiting else [{"text": text}]
+                return [] if self._start.kind == "tool_call" else [{"text": text, "thought": True}]
+            case BlockStart():
+                self._start, self._pieces = event, []
+                self._refused = self._refused or event.kind == "refusal"
+                if event.kind in ("text", "refusal") and event.state:
+                    self._waiting.append(encode_state(event.state.for_block(event)))
                 return []
-            case "reasoning":
-                return [{"text": text, "thought": True}]
-            case "text" | "refusal":
-                return self._signed({"text": text}) if self._waiting else [{"text": text}]
+            case BlockEnd():
+                return self._end(event)
             case _:
-                assert_never(self._start.kind)
+                assert_never(event)
 
-    def end(self, end: BlockEnd) -> list[Json]:
-        start, text = self._start, "".join(self._pieces)
-        state = start.state or end.state
-        match start.kind:
-            case "tool_call":
-                call: Json = {"id": start.id, "name": start.name, "args": _input_of(text)}
-                bound = state and (state if state.format == NAME else state.for_block(start))
-                return self._signed({"functionCall": call}, encode_state(bound) if bound else None)
-            case "reasoning":
-                if state:
-                    self._waiting.append(encode_state(replace(state, data=state.data | {"text": text})))
-                return []
-            case "text" | "refusal":
-                parts: list[Json] = []
-                if end.state:
-                    parts = self._signed({"text": ""}, encode_state(end.state.for_block(start)))
-                self._cite(end.citations, text)
-                return parts
-            case _:
-                assert_never(start.kind)
+    def _end(self, end: BlockEnd) -> list[Json]:
+        start, text, state = self._start, "".join(self._pieces), self._start.state or end.state
+        if start.kind == "reasoning":
+            if state:
+                self._waiting.append(encode_state(replace(state, data=state.data | {"text": text})))
+            return []
+        if start.kind == "tool_call":
+            call: Json = {"id": start.id, "name": start.name, "args": _input_of(text)}
+            bound = state if state is None or state.format == NAME else state.for_block(start)
+            return self._signed({"functionCall": call}, bound)
+        self._cite(end.citations, text)
+        return self._signed({"text": ""}, end.state.for_block(start)) if end.state else []
 
     def finish(self, finish: Finish) -> Json:
         """The last candidate, with what is still to be told."""
@@ -89,11 +81,11 @@ class _PartWriter:
         grounding = {"groundingChunks": self._chunks, "groundingSupports": self._supports}
         return candidate | {"groundingMetadata": grounding}
 
-    def _signed(self, part: Json, own: str | None = None) -> list[Json]:
-        """The part with its own signature, else with the last that waits; each other one has an empty text."""
-        signatures, self._waiting = [*self._waiting, *([own] if own else [])], []
-        carriers = [{"text": "", "thoughtSignature": signature} for signature in signatures[:-1]]
-        return [*carriers, part | ({"thoughtSignature": signatures[-1]} if signatures else {})]
+    def _signed(self, part: Json, own: State | None = None) -> list[Json]:
+        """The part with its own state, else with the last that waits; each other one has an empty text."""
+        signatures, self._waiting = [*self._waiting, *([encode_state(own)] if own else [])], []
+        parts: list[Json] = [{"text": "", "thoughtSignature": signature} for signature in signatures]
+        return [*parts[:-1], part | {"thoughtSignature": signatures[-1]}] if parts else [part]
 
     def _cite(self, citations: list[Citation], text: str) -> None:
         """Places are told in bytes of all text that was said."""
@@ -150,34 +142,26 @@ class StreamEncoder:
         self._model = request.model
         self._id = new_id()
         self._parts = _PartWriter()
-        self._tail = b""
+        self._about = b""
 
     def encode(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
             match event:
-                case Delta():
-                    self._send(self._parts.text(event.text), out)
+                case Delta() | BlockStart() | BlockEnd():
+                    for part in self._parts.write(event):
+                        out.append(_EVENT % (orjson.dumps(part), self._about))
                 case Start():
                     about = {"modelVersion": event.model or self._model, "responseId": self._id}
-                    self._tail = b'],"role":"model"},"index":0}],%b\r\n\r\n' % orjson.dumps(about)[1:]
-                case BlockStart():
-                    self._send(self._parts.begin(event), out)
-                case BlockEnd():
-                    self._send(self._parts.end(event), out)
+                    self._about = orjson.dumps(about)[1:]
                 case Finish():
-                    candidates, usage = [self._parts.finish(event)], _encode_usage(event.usage)
-                    last = orjson.dumps({"candidates": candidates, "usageMetadata": usage})
-                    out.append(b"data: %b,%b" % (last[:-1], self._tail.partition(b"}],")[2]))
+                    last = {"candidates": [self._parts.finish(event)], "usageMetadata": _encode_usage(event.usage)}
+                    out.append(b"data: %b,%b\r\n\r\n" % (orjson.dumps(last)[:-1], self._about))
                 case Failed():
                     out.append(encode_stream_error(event.error, b""))
                 case _:
                     assert_never(event)
         return b"".join(out)
-
-    def _send(self, parts: list[Json], out: list[bytes]) -> None:
-        for part in parts:
-            out.append(b'data: {"candidates":[{"content":{"parts":[%b%b' % (orjson.dumps(part), self._tail))
 
 
 def encode_stream_error(error: GatewayError, last: bytes) -> bytes:
@@ -192,9 +176,9 @@ def encode_response(
     turn, writer = fold(events), _PartWriter()
     parts: list[Json] = []
     for block in turn.blocks:
-        parts += writer.begin(block.start)
-        parts += writer.text(block.text) if block.text else []
-        parts += writer.end(block.end)
+        parts += writer.write(block.start)
+        parts += writer.write(Delta(block.text)) if block.text else []
+        parts += writer.write(block.end)
     last = writer.finish(turn.finish)
     parts += [part for part in last["content"]["parts"] if part != {"text": ""} or not parts]
     return {
