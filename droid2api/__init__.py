@@ -7,6 +7,7 @@ The map, lowest floor first. A module imports only what stands above it in this 
     wire/sse                    server-sent events: bytes to events and back
     wire/fields                 JSON fields with exact errors
     wire/surrogates             halves of characters, put together
+    wire/places                 bytes and characters before a place in a text
     hub/events                  what an answer is
     hub/turn                    the keeper of an answer's grammar
     hub/stops                   stop sequences for upstreams that have none

@@ -10,6 +10,7 @@ from droid2api.hub.encoded import Encoded
 from droid2api.hub.media import takes_media, text_in
 from droid2api.hub.profile_table import OPENAI_EXTRAS
 from droid2api.hub.profiles import Profile
+from droid2api.hub.reasoning import SMALLEST_BUDGET
 from droid2api.hub.request import Document, Image, OutputFormat, Part, Request, Target, Text, Tool, ToolResult
 from droid2api.hub.schema import Dialect, fit, obeys_strict
 from droid2api.wire.fields import Json
@@ -124,6 +125,14 @@ def limit_for(encoded: Encoded, request: Request, target: Target, least: int = 0
     if limit != request.max_tokens:
         encoded.repair("max_tokens")
     return limit
+
+
+def room_for(target: Target, limit: int, budget: int) -> tuple[int, int]:
+    """The most tokens and the budget for thinking where the former include the latter and leave no room beside it: they
+    are raised above it, or the budget is lowered where the model gives no more.
+    """
+    limit = min(budget + limit, target.max_tokens or target.profile.max_output_tokens or budget + limit)
+    return limit, budget if limit > budget else max(SMALLEST_BUDGET, limit - SMALLEST_BUDGET)
 
 
 def cache_lives(request: Request) -> list[str]:

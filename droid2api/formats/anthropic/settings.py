@@ -4,9 +4,9 @@ from collections.abc import MutableMapping
 
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import PACKED_STATE
-from droid2api.hub.fitting import level_of
+from droid2api.hub.fitting import level_of, room_for
 from droid2api.hub.profiles import Profile
-from droid2api.hub.reasoning import INTERLEAVED_THINKING, SMALLEST_BUDGET, budget_of
+from droid2api.hub.reasoning import INTERLEAVED_THINKING, budget_of
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, inner
 
@@ -125,10 +125,8 @@ def make_room(encoded: Encoded, target: Target) -> None:
     if type(wanted) is int and wanted > budget:
         return
     room = wanted if type(wanted) is int else DEFAULT_MAX_TOKENS
-    body["max_tokens"] = min(budget + room, target.max_tokens or target.profile.max_output_tokens or 1 << 30)
-    if body["max_tokens"] <= budget:
-        smaller = max(SMALLEST_BUDGET, body["max_tokens"] - SMALLEST_BUDGET)
-        body["thinking"] = body["thinking"] | {"budget_tokens": smaller}
+    body["max_tokens"], budget = room_for(target, room, budget)
+    body["thinking"] = thinking | {"budget_tokens": budget}
     encoded.repair("max_tokens")
 
 

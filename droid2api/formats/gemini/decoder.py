@@ -41,13 +41,12 @@ from droid2api.wire.fields import (
     string,
     word,
 )
+from droid2api.wire.places import characters_before
 from droid2api.wire.sse import ServerSentEvent
 
 _STEP = re.compile(r"""(\.([^.\[\]]+)|\[(\d{1,9})\]|\[['"]([^'"]+)['"]\])""")
 _VALUES = ("stringValue", "numberValue", "boolValue")
 _MEDIA = ("inlineData", "fileData")
-_CONTINUED = bytes(range(0x80, 0xC0))
-"""The bytes of UTF-8 that begin no character."""
 MOST_CITATIONS = 5000
 LONGEST_URL, LONGEST_TITLE = 8000, 1000
 """Of one text: a search names each page once and its places by numbers, and what is cited is written for each place."""
@@ -241,7 +240,7 @@ class StreamDecoder(TurnDecoder):
         told = chain(_grounded(self._grounding), (_source(cite, cite) for cite in self._cites))
         sources = list(islice((source for source in told if 0 < len(source[0]) <= LONGEST_URL), MOST_CITATIONS))
         self._grounding, self._cites = {}, []
-        places = _places(text, {offset - before for *_, start, end in sources for offset in (start, end)})
+        places = characters_before(text, {offset - before for *_, start, end in sources for offset in (start, end)})
         cited = [
             (url, title, places.get(start - before), places.get(end - before)) for url, title, start, end in sources
         ]
@@ -272,16 +271,6 @@ def _source(page: Json, segment: Json) -> _Source:
     end = number(segment, "endIndex")
     place = (-1, -1) if end is None else (number(segment, "startIndex") or 0, end)
     return word(page, "uri"), word(page, "title")[:LONGEST_TITLE], *place
-
-
-def _places(text: bytes, offsets: set[int]) -> dict[int, int]:
-    """The characters before each of these offsets in bytes, in one walk; none for those outside of the text."""
-    places, before, characters = {0: 0}, 0, 0
-    for offset in sorted(offsets):
-        if 0 < offset <= len(text):
-            characters += len(text[before:offset].translate(None, _CONTINUED))
-            places[offset], before = characters, offset
-    return places
 
 
 def _assembled(pieces: dict[str, list[Any]]) -> Json:

@@ -19,6 +19,7 @@ from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Event, F
 from droid2api.hub.request import Request
 from droid2api.hub.turn import fold
 from droid2api.wire.fields import Json
+from droid2api.wire.places import bytes_before
 
 MOST_CITED = 1000
 """Characters of cited text that are given with its place: many citations may be of the whole of a long answer."""
@@ -93,7 +94,7 @@ class _PartWriter:
             (min(citation.start or 0, len(text)), len(text) if citation.end is None else min(citation.end, len(text)))
             for citation in citations
         ]
-        sizes = _sizes(text, {place for both in places for place in both})
+        sizes = bytes_before(text, {place for both in places for place in both})
         for citation, (start, end) in zip(citations, places, strict=True):
             self._chunks.append({"web": {"uri": citation.url, "title": citation.title}})
             first, last = self._said + sizes[start], self._said + sizes[max(start, end)]
@@ -101,15 +102,6 @@ class _PartWriter:
             segment = {"startIndex": first, "endIndex": last, "text": cited}
             self._supports.append({"segment": segment, "groundingChunkIndices": [len(self._chunks) - 1]})
         self._said += len(text.encode())
-
-
-def _sizes(text: str, places: set[int]) -> dict[int, int]:
-    """The bytes of a text before each of these places, in one walk: many citations are of one long text."""
-    sizes, size, before = {}, 0, 0
-    for place in sorted(places):
-        size, before = size + len(text[before:place].encode()), place
-        sizes[place] = size
-    return sizes
 
 
 def _input_of(arguments: str) -> Json:

@@ -9,61 +9,34 @@ from droid2api.errors import RequestError
 from droid2api.formats.gemini.settings import thinking_config
 from droid2api.formats.gemini.words import NAME, STAND_IN
 from droid2api.hub import fitting
+from droid2api.hub import request as hub
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.fitting import CONTINUE, Choice
 from droid2api.hub.history import system_first
 from droid2api.hub.media import check_media
-from droid2api.hub.request import (
-    Document,
-    Foreign,
-    Image,
-    Message,
-    OutputFormat,
-    Part,
-    Reasoning,
-    Refusal,
-    Request,
-    Target,
-    Text,
-    Tool,
-    ToolCall,
-    ToolResult,
-    WebSearch,
-    unsupported,
-)
 from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json, camel, parse_arguments
 
 _OPTIONS = frozenset(["seed", "presence_penalty", "frequency_penalty", "service_tier"])
-_SEARCH = {
-    "allowed_domains": "allowed_domains",
-    "blocked_domains": "blocked_domains",
-    "location": "user_location",
-    "max_uses": "max_uses",
-    "context_size": "search_context_size",
-    "live": "external_web_access",
-}
+_SEARCH = {"location": "user_location", "context_size": "search_context_size", "live": "external_web_access"}
+"""The names that other formats have for what a search is told."""
 
 
-def encode_request(request: Request, target: Target) -> Encoded:
+def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
     """The request for a Gemini upstream. Raises RequestError for content that it cannot express."""
     encoded = Encoded.begun(request)
     _encode_conversation(encoded, request, target)
     effort = fitting.effort_for(encoded, request, target, bool(request.tools))
     _encode_tools(encoded, request, target, effort)
-    config = _encode_config(encoded, request, target, effort)
-    if config:
+    if config := _encode_config(encoded, request, target, effort):
         encoded.body["generationConfig"] = config
-    if request.user:
-        encoded.drop("user")
-    if request.parallel_tool_calls is False:
-        encoded.drop("parallel_tool_calls")
-    if fitting.cache_lives(request):
-        encoded.drop("cache_breakpoints")
+    unsaid = {"user": request.user, "parallel_tool_calls": request.parallel_tool_calls is False}
+    for name, told in (unsaid | {"cache_breakpoints": fitting.cache_lives(request)}).items():
+        if told:
+            encoded.drop(name)
     return encoded
 
 
-def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> None:
+def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Target) -> None:
     contents: list[Json] = []
     writer = _MessageWriter(encoded, target)
     for message in system_first(encoded, request.messages, NAME):
@@ -80,20 +53,19 @@ def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> 
     if not contents:
         raise RequestError("messages: a gemini model needs a user message.", param="messages")
     if contents[-1]["role"] == "model" and not target.profile.prefill:
-        contents.append({"role": "user", "parts": [{"text": CONTINUE}]})
+        contents.append({"role": "user", "parts": [{"text": fitting.CONTINUE}]})
         encoded.repair("messages.prefill")
     encoded.body["contents"] = contents
 
 
-def _encode_config(encoded: Encoded, request: Request, target: Target, effort: str | None) -> Json:
+def _encode_config(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> Json:
     config: Json = {}
     if (limit := fitting.limit_for(encoded, request, target)) is not None:
         config["maxOutputTokens"] = limit
     if stops := fitting.stops_for(encoded, request, target):
         config["stopSequences"] = stops
-    options = fitting.options_for(encoded, request, target, _OPTIONS) | fitting.sampling_for(
-        encoded, request, target, effort
-    )
+    options = fitting.options_for(encoded, request, target, _OPTIONS)
+    options |= fitting.sampling_for(encoded, request, target, effort)
     if tier := options.pop("service_tier", None):
         encoded.body["serviceTier"] = "standard" if tier == "default" else tier
     config |= {camel(name): value for name, value in options.items()}
@@ -104,24 +76,17 @@ def _encode_config(encoded: Encoded, request: Request, target: Target, effort: s
         thinking["includeThoughts"] = True
     if thinking:
         config["thinkingConfig"] = thinking
-        _make_room(encoded, config, target)
+    if limit is not None and (budget := thinking.get("thinkingBudget", 0)) >= limit:
+        config["maxOutputTokens"], thinking["thinkingBudget"] = fitting.room_for(target, limit, budget)
+        encoded.repair("max_tokens")
     return config
 
 
-def _make_room(encoded: Encoded, config: Json, target: Target) -> None:
-    """The limit includes the budget for thinking, so that it is raised above it."""
-    limit, budget = config.get("maxOutputTokens"), config["thinkingConfig"].get("thinkingBudget", 0)
-    if limit is not None and budget > 0 and limit <= budget:
-        most = target.max_tokens or target.profile.max_output_tokens or budget + limit
-        config["maxOutputTokens"] = max(limit, min(budget + limit, most))
-        encoded.repair("max_tokens")
-
-
-def _encode_output(encoded: Encoded, output: OutputFormat, target: Target) -> Json:
+def _encode_output(encoded: Encoded, output: hub.OutputFormat, target: hub.Target) -> Json:
     told: Json = {"responseMimeType": "application/json"}
     if not output.schema:
         return told
-    if output.name != OutputFormat(None).name:
+    if output.name != hub.OutputFormat(None).name:
         encoded.drop("response_format.name")
     if output.description:
         encoded.drop("response_format.description")
@@ -132,10 +97,10 @@ def _encode_output(encoded: Encoded, output: OutputFormat, target: Target) -> Js
 # -- tools ----------------------------------------------------------------------------------------------------------
 
 
-def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: str | None) -> None:
+def _encode_tools(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
     named = name_tools(encoded, request.tools)
     functions = [(name, tool) for name, tool in named if tool.kind != "web_search"]
-    searches = [tool.search or WebSearch() for _, tool in named if tool.kind == "web_search"]
+    searches = [tool.search or hub.WebSearch() for _, tool in named if tool.kind == "web_search"]
     if functions and searches and not target.profile.signed_calls:  # both at once came with Gemini 3
         encoded.drop("tools.web_search")
         searches = []
@@ -146,9 +111,9 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
         tools.append({"functionDeclarations": declared})
     if searches:
         tools.append({"googleSearch": {}})
-        for field, name in _SEARCH.items():
-            if any(getattr(search, field) is not None for search in searches):
-                encoded.drop(f"tools.web_search.{name}")
+        for name in hub.WebSearch.__slots__:
+            if any(getattr(search, name) is not None for search in searches):
+                encoded.drop(f"tools.web_search.{_SEARCH.get(name, name)}")
     config: Json = {"functionCallingConfig": _encode_choice(choice, functions)} if choice else {}
     if functions and searches:
         config["includeServerSideToolInvocations"] = True
@@ -157,7 +122,7 @@ def _encode_tools(encoded: Encoded, request: Request, target: Target, effort: st
         encoded.body["contents"].append({"role": "user", "parts": [{"text": choice.said}]})
 
 
-def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Json:
+def _encode_tool(encoded: Encoded, name: str, tool: hub.Tool, target: hub.Target) -> Json:
     tool = wrapped_tool(tool)
     if tool.strict:
         encoded.drop("tools.strict")
@@ -167,7 +132,7 @@ def _encode_tool(encoded: Encoded, name: str, tool: Tool, target: Target) -> Jso
     return declared | ({field: schema} if schema.keys() - {"type", "properties"} or schema.get("properties") else {})
 
 
-def _encode_choice(choice: Choice, functions: list[tuple[str, Tool]]) -> Json:
+def _encode_choice(choice: fitting.Choice, functions: list[tuple[str, hub.Tool]]) -> Json:
     if choice.mode == "none" or choice.allowed == set():
         return {"mode": "NONE"}
     names = [choice.name] if choice.name else [name for name, _ in functions if name in (choice.allowed or ())]
@@ -181,7 +146,7 @@ def _encode_choice(choice: Choice, functions: list[tuple[str, Tool]]) -> Json:
 class _MessageWriter:
     """Writes the parts of one message after the other; results have the ids and the names of their calls."""
 
-    def __init__(self, encoded: Encoded, target: Target) -> None:
+    def __init__(self, encoded: Encoded, target: hub.Target) -> None:
         self._encoded = encoded
         self._target = target
         self._ids = CallIds(target.profile.ids)
@@ -189,7 +154,7 @@ class _MessageWriter:
         """The place and the name of each call."""
         self._called = False
 
-    def encode(self, message: Message) -> list[Json]:
+    def encode(self, message: hub.Message) -> list[Json]:
         """The parts of a message. Results stand in the order of their calls, which older models tell them by."""
         self._called = False
         written = [self._encode_part(part) for part in message.parts]
@@ -202,26 +167,26 @@ class _MessageWriter:
         response = parts[0].get("functionResponse") if parts else None
         return self._calls.get(response["id"], (0, ""))[0] if response else math.inf
 
-    def _encode_part(self, part: Part) -> list[Json]:
+    def _encode_part(self, part: hub.Part) -> list[Json]:
         match part:
-            case Text():
+            case hub.Text():
                 return self._encode_text(part)
-            case Refusal():
+            case hub.Refusal():
                 return [{"text": part.text}]
-            case Image() | Document():
+            case hub.Image() | hub.Document():
                 return [self._encode_media(part)]
-            case Reasoning():
+            case hub.Reasoning():
                 return self._encode_reasoning(part)
-            case ToolCall():
+            case hub.ToolCall():
                 return [self._encode_call(part)]
-            case ToolResult():
+            case hub.ToolResult():
                 return self._encode_result(part)
-            case Foreign():
-                raise unsupported(part, NAME)
+            case hub.Foreign():
+                raise hub.unsupported(part, NAME)
             case _:
                 assert_never(part)
 
-    def _encode_text(self, part: Text) -> list[Json]:
+    def _encode_text(self, part: hub.Text) -> list[Json]:
         """A text, divided where its signed part begins and ends: a signature goes back in the place that it had."""
         self._encoded.drop_state(part, NAME, self._target)
         data = self._target.state_data(part.state, NAME)
@@ -233,7 +198,7 @@ class _MessageWriter:
         parts.append({"text": signed, "thoughtSignature": data["signature"]})
         return [*parts, {"text": after}] if after else parts
 
-    def _encode_reasoning(self, part: Reasoning) -> list[Json]:
+    def _encode_reasoning(self, part: hub.Reasoning) -> list[Json]:
         """Thoughts alone need not go back; what the service signed must."""
         data = self._target.state_data(part.state, NAME)
         if data and "part" in data:
@@ -243,7 +208,7 @@ class _MessageWriter:
         self._encoded.drop("messages.reasoning")
         return []
 
-    def _encode_call(self, call: ToolCall) -> Json:
+    def _encode_call(self, call: hub.ToolCall) -> Json:
         """The first call of a turn must be signed; one that another model made has a stand-in for it."""
         self._encoded.drop_state(call, NAME, self._target)
         id, name = self._ids.of_call(call.id), upstream_name(self._encoded, call.name, call.namespace)
@@ -258,17 +223,17 @@ class _MessageWriter:
         self._called = True
         return part
 
-    def _encode_result(self, result: ToolResult) -> list[Json]:
+    def _encode_result(self, result: hub.ToolResult) -> list[Json]:
         """Media stand in the response since Gemini 3, before that beside it."""
         texts: list[str] = []
         media: list[Json] = []
         for part in result.content:
-            if isinstance(part, Text | Refusal):
+            if isinstance(part, hub.Text | hub.Refusal):
                 texts.append(part.text)
-            elif isinstance(part, Image | Document):
+            elif isinstance(part, hub.Image | hub.Document):
                 media.append(self._encode_media(part))
             else:
-                raise unsupported(part, NAME)
+                raise hub.unsupported(part, NAME)
         id = self._ids.of_result(result.call_id)
         said = {"error" if result.is_error else "output": "\n\n".join(texts)}
         response: Json = {"id": id, "name": self._calls.get(id, (0, ""))[1], "response": said}
@@ -276,13 +241,13 @@ class _MessageWriter:
             return [{"functionResponse": response | {"parts": media}}]
         return [{"functionResponse": response}, *media]
 
-    def _encode_media(self, part: Image | Document) -> Json:
+    def _encode_media(self, part: hub.Image | hub.Document) -> Json:
         check_media(part, self._target, NAME)
-        if isinstance(part, Image) and part.detail not in (None, "auto"):
+        if isinstance(part, hub.Image) and part.detail not in (None, "auto"):
             self._encoded.drop("messages.image.detail")
-        if isinstance(part, Document) and part.name:
+        if isinstance(part, hub.Document) and part.name:
             self._encoded.drop("messages.document.title")
         if not part.url:
             return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
-        kind = part.media_type or ("" if isinstance(part, Image) else "application/pdf")
+        kind = part.media_type or ("" if isinstance(part, hub.Image) else "application/pdf")
         return {"fileData": {"fileUri": part.url} | ({"mimeType": kind} if kind else {})}
