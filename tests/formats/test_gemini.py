@@ -270,3 +270,22 @@ def test_a_file_by_url_keeps_its_type():
     assert encoded(request).body["contents"][0]["parts"][0] == file
     with pytest.raises(RequestError, match="text/csv content cannot be sent"):
         encoded(request, "claude-opus-5", "anthropic")
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "sent"),
+    [
+        (100, None, (24676, 24576)),
+        (30000, None, (30000, 24576)),
+        (4096, 8192, (8192, 7168)),
+        (900, 20000, (20000, 18976)),
+    ],
+)
+def test_the_budget_leaves_room_for_the_answer(limit, most, sent):
+    """Google counts thoughts within the limit."""
+    config = {"maxOutputTokens": limit, "thinkingConfig": {"thinkingBudget": 24576}}
+    target = Target("gemini-2.5-flash", max_tokens=most, profile=profile_of("", "gemini-2.5-flash", "gemini"))
+    made = GEMINI.encode_request(normalize(decoded(generationConfig=config)), target)
+    told = made.body["generationConfig"]
+    assert (told["maxOutputTokens"], told["thinkingConfig"]["thinkingBudget"]) == sent
+    assert ("max_tokens" in made.repaired) == (limit != sent[0])

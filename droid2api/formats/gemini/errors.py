@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 
 from droid2api.errors import GatewayError, UpstreamError
 from droid2api.formats import upstream_error
@@ -33,23 +32,19 @@ def encode_error(error: GatewayError) -> Json:
     message = error.message
     if error.code == "context_length_exceeded" and (counts := overflow_counts(message)):
         message = "The input token count ({}) exceeds the maximum number of tokens allowed ({}).".format(*counts)
-    told: Json = {"code": error.status, "message": message, "status": status}
-    return {"error": told | ({"details": details} if (details := _details(error)) else {})}
-
-
-def _details(error: GatewayError) -> list[Json]:
     details: list[Json] = []
     if error.code == "insufficient_quota":
         details.append({"@type": f"{_TYPE}QuotaFailure", "violations": [{"quotaId": "PerDay"}]})
     if re.fullmatch(r"\d+(\.\d+)?", wait := error.headers.get("retry-after", "")):
         details.append({"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{wait}s"})
-    return details
+    told: Json = {"code": error.status, "message": message, "status": status}
+    return {"error": told | ({"details": details} if details else {})}
 
 
 def read_error(value: object, status: int | None = None) -> UpstreamError:
     """An upstream's error. Its status word is the code; the wait that it tells becomes a header."""
     error = upstream_error.read_error(value, status)
-    for told in _errors(value):
+    for told in [inner(entry, "error") for entry in (value if type(value) is list else [value]) if type(entry) is dict]:
         if error.code != "context_length_exceeded":
             error.code = word(told, "status") or error.code
         for detail in inners(told, "details"):
@@ -58,9 +53,3 @@ def read_error(value: object, status: int | None = None) -> UpstreamError:
             if any("PerDay" in word(violation, "quotaId") for violation in inners(detail, "violations")):
                 error.code, error.headers["x-should-retry"] = "insufficient_quota", "false"
     return error
-
-
-def _errors(value: object) -> Iterator[Json]:
-    for entry in value if type(value) is list else [value]:
-        if type(entry) is dict and (found := inner(entry, "error")):
-            yield found

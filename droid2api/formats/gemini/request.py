@@ -13,7 +13,7 @@ from droid2api.hub.history import attach_states
 from droid2api.hub.reasoning import effort_of
 from droid2api.hub.schema import from_gemini
 from droid2api.hub.stops import check_stops
-from droid2api.wire.fields import Json, camel, dump, optional, required, strings, wrong
+from droid2api.wire.fields import Json, camel, dump, objects, optional, required, strings
 
 MOST_STOPS = 128
 """Google takes five; other upstreams more."""
@@ -97,11 +97,7 @@ def _decode_output(request: hub.Request, config: Json) -> set[str]:
 
 def _items(value: object, where: str) -> list[tuple[str, Json]]:
     """The objects of a list, each with its path; protobuf's JSON takes one that stands for a list of one."""
-    items = value if type(value) is list else [] if value is None else [value]
-    for index, item in enumerate(items):
-        if type(item) is not dict:
-            raise wrong(f"{where}[{index}]", "an object", item)
-    return [(f"{where}[{index}]", item) for index, item in enumerate(items)]
+    return objects(value if value is None or type(value) is list else [value], where)
 
 
 class _MessageReader:

@@ -25,19 +25,16 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
     if type(contents := body.get("contents")) is list:
         body["contents"] = _with_own_signatures(contents, target.profile)
     if system_prompt:
-        parts = inner(body, "systemInstruction").get("parts")
+        parts = inner(body, "systemInstruction").get("parts") or []
         body["systemInstruction"] = {"parts": [{"text": system_prompt}, *(parts if type(parts) is list else [parts])]}
-        if not parts:
-            body["systemInstruction"]["parts"].pop()
     if target.reasoning != "auto":
-        config, level = dict(inner(body, "generationConfig")), level_of(target)
+        config, level = inner(body, "generationConfig"), level_of(target)
         thinking = thinking_config(target.profile, target.profile.effort(level) if level else None)
         if thinking and level != "none" and inner(config, "thinkingConfig").get("includeThoughts") is True:
             thinking["includeThoughts"] = True
-        config |= {"thinkingConfig": thinking}
-        body["generationConfig"] = config = {name: value for name, value in config.items() if value != {}}
-        if not config:
-            del body["generationConfig"]
+        body.pop("generationConfig", None)
+        if config := {name: value for name, value in (config | {"thinkingConfig": thinking}).items() if value != {}}:
+            body["generationConfig"] = config
     if target.fast:
         body.setdefault("serviceTier", "priority")
 
