@@ -13,7 +13,7 @@ from droid2api.hub.events import BlockStart, Citation, Event, FinishReason, Stat
 from droid2api.hub.request import Target
 from droid2api.hub.turn import Turn
 from droid2api.wire import surrogates
-from droid2api.wire.fields import Json, json_text, word
+from droid2api.wire.fields import MOST_VALUES, Json, has_too_many_values, json_text, word
 from droid2api.wire.sse import ServerSentEvent
 
 ANSWER_LIMIT = 64 * 1024 * 1024
@@ -22,6 +22,7 @@ MOST_BLOCKS = 10_000
 """Blocks that one answer may have: none that is meant well comes near."""
 MOST_SHOWN = 200
 """Bytes of an event that cannot be read which the client is told."""
+TOO_MANY_VALUES = f"JSON with more than {MOST_VALUES} brackets and commas"
 DONE = b"[DONE]"
 
 _REASONS: dict[FinishReason, str] = {
@@ -66,6 +67,8 @@ NO_ENDING = Ending()
 
 def read_ending(event: ServerSentEvent, read: Callable[[Json], Ending]) -> Ending:
     """What `read` finds in the JSON object of an event; where it has none, [DONE] is an end and junk says nothing."""
+    if has_too_many_values(event.data):
+        return Ending(error=StreamError(f"The upstream sent {TOO_MANY_VALUES}."))
     try:
         value = orjson.loads(event.data)
     except orjson.JSONDecodeError:
@@ -118,6 +121,8 @@ class TurnDecoder:
                 self._room -= len(event.data)
                 if self._room < 0:
                     raise WireError(f"more than {ANSWER_LIMIT} bytes in one answer")
+                if has_too_many_values(event.data):
+                    raise WireError(TOO_MANY_VALUES)
                 try:
                     value = orjson.loads(event.data)
                 except orjson.JSONDecodeError:

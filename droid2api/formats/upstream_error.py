@@ -61,27 +61,26 @@ def read_error(value: object, status: int | None = None) -> UpstreamError:
     if not message and (isinstance(value, Mapping) or (isinstance(value, list) and value)):
         told = ", ".join(names) or "no message"
         if not set(_strings(value, 0)) <= {*names, *_NO_NAMES, ""}:  # words in a place that nobody knows
-            told = _shown(value) or told
+            told = _shown(value)
         message = f"The upstream answered with an error ({told})."
     elif not message:
         message = str(value) if value else "The upstream answered with an error."
-    if len(message) > MOST_MESSAGE:
-        message = message[:MOST_MESSAGE] + "..."
     if status is None:
         status = next((_STATUS[name] for name in names if name in _STATUS), None)
         status = status or next((int(name) for name in names if re.fullmatch(r"[45]\d\d", name)), 502)
     code = names[0] if names else None
     if is_overflow(message, names, status):
         code = "context_length_exceeded"
-    return UpstreamError(message, status=status, code=code, param=_param(value))
+    shown = message if len(message) <= MOST_MESSAGE else f"{message[:MOST_MESSAGE]}..."
+    return UpstreamError(shown, status=status, code=code, param=_param(value))
 
 
 def _shown(value: object) -> str:
-    """An error's JSON as far as it is shown; "" for what is nested too deeply to be written."""
+    """An error's JSON as far as it is shown."""
     try:
         return orjson.dumps(value)[:_LONGEST].decode(errors="ignore")
     except orjson.JSONEncodeError:
-        return ""
+        return "no message"
 
 
 def _entries(value: object) -> list[object]:

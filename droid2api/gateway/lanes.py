@@ -17,17 +17,19 @@ import orjson
 
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Clock, Format, NewId
-from droid2api.formats.decoder import Ending
+from droid2api.formats.decoder import TOO_MANY_VALUES, Ending
 from droid2api.gateway.prepare import Prepared
 from droid2api.hub.events import Event, Failed, Finish, Start, Usage
 from droid2api.hub.request import Request, Target, ToolCall
 from droid2api.hub.stops import StopFilter
 from droid2api.hub.tools import ToolRestorer
 from droid2api.wire import sse, surrogates
-from droid2api.wire.fields import Json
+from droid2api.wire.fields import Json, has_too_many_values
 
 BODY_LIMIT = 64 * 1024 * 1024
 """Bytes that an answer may have which is read as a whole."""
+MOST_ERROR = 256 * 1024
+"""Bytes of an error's JSON that is searched for its words; of a longer one the beginning is shown."""
 
 
 class Lane(Protocol):
@@ -98,6 +100,7 @@ class RelayStream:
         self._format = format
         self._cutter = sse.EventCutter()
         self.feed: Callable[[bytes], bytes] = self._cutter.feed
+        self._known: dict[sse.ServerSentEvent, Ending] = {}
         self.error: GatewayError | None = None
 
     @property
@@ -125,9 +128,12 @@ class RelayStream:
         return next((ending.error for ending in self._endings() if ending.error), None)
 
     def _endings(self, events: Sequence[sse.ServerSentEvent] | None = None) -> list[Ending]:
-        """What these events say of the end, else the last ones."""
-        events = self._cutter.last_events(LAST_EVENTS) if events is None else events
-        return [self._format.ending(event) for event in events]
+        """What these events say of the end, else the last ones, which are asked several times and may be megabytes."""
+        if events is not None:
+            return [self._format.ending(event) for event in events]
+        last, known = self._cutter.last_events(LAST_EVENTS), self._known
+        self._known = {event: known.get(event) or self._format.ending(event) for event in last}
+        return [self._known[event] for event in last]
 
     def _whole_rest(self) -> bytes:
         """What came after the last boundary, if only the blank line is missing: half an event is none."""
@@ -275,6 +281,8 @@ class AnswerReader:
         return self._filter(self._decoder.feed(self._lines.close()) + self._decoder.close())
 
     def _read_whole(self, content: bytes) -> list[Event]:
+        if has_too_many_values(content):
+            return self._decoder.fail(StreamError(f"The upstream sent {TOO_MANY_VALUES}."))
         events = self._format.decode_response(_json(content), self._target, self._used_ids)
         if type(events[-1]) is Finish:
             self._usage = events[-1].usage
@@ -375,7 +383,9 @@ class _Body:
 
 
 def _json(content: bytes) -> Any:
-    """None for what is no JSON. Halves of characters, which some services send, become U+FFFD."""
+    """None for what is no JSON, or too much of it. Halves of characters, which some services send, become U+FFFD."""
+    if has_too_many_values(content):
+        return None
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -391,5 +401,5 @@ def is_json(content: bytes) -> bool:
 
 
 def _read_error(format: Format, content: bytes, status: int) -> UpstreamError:
-    value = _json(content)
-    return format.read_error(content.decode(errors="replace")[:2000] if value is None else value, status)
+    value = _json(content) if len(content) <= MOST_ERROR else None
+    return format.read_error(content[:8000].decode(errors="replace")[:2000] if value is None else value, status)

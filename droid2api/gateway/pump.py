@@ -142,7 +142,7 @@ class ClientBody:
 
     async def finish(self) -> web.StreamResponse:
         if self._status >= 400:  # an upstream's own error, which may say what key it was given
-            self._content = self._call.upstream.mask_body(self._content, self._call.request.headers)
+            self._content = self._call.upstream.mask_body(self._content, self._call.headers)
         self._call.show("answered", self._content)
         if capture := self._call.capture:
             capture.head("given", {"status": self._status, "headers": self._headers})

@@ -18,6 +18,9 @@ from droid2api.hub.events import State
 from droid2api.hub.profiles import PLAIN, Profile
 from droid2api.wire.fields import Json
 
+PIECE = 10_000
+"""Characters of a data URL that are read at once."""
+
 Role: TypeAlias = Literal["system", "developer", "user", "assistant"]
 
 
@@ -70,9 +73,21 @@ def split_data_url(url: str) -> tuple[str, str] | None:
     if not comma or not head.startswith("data:"):
         return None
     if not head.endswith(";base64"):
-        data = b64encode(unquote_to_bytes(data)).decode()
+        data = b64encode(_unquoted(data)).decode()
     media_type = head[len("data:") :].split(";")[0].strip().lower()
     return ("image/jpeg" if media_type == "image/jpg" else media_type or "application/octet-stream"), data
+
+
+def _unquoted(text: str) -> bytes:
+    """Without percent signs, piece by piece: the library makes objects of each escape, and keeps all of them."""
+    out, start = bytearray(), 0
+    while start < len(text):
+        end = start + PIECE
+        cut = text.rfind("%", end - 2, end)  # no escape is divided
+        end = cut if cut > start else end
+        out += unquote_to_bytes(text[start:end])
+        start = end
+    return bytes(out)
 
 
 @dataclass(slots=True)

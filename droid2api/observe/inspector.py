@@ -78,7 +78,9 @@ class Record:
 
     def _without_secrets(self, head: Json) -> Json:
         def shown(name: str, value: str) -> str:
-            return MASK if name.lower() in _MASKED else without_secrets(value.encode(), self._secrets)
+            if name.lower() in _MASKED:
+                return MASK
+            return without_secrets(value.encode(errors="surrogateescape"), self._secrets)  # it may be no UTF-8
 
         return head | {"headers": {name.lower(): shown(name, value) for name, value in head["headers"].items()}}
 

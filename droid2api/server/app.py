@@ -29,7 +29,7 @@ from droid2api.gateway.prepare import Prepared, decode, prepare, read_model
 from droid2api.gateway.pump import Call, answer
 from droid2api.hub.estimate import estimate_tokens
 from droid2api.outbound import Outbound
-from droid2api.server.body import MANY_VALUES, count_values, parse_body, read_body
+from droid2api.server.body import is_large, parse_body, read_body
 from droid2api.server.connections import Connections
 from droid2api.server.edge import complete_head, json_response, observed, served_routes
 from droid2api.server.keys import (
@@ -207,7 +207,9 @@ async def _count_tokens(request: web.Request, format: Format, route: CountTokens
     """
     call, large = await _read_call(request, format)
     if call.model.format is format:
-        prepared = prepare(call.settings, call.model, format, call.sent, request.headers, "count_tokens")
+        prepared = await _run(
+            large, prepare, call.settings, call.model, format, call.sent, request.headers, "count_tokens"
+        )
         counted = await answer(call, prepared) if prepared.url else None
         if counted and counted.status not in (404, 405):
             return counted
@@ -250,4 +252,4 @@ async def _read_call(request: web.Request, format: Format) -> tuple[Call, bool]:
     headers, stopping = sent_headers(request), request.app[STOPPING]
     call = Call(runtime.settings, runtime.upstream, request, headers, format, sent, model, exchange, stopping, capture)
     call.show("asked", content)
-    return call, count_values(content) > MANY_VALUES
+    return call, is_large(content)

@@ -14,11 +14,10 @@ from aiohttp import web
 
 from droid2api.errors import RequestError
 from droid2api.gateway.lanes import BODY_LIMIT
-from droid2api.wire.fields import Json
+from droid2api.wire.fields import MOST_VALUES, Json, count_values, has_too_many_values
 
-MOST_VALUES = 500_000
-"""Brackets and commas that a body may have: each makes an object in memory. A million tokens of code have fewer."""
 MANY_VALUES = 5_000
+MANY_BYTES = 1_000_000
 """From here on a body takes so long to be read that others would wait for it."""
 
 BADLY_ENCODED = "The body is not encoded as its Content-Encoding or Transfer-Encoding says."
@@ -40,7 +39,7 @@ async def read_body(request: web.Request, patience: float) -> bytes:
 
 def parse_body(content: bytes) -> Json:
     """Raises RequestError for what is no JSON object, or has too many values."""
-    if count_values(content) > MOST_VALUES:
+    if has_too_many_values(content):
         raise RequestError(f"The body has more than {MOST_VALUES} brackets and commas.", status=413)
     try:
         body = orjson.loads(content)
@@ -52,9 +51,8 @@ def parse_body(content: bytes) -> Json:
     return body
 
 
-def count_values(content: bytes) -> int:
-    """How many values it has at the most."""
-    return content.count(b"{") + content.count(b"[") + content.count(b",")
+def is_large(content: bytes) -> bool:
+    return len(content) > MANY_BYTES or count_values(content) > MANY_VALUES
 
 
 async def _read(request: web.Request, patience: float) -> bytes:

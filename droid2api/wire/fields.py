@@ -102,6 +102,20 @@ def merged(value: Json, patch: Mapping[str, Any]) -> Json:
     return result
 
 
+MOST_VALUES = 500_000
+"""Brackets and commas that JSON may have: each makes an object in memory. A million tokens of code have fewer."""
+
+
+def count_values(content: bytes) -> int:
+    """How many values JSON has at the most."""
+    return content.count(b"{") + content.count(b"[") + content.count(b",")
+
+
+def has_too_many_values(content: bytes) -> bool:
+    """Whether it would take seconds and gigabytes to be read."""
+    return len(content) > MOST_VALUES and count_values(content) > MOST_VALUES
+
+
 def dump(value: object) -> bytes:
     """JSON. Raises RequestError for a client's value that is nested too deep to be written."""
     try:

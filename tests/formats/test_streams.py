@@ -125,7 +125,7 @@ SUCCESS = (
     b'"type":"message_stop"',
     b'"type":"response.completed"',
     b'"type":"response.incomplete"',
-    b'"finishReason"',
+    b'"finishReason":',
 )
 
 

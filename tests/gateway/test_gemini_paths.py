@@ -233,3 +233,14 @@ def test_the_node_editions_newest_config_starts(tmp_path):
     settings = load(file, {})
     assert [model.format.NAME for model in settings.models.values()] == ["anthropic", "gemini", "gemini"]
     assert settings.warnings == ("proxies: is not a setting, so it is ignored.",)
+
+
+async def test_an_error_does_not_repeat_the_key_of_a_url(tmp_path):
+    """The relay lane passes the service's words on, but for the key."""
+    said = b'{"error": {"code": 400, "message": "API key not valid: client-key-1"}}'
+    refused = Scripted(status=400, headers={"Content-Type": "application/json"}, chunks=[said])
+    async with scripted_gateway(tmp_path, refused, models=models("google"), environment={}) as gateway:
+        path = "/v1beta/models/org/m%201:generateContent?key=client-key-1"
+        status, _, content = await gateway.ask(path, BODY)
+    assert refused.requests[0][1].get("x-goog-api-key") or refused.requests[0][1]["authorization"]
+    assert (status, b"not valid: ***" in content, b"client-key-1" in content) == (400, True, False)

@@ -25,6 +25,7 @@ from droid2api.settings import Endpoint, Model
 from droid2api.wire import sse
 from tests.formats.recordings import OWN, each_answer, each_stream
 from tests.harness import body_of
+from tests.timing import assert_quick
 
 NAMES = ("chat", "responses", "anthropic")
 """Those whose streams are cut at \\n\\n below; Gemini's lanes are tested over HTTP, in the matrix of faults."""
@@ -325,6 +326,25 @@ def test_an_answer_that_is_read_whole_has_a_limit():
         lane.feed(b"{" + b" " * (BODY_LIMIT - 1))
         with pytest.raises(UpstreamError, match=f"more than {BODY_LIMIT} bytes"):
             lane.feed(b" ")
+
+
+MANY = b'{"x":[%b1]}' % (b"{}," * 8_000_000)
+"""Less than half of what an answer may have, and gigabytes in memory."""
+
+
+@each_format
+def test_json_of_countless_values_is_not_read(name):
+    """It would hold up all others for seconds: a whole answer, an event, an error, relayed or not."""
+    for status in (200, 400):
+        relay = RelayBody(BY_NAME[name], status)
+        assert_quick(lambda: pump(relay, [MANY]), 1)  # noqa: B023 - used at once
+        assert relay.relayed_error() is not None
+    stream = RelayStream(BY_NAME[name])
+    assert_quick(lambda: pump(stream, [b"data: %b\n\n" % MANY]), 1)
+    for streamed in (False, True):
+        lane = translating(other(name), name, streamed=streamed)
+        assert_quick(lambda: pump(lane, [b"data: %b\n\n" % MANY if streamed else MANY]), 1)  # noqa: B023
+        assert lane.error.message == "The upstream sent JSON with more than 500000 brackets and commas."
 
 
 @each_format

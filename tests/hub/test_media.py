@@ -1,8 +1,11 @@
 """What kind of media a part has, told from its first bytes, and whether a model takes it."""
 
+from urllib.parse import unquote_to_bytes
+
 import pytest
 
 from droid2api.errors import RequestError
+from droid2api.hub import request
 from droid2api.hub.media import check_media, file_media_type, true_media
 from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Document, Image, Target, split_data_url
@@ -99,3 +102,10 @@ def test_what_a_model_takes(part, media, taken):
         with pytest.raises(RequestError) as raised:
             check_media(part, target, "anthropic")
         assert raised.value.param == "messages[0].content[1]"
+
+
+@pytest.mark.parametrize("piece", [3, 4, 5, 7])
+def test_data_that_is_escaped_is_read_in_pieces(piece, monkeypatch):
+    monkeypatch.setattr(request, "PIECE", piece)
+    for text in ("%41b%43%", "%%41", "a%4", "é%c3%a9%zz", "", "%41" * 9):
+        assert request._unquoted(text) == unquote_to_bytes(text)

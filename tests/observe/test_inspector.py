@@ -92,6 +92,19 @@ async def test_no_secret_is_kept(tmp_path):
     assert found.count("***") >= 8
 
 
+async def test_headers_that_are_no_utf8_are_masked_and_shown(tmp_path):
+    """aiohttp has such bytes as halves of characters, which no JSON can hold."""
+    inspector = Inspector(lambda: Runtime(5))
+    exchange = Exchange("1", "c")
+    record = inspector.open(exchange, {})
+    record.head("asked", {"headers": {"x-odd": "caf\udce9", "Cookie": "planted\udcff"}})
+    record.body("asked", b'"x"')
+    inspector.ended(exchange)
+    shown = orjson.loads(orjson.dumps(record.to_json()))["parts"]["asked"]
+    assert shown["head"]["headers"] == {"x-odd": "caf\ufffd", "cookie": "***"}
+    assert shown["body"] == '"x"'
+
+
 async def test_it_is_behind_the_gateways_key(tmp_path):
     async with demo_gateway(tmp_path, capture=1, api_keys=["planted-gateway-key"]) as gateway:
         assert (await gateway.get("/status/captures"))[0] == 401

@@ -3,15 +3,18 @@
 import asyncio
 import gc
 import gzip
+import threading
 import time
 from functools import partial
 
 import orjson
 import pytest
 
+from droid2api.gateway.prepare import prepare
+from droid2api.server import app as app_module
 from droid2api.server import body as body_module
 from droid2api.server.body import MOST_VALUES, parse_body
-from tests.harness import BODIES, BY_TYPE, PATHS, Scripted, demo_gateway, scripted_gateway
+from tests.harness import BODIES, BY_TYPE, PATHS, Scripted, body_of, demo_gateway, scripted_gateway
 from tests.server.test_app import error_of
 from tests.timing import assert_quick
 
@@ -82,3 +85,33 @@ async def test_many_messages_are_read_beside_the_others(tmp_path, client):
             assert (await gateway.ask(PATHS[client], content, GZIP))[0] == 500
 
         assert await is_served(gateway, work())
+
+
+async def test_one_long_value_is_read_beside_the_others(tmp_path):
+    """It has few brackets, but each of its escapes makes an object."""
+    url = "data:text/plain," + "%41" * 8_000_000
+    said = [{"type": "image_url", "image_url": {"url": url}}]
+    content = gzip.compress(orjson.dumps(body_of("common", "anthropic", said)), 1)
+    async with scripted_gateway(tmp_path, Scripted(status=500, headers={}, chunks=[b"{}"])) as gateway:
+
+        async def work():
+            assert (await gateway.ask(PATHS["common"], content, GZIP))[0] in (400, 500)
+
+        assert await is_served(gateway, work())
+
+
+async def test_tokens_are_counted_beside_the_others(tmp_path, monkeypatch):
+    """In the client's own format too, where the body for the service is made."""
+    path = f"/v1beta/models/{BY_TYPE['google']}:countTokens"
+    contents = [{"role": "user", "parts": [{"text": "a"}]}] * 70_000
+    endpoints = [{"name": "google", "base_url": "http://127.0.0.1:9/v1beta"}]
+    prepared_in = []
+
+    def noted(*args):
+        prepared_in.append(threading.current_thread())
+        return prepare(*args)
+
+    monkeypatch.setattr(app_module, "prepare", noted)
+    async with demo_gateway(tmp_path, endpoint=endpoints) as gateway:
+        await gateway.ask(path, gzip.compress(orjson.dumps({"contents": contents}), 1), GZIP)
+    assert prepared_in[0] is not threading.main_thread()
