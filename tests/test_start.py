@@ -227,6 +227,7 @@ async def test_a_second_signal_does_not_wait_for_running_answers(tmp_path, envir
             await until(lambda: not listens(port))
             assert running.process.returncode is None
             assert await running.end(signal.SIGINT) == 0
+    assert "1 running answer(s) have 60 seconds to end. A second Ctrl+C ends them at once." in running.errors[0]
 
 
 async def test_a_log_that_nobody_reads_holds_nobody_up(tmp_path, environment):

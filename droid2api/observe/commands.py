@@ -199,7 +199,7 @@ def _print_setup(setup: Setup) -> None:
     """
     needed = [part for part in setup.parts if not part.optional]
     for part in needed:
-        place = f"# {part.where or 'in a shell'}:"
+        place = f"# {part.where or ('in a program' if part.language == 'python' else 'in a shell')}:"
         print(place, file=sys.stderr if len(needed) == 1 else sys.stdout, flush=True)
         print(part.text, end="", flush=True)
     for part in setup.parts:

@@ -105,6 +105,17 @@ def test_wrong_usage(command, arguments):
     assert errors.startswith("usage: droid2api")
 
 
+def test_who_reads_may_have_enough(command):
+    """As in `droid2api models | head -1`: no complaint."""
+    read, write = os.pipe()
+    os.close(read)
+    run = [sys.executable, "-m", "droid2api", "models"]
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(run, stdout=write, stderr=subprocess.PIPE, env=environment, timeout=60)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_options_stand_before_or_after_the_command(command, before):
     Path("config.json").rename("other.json")
@@ -255,6 +266,10 @@ def test_env_service(command):
 )
 def test_env_with_an_option_of_something_else(command, arguments, said):
     assert refused(command.run("env", *arguments)) == f"droid2api: {said}\n"
+
+
+def test_env_says_where_a_program_belongs(command):
+    assert command.run("env", "openai")[2].startswith("# in a program:\n")
 
 
 def test_env_with_several_parts_says_where_each_belongs(command):
