@@ -390,6 +390,12 @@ def start_sh(folder: Path, tools: Path) -> str:
     return line
 
 
+def test_start_bat_has_the_line_ends_of_windows():
+    """With others cmd.exe may miss a label."""
+    script = (ROOT / "start.bat").read_bytes()
+    assert script.count(b"\r\n") == script.count(b"\n") > 50
+
+
 @needs_posix
 def test_start_without_python(tmp_path, tools):
     assert "there is no python3: install Python 3.11 or newer" in start_sh(tmp_path / "copy", tools)
