@@ -40,17 +40,24 @@ if errorlevel 1 (
     exit /b 2
 )
 %PYTHON% -m venv --clear .venv
-if errorlevel 1 exit /b 1
+if errorlevel 1 (
+    echo start.bat: .venv cannot be made here, for the reason above: the folder must be yours, with space on its disk. 1>&2
+    exit /b 2
+)
 
 :packages
 echo start.bat: installing droid2api into .venv, this once ... 1>&2
 if exist "%STAMP%" del "%STAMP%"
 "%VENV_PYTHON%" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-if errorlevel 1 exit /b 1
+if errorlevel 1 goto failed
 "%VENV_PYTHON%" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-if errorlevel 1 exit /b 1
+if errorlevel 1 goto failed
 copy /y requirements.lock "%STAMP%" >nul
 
 :run
 "%VENV_PYTHON%" -m droid2api %*
 exit /b %errorlevel%
+
+:failed
+echo start.bat: pip failed for the reason above. Without a way to PyPI: HTTPS_PROXY names a proxy, PIP_INDEX_URL a mirror. 1>&2
+exit /b 2

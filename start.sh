@@ -35,13 +35,15 @@ find_python() {
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(wanted)" ]; then
     if ! "$python" -m pip --version >/dev/null 2>&1; then # missing, or left half-made by an interrupted start
         find_python
-        "$name" -m venv --clear .venv
+        "$name" -m venv --clear .venv ||
+            stop ".venv cannot be made in $PWD, for the reason above: the folder must be yours, with space on its disk."
     fi
     echo "start.sh: installing droid2api into .venv (this once) ..." >&2
     rm -f "$stamp"
     pip="$python -m pip install --quiet --disable-pip-version-check"
-    $pip --require-hashes --requirement requirements.lock # exactly what was tested, whatever the index offers
-    $pip --no-deps --editable .
+    { # exactly what was tested, whatever the index offers
+        $pip --require-hashes --requirement requirements.lock && $pip --no-deps --editable .
+    } || stop "pip failed for the reason above. Without a way to PyPI: HTTPS_PROXY names a proxy, PIP_INDEX_URL a mirror."
     $pip --require-hashes --only-binary :all: --requirement requirements-fast.lock 2>/dev/null ||
         echo "start.sh: there is no uvloop for this Python; its own event loop serves." >&2
     wanted >"$stamp"

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -34,11 +35,16 @@ def main() -> None:
     try:
         source = _source(arguments)
         if command:
-            sys.exit(run_command(arguments, source))
+            code = run_command(arguments, source)
+            sys.stdout.flush()
+            sys.exit(code)
         settings = source.read()
         start_logging(settings)
         with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(settings, source, demo=arguments.demo))
+    except BrokenPipeError:  # `droid2api models | head`: who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except ConfigError as error:
         print(f"droid2api: {error}", file=sys.stderr)
         sys.exit(2)

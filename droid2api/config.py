@@ -5,6 +5,7 @@ Node edition must work unchanged.
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -23,6 +24,8 @@ from droid2api.hub.request import Target
 from droid2api.proxies import find_proxy
 from droid2api.settings import USER_AGENT, Auth, Endpoint, Model, Price, Settings, Timeouts, is_factory, is_loopback
 from droid2api.wire.fields import Json, objects
+
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#]+", re.IGNORECASE)
 
 
 def find_config(given: str | None, environment: Mapping[str, str]) -> Path:
@@ -115,6 +118,13 @@ class _Reader:
         for pattern, id in value["model_redirects"].items():
             if id not in models:
                 self._warnings.append(f"model_redirects.{pattern}: {id!r} is no configured model.")
+        self._warn_of_no_names("auth.hosts", auth.hosts)
+        self._warn_of_no_names("allowed_hosts", value["allowed_hosts"])
+        for index, origin in enumerate(value["allowed_origins"]):
+            if not _ORIGIN.fullmatch(origin):
+                self._warnings.append(
+                    f"allowed_origins[{index}]: {origin!r} is no origin, such as https://chat.example, so it fits none."
+                )
         keys = self._read_keys()
         if not keys and any(fnmatchcase("any.example", pattern) for pattern in value["allowed_hosts"]):
             self._warnings.append("allowed_hosts: lets in pages of any name (DNS rebinding), and no key is set.")
@@ -144,6 +154,11 @@ class _Reader:
             formats=tuple(self._formats.values()),
             **{name: value[name] for name in as_they_are},
         )
+
+    def _warn_of_no_names(self, where: str, hosts: Iterable[str]) -> None:
+        for index, host in enumerate(hosts):
+            if "/" in host:
+                self._warnings.append(f"{where}[{index}]: {host!r} is no name of a host, so it fits none.")
 
     def _data_folder(self) -> Path:
         if given := self._environment.get("DROID2API_DATA"):

@@ -97,8 +97,9 @@ def _filled(value: str, where: str) -> str:
 
 def _list(value: list[object], where: str) -> tuple[str, ...]:
     for index, item in enumerate(value):
-        if type(item) is not str or not item:
+        if type(item) is not str:
             raise wrong(f"{where}[{index}]", "a string", item)
+        _filled(item, f"{where}[{index}]")
     return tuple(str(item) for item in value)
 
 

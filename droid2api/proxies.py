@@ -6,6 +6,7 @@ to this machine.
 
 from __future__ import annotations
 
+import re
 import urllib.request
 from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +23,7 @@ def checked_proxy(value: str, where: str) -> str:
     """A proxy's URL, or "direct". Raises RequestError that does not repeat the value: it may hold a password."""
     if value == DIRECT:
         return value
+    value = re.sub("^socks://", "socks5://", value)  # as desktops write it
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         good = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0 and value.isprintable()
@@ -67,7 +69,7 @@ def _system_proxy(scheme: str, host: str) -> str:
     given = proxies.get(scheme) or proxies.get("socks") or ""
     if not given or urllib.request.proxy_bypass(host):
         return ""
-    return checked_proxy(given.replace("socks://", "socks5://"), "the system's proxy")
+    return checked_proxy(given, "the system's proxy")
 
 
 def without_password(proxy: str) -> str:

@@ -133,6 +133,10 @@ def test_a_byte_order_mark_is_no_error(read):
         ({"timeouts": {"total": 1}}, "timeouts.total: is not a setting"),
         ({"models": [model(), model(type="common")]}, "models[1].id: 'm' is given twice; the first one counts"),
         ({"model_redirects": {"a": "b"}}, "model_redirects.a: 'b' is no configured model"),
+        ({"auth": {"hosts": ["a", "http://b"]}}, "auth.hosts[1]: 'http://b' is no name of a host"),
+        ({"allowed_hosts": ["b.example/"]}, "allowed_hosts[0]: 'b.example/' is no name of a host"),
+        ({"allowed_origins": ["https://a.example", "null", "*"]}, "allowed_origins[2]: '*' is no origin, such as"),
+        ({"allowed_origins": ["https://a.example/"]}, "allowed_origins[0]: 'https://a.example/' is no origin, such as"),
     ],
 )
 def test_what_is_odd_is_warned_of(read, value, warning):
@@ -150,6 +154,7 @@ WRONG = [
     ({"port": -1}, "port: must be from 0 to 65535"),
     ({"host": 1}, "host: must be a string"),
     ({"system_prompt": ["a"]}, "system_prompt: must be a string, not a list"),
+    ({"api_keys": ["a", ""]}, "api_keys[1]: must not be empty"),
     ({"user_agent": 7}, "user_agent: must be a string"),
     ({"user_agent": "a\r\nx-evil: 1"}, "user_agent: must not hold control characters"),
     ({"dev_mode": "yes"}, "dev_mode: must be true or false"),

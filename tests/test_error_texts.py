@@ -175,6 +175,12 @@ def test_each_text_is_in_the_page(page):
     assert not missing, "\n".join(missing)
 
 
+@pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=["en", "zh"])
+def test_no_row_is_there_twice(page):
+    told = rows(page)
+    assert [row for row in told if told.count(row) > 1 and "`" in row] == []
+
+
 def test_each_quote_is_a_text_of_the_program():
     """In the tables of messages; the table of symptoms quotes clients too."""
     messages = ENGLISH[ENGLISH.index("\n## At the start") :]

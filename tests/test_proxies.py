@@ -27,6 +27,7 @@ ONE, TWO = "http://one:3128", "http://two:3128"
         (SERVICE, "", {"HTTP_PROXY": ONE, "ALL_PROXY": TWO}, TWO),
         (SERVICE, "", {"HTTPS_PROXY": ONE, "ALL_PROXY": TWO}, ONE),
         (SERVICE, "", {"HTTPS_PROXY": "", "all_proxy": "socks5://s:1"}, "socks5://s:1"),
+        (SERVICE, "", {"ALL_PROXY": "socks://s:1/"}, "socks5://s:1"),
         (SERVICE, "", {"HTTPS_PROXY": "one:3128"}, ONE),
         (SERVICE, "", {"HTTPS_PROXY": f"{ONE}/"}, ONE),
         ("http://api.example.com/v1", "", {"HTTP_PROXY": ONE, "HTTPS_PROXY": TWO}, ONE),

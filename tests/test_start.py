@@ -227,6 +227,7 @@ async def test_a_second_signal_does_not_wait_for_running_answers(tmp_path, envir
             await until(lambda: not listens(port))
             assert running.process.returncode is None
             assert await running.end(signal.SIGINT) == 0
+    assert "1 running answer(s) have 60 seconds to end. A second Ctrl+C ends them at once." in running.errors[0]
 
 
 async def test_a_log_that_nobody_reads_holds_nobody_up(tmp_path, environment):
@@ -389,6 +390,12 @@ def start_sh(folder: Path, tools: Path) -> str:
     return line
 
 
+def test_start_bat_has_the_line_ends_of_windows():
+    """With others cmd.exe may miss a label."""
+    script = (ROOT / "start.bat").read_bytes()
+    assert script.count(b"\r\n") == script.count(b"\n") > 50
+
+
 @needs_posix
 def test_start_without_python(tmp_path, tools):
     assert "there is no python3: install Python 3.11 or newer" in start_sh(tmp_path / "copy", tools)
@@ -421,6 +428,16 @@ def test_start_takes_a_newer_python_beside_an_old_one(tmp_path, tools):
 
 
 @needs_posix
+def test_start_where_no_environment_can_be_made(tmp_path, tools):
+    put_python(tools, '[ "$2" != venv ] || { echo "Permission denied" >&2; exit 1; }')
+    script = copy_checkout(tmp_path / "copy")
+    result = run(tmp_path, {"PATH": str(tools), "HOME": str(tmp_path)}, command=("sh", str(script)))
+    assert result.returncode == 2
+    reason, line = result.stderr.splitlines()
+    assert (reason, line.split(",")[0]) == ("Permission denied", f"start.sh: .venv cannot be made in {script.parent}")
+
+
+@needs_posix
 def test_start_repeats_an_installation_that_failed(tmp_path, tools):
     """A fake Python makes an environment whose pip fails the first time."""
     fake = """
@@ -438,8 +455,8 @@ esac"""
     script = copy_checkout(folder)
     environment = {"PATH": str(tools), "HOME": str(tmp_path)}
     first, second, third = (run(tmp_path, environment, "--demo", command=("sh", str(script))) for _ in range(3))
-    assert first.returncode == 1
-    assert "no network" in first.stderr
+    assert first.returncode == 2
+    assert "no network\nstart.sh: pip failed for the reason above." in first.stderr
     assert second.stdout == third.stdout == f"started --demo from {tmp_path}\n"
     assert third.stderr == ""
     assert (folder / "pip.log").read_text().split() == ["try"] * 4  # failed, packages, droid2api itself, uvloop

@@ -20,7 +20,7 @@ import orjson
 
 from droid2api.config import home
 from droid2api.credentials import chain
-from droid2api.credentials.credential import CLIENT, Credential
+from droid2api.credentials.credential import CLIENT, DEMO, Credential
 from droid2api.credentials.rotating import RotatingCredential
 from droid2api.credentials.tokens import StoreError, Tokens
 from droid2api.errors import CredentialError
@@ -210,7 +210,9 @@ async def _whose_port(settings: Settings, where: str) -> Finding:
     credential = health["credential"]
     if type(credential) is dict and credential.get("state") == "failing":
         return Finding("port", f"{where}: this gateway runs there, but {credential.get('problem')}", "see its log")
-    return Finding("port", f"{where}: this gateway ({health['version']}) runs there already")
+    demo = type(credential) is dict and credential.get("source") == DEMO
+    kind = ", as a demo that says your words back" if demo else ""
+    return Finding("port", f"{where}: this gateway ({health['version']}) runs there already{kind}")
 
 
 async def read_health(url: str) -> Json | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from droid2api.wire.fields import Json
 if TYPE_CHECKING:
     from droid2api.observe.run import OpenGateway
     from droid2api.observe.setups import Setup
+    from droid2api.observe.usage import Column
 
 CLIENTS = ("claude", "codex", "droid", "openai", "opencode", "cline", "aider", "gemini")
 """What `env` knows, besides `service`."""
@@ -34,6 +36,8 @@ SHELLS = ("bash", "fish", "powershell", "cmd")
 MANAGERS = ("systemd", "launchd", "windows")
 COMPLETED = ("bash", "zsh", "fish")
 Read: TypeAlias = Callable[[], Settings]
+_FORMULA = re.compile(r"^[=+\-@\t\r]")
+"""What a spreadsheet would run, so that an apostrophe comes before it."""
 CONNECT_TIMEOUT = 2.0
 """Seconds that the gateway may take to accept a connection."""
 
@@ -82,9 +86,14 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--upstream", metavar="NAME", help="list what the service behind this endpoint offers, as lines for config.json"
     )
-    usage = add("usage", "list the tokens that were used", output)
+    usage = add("usage", "list the tokens that were used")
+    form = usage.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument(
+        "--csv", action="store_true", help="print CSV, as the page saves it: a line for each day and model"
+    )
     usage.add_argument("--days", type=_positive, default=30, help="how far to look back (30)")
-    usage.add_argument("--by", choices=("model", "client", "day"), default="model", help="what a line is for (model)")
+    usage.add_argument("--by", choices=("model", "client", "day"), help="what a line is for (model)")
     completion = add("completion", "print a script with which a shell completes this command line")
     completion.add_argument("shell", choices=COMPLETED)
     completion.set_defaults(parser=parser)
@@ -190,7 +199,7 @@ def _print_setup(setup: Setup) -> None:
     """
     needed = [part for part in setup.parts if not part.optional]
     for part in needed:
-        place = f"# {part.where or 'in a shell'}:"
+        place = f"# {part.where or ('in a program' if part.language == 'python' else 'in a shell')}:"
         print(place, file=sys.stderr if len(needed) == 1 else sys.stdout, flush=True)
         print(part.text, end="", flush=True)
     for part in setup.parts:
@@ -284,21 +293,37 @@ def _usage(arguments: argparse.Namespace, settings: Settings) -> int:
     from droid2api.observe.costs import LIST_PRICES, NO_PRICES
     from droid2api.observe.usage import read_usage
 
+    if arguments.csv and arguments.by:
+        raise ConfigError("--csv: has a line for each day and model, so it takes no --by.")
     file = settings.data_folder / "usage.db"
     if not file.exists():
         _note(f"Nothing has been recorded yet: there is no {file}.")
-        if arguments.json:
-            _print_json([])
-        return 0
-    rows = [asdict(row) for row in read_usage(file, arguments.days, arguments.by)]
+    if arguments.csv:
+        return _usage_csv(file, arguments.days)
+    by: Column = arguments.by or "model"
+    rows = [asdict(row) for row in read_usage(file, arguments.days, by)]
     if arguments.json:
         _print_json(rows)
     elif rows:
         cells = [[*list(row.values())[:-2], _money(row["cost"], row["unpriced"])] for row in rows]
-        _show([arguments.by, *list(rows[0])[1:-1]], cells)
+        _show([by, *list(rows[0])[1:-1]], cells)
         _note(LIST_PRICES if any(row["cost"] is not None for row in rows) else NO_PRICES)
-    else:
+    elif file.exists():
         _note(f"Nothing has been recorded in the last {arguments.days} days.")
+    return 0
+
+
+def _usage_csv(file: Path, days: int) -> int:
+    """As the page saves it: what no price is known for is empty."""
+    import csv
+
+    from droid2api.observe.usage import CSV_COLUMNS, read_days
+
+    writer = csv.writer(sys.stdout, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for day, row in read_days(file, days):
+        values = asdict(row) | {"day": day, "model": _FORMULA.sub(r"'\g<0>", row.key)}
+        writer.writerow([values[column] for column in CSV_COLUMNS])
     return 0
 
 

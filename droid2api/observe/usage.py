@@ -40,6 +40,8 @@ MOST_CLIENTS = 200
 MOST_TOKENS = 2**40
 """What an upstream tells of one answer is not believed beyond this: SQLite's integers end somewhere."""
 
+CSV_COLUMNS = "day model requests errors input cache_read cache_write output reasoning cost unpriced".split()
+"""Of `usage --csv`; the page saves the same ones."""
 A_CENTURY = 36525
 """Days; a calendar does not go back as far as numbers do."""
 
@@ -70,6 +72,7 @@ ADD_COST = """
 """
 READ = ", ".join(f"sum({name})" for name in SUMS)
 
+Column: TypeAlias = Literal["model", "client", "day"]
 Key: TypeAlias = tuple[str, str, str]
 """Day (2026-11-25, by this machine's clock and time zone), model, client."""
 
@@ -254,7 +257,7 @@ def _put_aside(file: Path, identity: int, reason: str) -> None:
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def read_usage(file: Path, days: int, by: Literal["model", "client", "day"]) -> list[UsageRow]:
+def read_usage(file: Path, days: int, by: Column) -> list[UsageRow]:
     """The sums of the last `days` days (today is one) of each model, client or day; none where there is no file.
 
     Days come in their order, the others by their tokens, most first. Raises ConfigError for a file that cannot be read.

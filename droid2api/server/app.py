@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, assert_never
@@ -54,6 +55,7 @@ from droid2api.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
+log = logging.getLogger("droid2api")
 
 
 def build_core(
@@ -120,8 +122,11 @@ def _lifecycle(
 
 async def drain(app: web.Application) -> None:
     """Let running answers finish, `timeouts.drain` seconds at the most; then end them with a clean error."""
-    running = app[RUNNING]
-    await _wait_for(running, app[RUNTIME].settings.timeouts.drain)
+    running, seconds = app[RUNNING], app[RUNTIME].settings.timeouts.drain
+    if running:
+        count = len(running)
+        log.warning("%d running answer(s) have %g seconds to end. A second Ctrl+C ends them at once.", count, seconds)
+    await _wait_for(running, seconds)
     app[STOPPING].set()
     for task in running:
         task.cancel()

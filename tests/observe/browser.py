@@ -91,21 +91,22 @@ def tell(gateway, exchange) -> None:
 
 
 def write_usage(folder) -> None:
-    """A month's work with four models: quiet at weekends, the same at each call."""
+    """A month's work with four models, one of them without a price: quiet at weekends, the same at each call."""
     shares = {
-        "claude-sonnet-4-5-20250929": 61,
-        "gpt-5.5": 29,
-        "claude-haiku-4-5-20251001": 17,
-        "glm-4.6": 9,
+        "claude-sonnet-4-5-20250929": (61, 1.1e-6),
+        "gpt-5.5": (29, 1.3e-6),
+        "claude-haiku-4-5-20251001": (17, 0.4e-6),
+        "glm-4.6": (9, 0),
     }
     batch = {}
     for back in range(30):
         day = date.today() - timedelta(days=back)
-        for number, (model, share) in enumerate(shares.items()):
+        for number, (model, (share, dollars)) in enumerate(shares.items()):
             busy = 1 + (back * 7 + number * 5) % 11
             if requests := share * busy // (14 if day.weekday() > 4 else 3):
                 tokens = requests * 21_400
                 counts = [requests, requests // 40, tokens, tokens // 27, tokens * 7 // 9, tokens // 11, tokens // 80]
+                counts += [tokens * dollars, requests, 0] if dollars else [0, 0, requests]
                 batch[day.isoformat(), model, "claude-cli"] = counts
     write(folder / "usage.db", batch)
 

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from droid2api.credentials.credential import DEMO
 from droid2api.demo import Demo
 from droid2api.observe.check import check
 from droid2api.server.keys import RUNTIME
@@ -257,7 +258,12 @@ async def test_a_port_that_this_gateway_has(tmp_path, upstream, monkeypatch):
         settings = ours(tmp_path, upstream, port=port_of(gateway.url))
         findings = await check(settings, folder=tmp_path)
         assert problems(findings) == []
-        assert "runs there already" in str(findings[-1])
+        assert str(findings[-1]).endswith("runs there already")
+        demo = {"source": DEMO, "state": "ok"}
+        monkeypatch.setattr(gateway.app[RUNTIME].shared, "describe", lambda: demo)
+        findings = await check(settings, folder=tmp_path)
+        assert problems(findings) == []
+        assert "runs there already, as a demo that says your words back" in str(findings[-1])
         failing = {"state": "failing", "problem": "the token could not be refreshed"}
         monkeypatch.setattr(gateway.app[RUNTIME].shared, "describe", lambda: failing)
         problem = await the_problem(settings)

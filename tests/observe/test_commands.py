@@ -1,6 +1,7 @@
 """The subcommands of the command line: what they print where, and their exit codes."""
 
 import asyncio
+import csv
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from droid2api.observe.costs import LIST_PRICES, NO_PRICES
 from droid2api.observe.service import MANAGERS
 from droid2api.observe.shells import SHELLS
 from droid2api.observe.tools import TOOLS
-from droid2api.observe.usage import write
+from droid2api.observe.usage import CSV_COLUMNS, write
 from tests.harness import MODELS, demo_gateway
 from tests.services import free_port
 
@@ -93,6 +94,7 @@ def test_a_wrong_config_is_one_line(command, arguments):
         ("explain", "-", "--format", "x"),
         ("usage", "--days", "0"),
         ("usage", "--by", "hour"),
+        ("usage", "--csv", "--json"),
         ("--demo", "0", "models"),
         ("models", "--demo"),
     ],
@@ -101,6 +103,17 @@ def test_wrong_usage(command, arguments):
     code, out, errors = command.run(*arguments)
     assert (code, out) == (2, "")
     assert errors.startswith("usage: droid2api")
+
+
+def test_who_reads_may_have_enough(command):
+    """As in `droid2api models | head -1`: no complaint."""
+    read, write = os.pipe()
+    os.close(read)
+    run = [sys.executable, "-m", "droid2api", "models"]
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(run, stdout=write, stderr=subprocess.PIPE, env=environment, timeout=60)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -255,6 +268,10 @@ def test_env_with_an_option_of_something_else(command, arguments, said):
     assert refused(command.run("env", *arguments)) == f"droid2api: {said}\n"
 
 
+def test_env_says_where_a_program_belongs(command):
+    assert command.run("env", "openai")[2].startswith("# in a program:\n")
+
+
 def test_env_with_several_parts_says_where_each_belongs(command):
     code, out, _ = command.run("env", "codex")
     assert code == 0
@@ -396,6 +413,28 @@ def test_usage_with_costs(command, costs, shown):
     assert (code, errors, out.split()[-1]) == (0, f"{LIST_PRICES}\n", shown)
     (row,) = json.loads(command.run("usage", "--json")[1])
     assert (row["cost"], row["unpriced"]) == (costs[0], costs[2])
+
+
+def test_usage_as_csv(command):
+    """The columns of the page's; a name that a spreadsheet would run as a formula is none."""
+    day = date.today().isoformat()
+    write(Path("data/usage.db"), {(day, '=m,"x', "c"): [2, 1, 5, 4, 3, 2, 1, 0.25, 1, 1]})
+    write(Path("data/usage.db"), {(day, "gpt-5.5", "c"): [3, 0, 12345, 0, 0, 0, 0, 0, 0, 3]})
+    code, out, errors = command.run("usage", "--csv", "--days", "6")
+    assert (code, errors) == (0, "")
+    header, priced, unpriced = csv.reader(io.StringIO(out))
+    assert header == CSV_COLUMNS
+    assert priced == [day, "'=m,\"x", "2", "1", "5", "3", "2", "4", "1", "0.25", "1"]
+    assert unpriced == [day, "gpt-5.5", "3", "0", "12345", "0", "0", "0", "0", "", "3"]
+    page = (ROOT / "droid2api/observe/page.html").read_text()
+    assert f"const names = {json.dumps(CSV_COLUMNS)};" in page
+    assert command.run("usage", "--csv", "--by", "day")[0] == 2
+
+
+def test_usage_as_csv_of_nothing(command):
+    code, out, errors = command.run("usage", "--csv")
+    assert (code, out.splitlines()) == (0, [",".join(f'"{column}"' for column in CSV_COLUMNS)])
+    assert errors.startswith("Nothing has been recorded yet")
 
 
 def test_usage_of_days_without_any(command):
