@@ -9,7 +9,7 @@ from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, 
 from droid2api.hub import fitting
 from droid2api.hub import request as hub
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.media import check_media, text_in
+from droid2api.hub.media import check_media, takes_media, text_in
 from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json, parse_arguments
 
@@ -59,7 +59,7 @@ def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Tar
     waiting: list[Json] = []
     messages: list[Json] = []
     writer = _MessageWriter(encoded, target)
-    for message in request.messages:
+    for message in fitting.history_for(encoded, request.messages, target, _takes):
         if message.role in ("user", "assistant"):
             _append(messages, message.role, writer.encode(message))
         else:
@@ -232,6 +232,11 @@ def _encode_text(part: hub.Part) -> Json:
     if not isinstance(part, hub.Text | hub.Refusal):
         raise hub.unsupported(part, NAME)
     return _with_cache({"type": "text", "text": part.text}, part.cache if isinstance(part, hub.Text) else None)
+
+
+def _takes(part: hub.Image | hub.Document, target: hub.Target) -> bool:
+    """A text file of any kind is plain text here."""
+    return takes_media(part, target) or text_in(part) is not None
 
 
 def _with_cache(block: Json, cache: str | None) -> Json:

@@ -65,7 +65,8 @@ def encode_request(request: Request, target: Target) -> Encoded:
 def _encode_conversation(encoded: Encoded, request: Request, target: Target) -> None:
     contents: list[Json] = []
     writer = _MessageWriter(encoded, target)
-    for message in system_first(encoded, request.messages, NAME):
+    messages = fitting.history_for(encoded, request.messages, target, in_answers=True)
+    for message in system_first(encoded, messages, NAME):
         if message.role == "system":
             encoded.body["systemInstruction"] = {"parts": writer.encode(message)}
             continue
@@ -251,7 +252,7 @@ class _MessageWriter:
         """Media stand in the response since Gemini 3, before that beside it."""
         texts: list[str] = []
         media: list[Json] = []
-        for part in result.content:
+        for part in fitting.result_for(self._encoded, result, self._target):
             if isinstance(part, Text | Refusal):
                 texts.append(part.text)
             elif isinstance(part, Image | Document):

@@ -51,7 +51,7 @@ def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
 
 def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Target) -> None:
     body, items = encoded.body, encoded.body["input"]
-    messages = request.messages
+    messages = fitting.history_for(encoded, request.messages, target)
     if target.profile.system_messages != "anywhere":
         messages = system_first(encoded, messages, TYPE)
     leading: list[str] = []
