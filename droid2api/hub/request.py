@@ -243,8 +243,9 @@ class Request(Notes):
     stop: list[str] = field(default_factory=list)
     effort: str | None = None
     """Reasoning effort: none, minimal, low, medium, high, xhigh, max; None leaves it to the model."""
-    show_reasoning: bool = False
-    """Whether the client asks for the text of the reasoning, as far as the model gives it."""
+    show_reasoning: bool | None = False
+    """Whether the client asks for the text of the reasoning, as far as the model gives it. None: its format has no word
+    for that, but what comes is shown."""
     output: OutputFormat | None = None
     user: str | None = None
     options: Json = field(default_factory=dict)

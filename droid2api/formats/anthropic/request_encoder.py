@@ -156,9 +156,14 @@ def _effort_for(encoded: Encoded, request: hub.Request, target: hub.Target) -> s
 
 
 def _encode_effort(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
-    body = encoded.body
-    shown = request.show_reasoning and target.profile.thinking_hidden
-    body |= thinking_for(body, effort, target.profile, {"display": "summarized"} if shown else {})
+    """Where the model thinks unasked, its text must be asked for nevertheless: without an effort, as it likes."""
+    body, profile = encoded.body, target.profile
+    shown: Json = {}
+    if request.show_reasoning is not False and profile.thinking_hidden:
+        shown = {"display": "summarized"}
+    body |= thinking_for(body, effort, profile, shown)
+    if shown and effort is None and profile.thinking == "adaptive" and profile.is_reasoning(None):
+        body["thinking"] = {"type": "adaptive"} | shown
     make_room(encoded, target)
 
 

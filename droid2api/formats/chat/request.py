@@ -48,7 +48,7 @@ def decode_request(body: Json) -> hub.Request:
         max_tokens=optional(body, "max_completion_tokens", int) or optional(body, "max_tokens", int),
         stop=check_stops([stop] if type(stop) is str else strings(body, "stop"), "stop", MOST_STOPS),
         effort=optional(body, "reasoning_effort", str),
-        show_reasoning=True,
+        show_reasoning=None,
         user=optional(body, "safety_identifier", str) or optional(body, "user", str),
         options={name: value for name, value in body.items() if name not in _HANDLED and value is not None},
         body=body,

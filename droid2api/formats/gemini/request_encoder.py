@@ -100,7 +100,7 @@ def _encode_config(encoded: Encoded, request: Request, target: Target, effort: s
     if request.output:
         config |= _encode_output(encoded, request.output, target)
     thinking = thinking_config(target.profile, effort)
-    if target.profile.is_reasoning(effort) and (request.show_reasoning or effort is not None):
+    if target.profile.is_reasoning(effort) and (request.show_reasoning is not False or effort is not None):
         thinking["includeThoughts"] = True
     if thinking:
         config["thinkingConfig"] = thinking
