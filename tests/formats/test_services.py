@@ -625,6 +625,170 @@ def test_one_answer_in_two_places(values, texts, again):
     assert [block.text for block in fold(read("responses", *values, end)).blocks] == texts
 
 
+def begun(index, kind="message", **fields):
+    return event("output_item.added", output_index=index, item={"type": kind, **fields})
+
+
+def ended(index, kind, **fields):
+    return event("output_item.done", output_index=index, item={"type": kind, **fields})
+
+
+def called(index, name, id, arguments, kind="function_call"):
+    """A call whose end has another index than its beginning."""
+    field = "arguments" if kind == "function_call" else "input"
+    return [
+        begun(index, kind, name=name, call_id=id),
+        event(f"{kind}_{field}.delta", output_index=index, delta=arguments),
+        event(f"{kind}_{field}.done", output_index=index + 1, **{field: arguments}),
+        ended(index + 1, kind, name=name, call_id=id, **{field: arguments}),
+    ]
+
+
+def reasoned(source, index, text, part=0, done=False):
+    fields = {f"{'summary' if source == 'reasoning_summary' else 'content'}_index": part}
+    fields |= {"text": text} if done else {"delta": text}
+    return event(f"{source}_text.{'done' if done else 'delta'}", output_index=index, **fields)
+
+
+HM = {"kind": "reasoning", "id": "r", "encrypted_content": "E", "summary": [{"type": "summary_text", "text": "hm"}]}
+OK = {"kind": "message", "content": [{"type": "output_text", "text": "ok"}]}
+IN_ANOTHER_PLACE = {
+    "text": ([delta(0, "ok"), text_done(0, "ok") | {"output_index": 1}, ended(1, **OK)], ["ok"]),
+    "text, in another part too": (
+        [
+            delta(0, "ok"),
+            text_done(1, "ok") | {"output_index": 1},
+            ended(1, "message", content=[{"text": ""}, {"text": "ok"}]),
+        ],
+        ["ok"],
+    ),
+    "text by its id": (
+        [
+            begun(0, id="m"),
+            delta(0, "o"),
+            text_done(0, "ok") | {"output_index": 1, "item_id": "m"},
+            ended(1, **OK, id="m"),
+        ],
+        ["ok"],
+    ),
+    "only the item": ([begun(0), delta(0, "ok"), text_done(0, "ok"), ended(1, **OK)], ["ok"]),
+    "a refusal": (
+        [
+            event("refusal.delta", output_index=0, content_index=0, delta="no"),
+            event("refusal.done", output_index=1, content_index=0, refusal="no"),
+            ended(1, "message", content=[{"type": "refusal", "refusal": "no"}]),
+        ],
+        ["no"],
+    ),
+    "text after reasoning": (
+        [
+            begun(0, "reasoning"),
+            reasoned("reasoning", 0, "hm"),
+            ended(0, **HM),
+            delta(0, "ok") | {"output_index": 1},
+            text_done(0, "ok") | {"output_index": 2},
+            ended(2, **OK),
+        ],
+        ["hm", "ok"],
+    ),
+    "reasoning": ([begun(0, "reasoning"), reasoned("reasoning_summary", 0, "hm"), ended(1, **HM)], ["hm"]),
+    "the end of reasoning's content": (
+        [begun(0, "reasoning"), reasoned("reasoning", 0, "hm"), reasoned("reasoning", 0, "hm", 1, done=True)],
+        ["hm"],
+    ),
+    "the end of reasoning's summary": (
+        [
+            begun(0, "reasoning"),
+            reasoned("reasoning_summary", 0, "hm"),
+            reasoned("reasoning_summary", 0, "hm", 1, True),
+        ],
+        ["hm"],
+    ),
+    "the end of reasoning's second part": (
+        [
+            begun(0, "reasoning"),
+            reasoned("reasoning", 0, "a"),
+            reasoned("reasoning", 0, "b", 1),
+            reasoned("reasoning", 0, "b", 2, done=True),
+            ended(1, "reasoning", content=[{"text": "a"}, {"text": "b"}]),
+        ],
+        ["a\n\nb"],
+    ),
+    "a call": (called(0, "f", "a", '{"x":1}'), ['{"x":1}']),
+    "a call without an id": (called(0, "f", None, '{"x":1}'), ['{"x":1}']),
+    "a custom call": (called(0, "p", "a", "***", "custom_tool_call"), ["***"]),
+    "arguments by the id of their item": (
+        [
+            begun(1, "function_call", name="f", call_id="a", id="fc"),
+            event("function_call_arguments.delta", output_index=0, item_id="fc", delta="{}"),
+            ended(1, "function_call", name="f", call_id="a", id="fc", arguments="{}"),
+        ],
+        ["{}"],
+    ),
+    "parallel calls": (
+        [
+            begun(0, "function_call", name="f", call_id="a"),
+            begun(1, "function_call", name="g", call_id="b"),
+            ended(2, "function_call", name="f", call_id="a", arguments='{"x":1}'),
+            ended(3, "function_call", name="g", call_id="b", arguments='{"y":2}'),
+        ],
+        ['{"x":1}', '{"y":2}'],
+    ),
+    "parts, one further on": (
+        [delta(0, "a"), delta(1, "b"), text_done(1, "a"), text_done(2, "b"), message_done("", "a", "b")],
+        ["a", "b"],
+    ),
+    "parts, one further on, in turns": (
+        [delta(0, "a"), text_done(1, "a"), delta(1, "b"), text_done(2, "b"), message_done("", "a", "b")],
+        ["a", "b"],
+    ),
+    "parts, one further back": (
+        [delta(1, "a"), delta(2, "b"), text_done(0, "a"), text_done(1, "b"), message_done("a", "b")],
+        ["a", "b"],
+    ),
+    # what is another's: none gets lost
+    "two messages that say the same": ([delta(0, "ok"), message_done("ok"), ended(1, **OK)], ["ok", "ok"]),
+    "two ends of text without deltas": ([text_done(0, "ok"), text_done(0, "ok") | {"output_index": 1}], ["ok", "ok"]),
+    "two parts of reasoning that say the same": (
+        [begun(0, "reasoning"), reasoned("reasoning", 0, "a", 0, True), reasoned("reasoning", 0, "a", 1, True)],
+        ["a\n\na"],
+    ),
+    "other text": ([delta(0, "a"), text_done(0, "b") | {"output_index": 1}], ["a", "b"]),
+    "another function": (
+        [*called(0, "f", "a", "{}")[:3], ended(1, "function_call", name="g", call_id="b", arguments="{}")],
+        ["{}", "{}"],
+    ),
+    "another function with the same id": (
+        [*called(0, "f", "a", "{}")[:2], ended(1, "function_call", name="g", call_id="a", arguments="{}")],
+        ["{}", "{}"],
+    ),
+    "other arguments with the same id": (
+        [*called(0, "f", "a", '{"x":1}')[:2], ended(1, "function_call", name="f", call_id="a", arguments='{"y":2}')],
+        ['{"x":1}', '{"y":2}'],
+    ),
+    "one id for all messages": (
+        [begun(0, id="m"), delta(0, "a"), begun(1, id="m"), delta(0, "b") | {"output_index": 1}],
+        ["a", "b"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_ANOTHER_PLACE)
+@pytest.mark.parametrize("again", [False, True])
+def test_an_end_in_another_place_than_its_deltas(name, again):
+    """Under another output_index, or another part's number; `again`: with the items in the response too."""
+    values, texts = IN_ANOTHER_PLACE[name]
+    output = [value["item"] for value in values if value["type"] == "response.output_item.done"] if again else []
+    end = event("completed", response={"status": "completed", "output": output})
+    assert [block.text for block in fold(read("responses", *values, end)).blocks] == texts
+
+
+def test_reasoning_that_ends_in_another_place_keeps_its_state():
+    values = IN_ANOTHER_PLACE["reasoning"][0]
+    (block,) = fold(read("responses", *values, event("completed", response={}))).blocks
+    assert block.state.data == {"id": "r", "encrypted_content": "E"}
+
+
 def test_items_of_the_end_under_other_numbers():
     """The reasoning of the first item is not in the response, so its message has another number there."""
     values = [
