@@ -21,7 +21,7 @@ from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, finish_reason, read_ending, unfinished
+from droid2api.formats.decoder import MEDIA, Ending, TurnDecoder, answer_error, finish_reason, read_ending, unfinished
 from droid2api.formats.gemini.errors import read_error
 from droid2api.formats.gemini.words import NAME
 from droid2api.formats.upstream_error import find_words, tells_error
@@ -117,6 +117,9 @@ class StreamDecoder(TurnDecoder):
         if tells_error(value) or (not value.keys() & _OWN and find_words(value)):
             self.turn.fail(read_error(value))
             return
+        if not value.keys() & _OWN:  # nothing of an answer: should it end badly, this may say why
+            self.noted = read_error(value)
+            return
         if not self.turn.started:
             self.start({"id": word(value, "responseId"), "model": word(value, "modelVersion")})
         if usage := inner(value, "usageMetadata"):
@@ -173,7 +176,7 @@ class StreamDecoder(TurnDecoder):
             self._switch(BlockStart("reasoning"), again=True)
             self._end(BlockEnd(self.state(NAME, {"part": part})))
         elif any(part.get(name) for name in _MEDIA):
-            raise WireError("a picture or a file in its answer, which cannot be passed on")
+            raise WireError(MEDIA)
 
     def _write_text(self, text: str, signature: str) -> None:
         if signature and self._signed:

@@ -239,7 +239,7 @@ class StreamDecoder(TurnDecoder):
     def _begin(self, item: Item, told: Json) -> None:
         if item.kind:
             return
-        item.kind = kind_of(told)
+        item.kind, item.announced = kind_of(told), told
         if id := word(told, "id"):
             self._by_id[id] = item
         match item.kind:
@@ -438,7 +438,9 @@ class StreamDecoder(TurnDecoder):
         for item in self._items.values():
             if not item.kind and any(item.arguments):
                 raise WireError("a tool call without a name")
-            self._end(item, {})  # its end was forgotten, or cut off
+            self._end(item, item.announced)  # its end was forgotten, or cut off
+        if not self.turn.blocks and (said := word(response, "output_text")):  # what SDKs make of the items
+            self._end(self._new_item(None, ""), {"type": "message", "content": said})
         told = _end_word(kind, response)
         if usage := inner(response, "usage"):
             self.usage = decode_usage(usage)

@@ -69,6 +69,8 @@ class Item:
 
     index: int
     kind: str = ""
+    announced: Json = field(default_factory=dict)
+    """The item as its beginning told it."""
     done: bool = False
     state: State | None = None
     part: int | None = None
