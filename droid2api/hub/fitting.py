@@ -5,7 +5,7 @@ The encoders of all formats ask here, each for the fields that its format has; n
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeGuard
 
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.media import takes_media, text_in
@@ -13,6 +13,7 @@ from droid2api.hub.profile_table import OPENAI_EXTRAS
 from droid2api.hub.profiles import Profile
 from droid2api.hub.request import (
     Document,
+    Foreign,
     Image,
     Message,
     OutputFormat,
@@ -156,7 +157,7 @@ def result_for(encoded: Encoded, result: ToolResult, target: Target, takes: Take
     """
     shown: list[Part] = []
     for part in result.content:
-        if isinstance(part, Image | Document) and not takes(part, target):
+        if _is_media(part) and not _is_taken(part, target, takes):
             if text_in(part) is None:
                 encoded.drop(f"messages.tool_result.{_kind(part)}")
             part = _noted(part)
@@ -178,7 +179,7 @@ def history_for(
         taken = in_answers or message.role != "assistant"
         parts: list[Part] = []
         for part in message.parts:
-            if isinstance(part, Image | Document) and message is not newest and not (taken and takes(part, target)):
+            if _is_media(part) and message is not newest and not (taken and _is_taken(part, target, takes)):
                 if text_in(part) is None:
                     encoded.drop(f"messages.{_kind(part)}")
                 encoded.repair("messages.media")
@@ -188,16 +189,26 @@ def history_for(
     return fitted
 
 
-def _kind(part: Image | Document) -> str:
-    return part.media_type or type(part).__name__.lower()
+def _is_media(part: Part) -> TypeGuard[Image | Document | Foreign]:
+    return isinstance(part, Image | Document) or (isinstance(part, Foreign) and part.is_media)
 
 
-def _noted(part: Image | Document) -> Text:
+def _is_taken(part: Image | Document | Foreign, target: Target, takes: Takes) -> bool:
+    """No format takes media that only another one can express."""
+    return not isinstance(part, Foreign) and takes(part, target)
+
+
+def _kind(part: Image | Document | Foreign) -> str:
+    return part.kind if isinstance(part, Foreign) else part.media_type or type(part).__name__.lower()
+
+
+def _noted(part: Image | Document | Foreign) -> Text:
     """What stands for media that the model cannot read: the text of a text file, else a note."""
     text, name = text_in(part), part.name if isinstance(part, Document) else ""
+    cache = None if isinstance(part, Foreign) else part.cache
     if text is None:
-        return Text(f"[{_kind(part)} left out: this model cannot read it]", part.cache)
-    return Text(f"{name}\n\n{text}" if name else text, part.cache)
+        return Text(f"[{_kind(part)} left out: this model cannot read it]", cache)
+    return Text(f"{name}\n\n{text}" if name else text, cache)
 
 
 # -- schemas --------------------------------------------------------------------------------------------------------

@@ -77,10 +77,12 @@ def split_data_url(url: str) -> tuple[str, str] | None:
 
 @dataclass(slots=True)
 class Foreign:
-    """Content that only the client's own format can express (audio, file ids); `kind` is its name there."""
+    """Content that only the client's own format can express (audio, file ids); `kind` is its name there. `is_media`: a
+    sound, a picture or a file, which a model can do without, as far as it is in the history."""
 
     kind: str
     where: str
+    is_media: bool = False
 
 
 @dataclass(slots=True)

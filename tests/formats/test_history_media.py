@@ -37,6 +37,8 @@ LINKED = {"type": "document", "title": "a.pdf", "source": {"type": "url", "url":
 INLINE = {"inlineData": {"mimeType": "image/png", "data": PNG}}
 SHEET = {"type": "input_file", "filename": "a.docx", "file_data": f"data:{OFFICE};base64,UEsDBA=="}
 DRAWN = {"role": "model", "parts": [INLINE]}
+SAID = {"role": "model", "parts": [{"text": "ok"}]}
+SHEETS = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ALL = ("chat", "responses", "anthropic", "gemini")
 
 # name: (client's format, its body, upstreams, models, what is dropped)
@@ -87,14 +89,67 @@ CASES = {
         anthropic(user([LINKED]), assistant("ok"), user("go")),
         ("chat",),
         MODELS,
-        "document",
+        "application/pdf",
     ),
     "a file by URL that a tool gave": (
         "anthropic",
         anthropic(user("go"), assistant([anthropic_call("a")]), user([anthropic_result("a", [LINKED])])),
         ("chat",),
         MODELS,
-        "tool_result.document",
+        "tool_result.application/pdf",
+    ),
+    "a sound": (
+        "chat",
+        chat(
+            user([{"type": "input_audio", "input_audio": {"data": "AA", "format": "mp3"}}]), assistant("ok"), user("go")
+        ),
+        ("responses", "anthropic", "gemini"),
+        MODELS,
+        "input_audio",
+    ),
+    "what the model said aloud": (
+        "chat",
+        chat(user("go"), assistant(None, audio={"id": "a"}), user("go")),
+        ("responses", "anthropic", "gemini"),
+        MODELS,
+        "audio",
+    ),
+    "a file by its id": (
+        "responses",
+        responses(user([{"type": "input_file", "file_id": "file-1"}]), assistant("ok"), user("go")),
+        ("chat", "anthropic", "gemini"),
+        MODELS,
+        "file_id",
+    ),
+    "a picture by its id": (
+        "anthropic",
+        anthropic(user([{"type": "image", "source": {"type": "file", "file_id": "f"}}]), assistant("ok"), user("go")),
+        ("chat", "responses", "gemini"),
+        MODELS,
+        "image file",
+    ),
+    "a film": (
+        "gemini",
+        gemini(gemini_user({"fileData": {"fileUri": "https://youtu.be/x"}}), SAID, gemini_user("go")),
+        ("chat", "responses", "anthropic"),
+        MODELS,
+        "fileData",
+    ),
+    "a picture by its id that a tool gave": (
+        "responses",
+        responses(
+            user("go"), responses_call("a"), responses_result("a", [{"type": "input_image", "file_id": "file-1"}])
+        ),
+        ("chat", "anthropic", "gemini"),
+        MODELS,
+        "tool_result.file_id",
+    ),
+    "a table by its URL": (
+        "responses",
+        responses(user([{"type": "input_file", "file_url": "https://x/a.xlsx?b=1"}]), assistant("ok"), user("go")),
+        ("anthropic", "gemini"),
+        MODELS,
+        SHEETS,
     ),
     "office that a tool gave": (
         "responses",
@@ -127,6 +182,29 @@ def test_a_text_file_of_the_history_is_text(upstream):
     assert "a,b" in dump(encoded.body).decode()
     assert "t.csv" in dump(encoded.body).decode()
     assert "messages.text/csv" not in encoded.dropped
+
+
+@pytest.mark.parametrize("upstream", ["anthropic", "gemini"])
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [("https://x/a.xlsx", SHEETS), ("https://x/a.pdf", ""), ("https://x.y/a", ""), ("https://x/a?b.xlsx", "")],
+)
+def test_a_file_is_what_its_url_ends_in(url, kind, upstream):
+    body = responses(user([{"type": "input_file", "file_url": url}]))
+    if not kind:
+        assert url in dump(convert("responses", body, upstream, MODELS[upstream]).body).decode()
+        return
+    with pytest.raises(RequestError) as raised:
+        convert("responses", body, upstream, MODELS[upstream])
+    assert kind in raised.value.message
+
+
+def test_what_nobody_knows_is_refused_in_the_history_too():
+    with pytest.raises(RequestError) as raised:
+        convert(
+            "chat", chat(user([{"type": "hologram"}]), assistant("ok"), user("go")), "anthropic", MODELS["anthropic"]
+        )
+    assert raised.value.param == "messages[0].content[0]"
 
 
 @pytest.mark.parametrize("upstream", ALL)

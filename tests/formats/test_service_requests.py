@@ -590,6 +590,22 @@ CASES = {
         [],
         {},
     ),
+    "a place without its type": (
+        "responses",
+        responses(tools=[{"type": "web_search", "user_location": {"country": "CH"}}]),
+        OPUS_5,
+        {
+            "tools": [
+                {
+                    "type": "web_search_20250305",
+                    "name": "web_search",
+                    "user_location": {"type": "approximate", "country": "CH"},
+                }
+            ]
+        },
+        [],
+        {},
+    ),
     # 17: reasoning that must be there
     "DeepSeek wants reasoning with every call": (
         "anthropic",

@@ -217,7 +217,7 @@ def _encode_search(encoded: Encoded, search: hub.WebSearch) -> Json:
     told: Json = {
         "allowed_domains": search.allowed_domains or None,
         "blocked_domains": search.blocked_domains or None,
-        "user_location": search.location,
+        "user_location": {"type": "approximate"} | search.location if search.location else None,
         "max_uses": search.max_uses,
     }
     return {name: value for name, value in told.items() if value is not None}

@@ -244,7 +244,7 @@ def _decode_media(request: Request, where: str, part: Json) -> Part:
     data = standard_base64(required(source, "data", str, path)) if name == "inlineData" else ""
     known = "googleapis.com/" in url or "youtube.com/" in url or "youtu.be/" in url
     if kind.startswith(("audio/", "video/")) or known or (url and not url.startswith(("http://", "https://"))):
-        return Foreign(kind or "fileData", where)
+        return Foreign(kind or "fileData", where, is_media=True)
     if kind.startswith("image/"):
         return Image(kind, data, url, where=where)
     return Document(kind if data else "", data, url, where=where)
