@@ -48,6 +48,11 @@ def unfinished(told: str) -> StreamError | None:
     return None if finish_reason(told) else StreamError(f"The upstream ended its answer with {told!r}.", code=told)
 
 
+def half_call() -> StreamError:
+    """For an end without a reason; where one is told, the upstream means the call as it is."""
+    return StreamError("The upstream ended its answer in the middle of a tool call.")
+
+
 @dataclass(slots=True, frozen=True)
 class Ending:
     """What one event of a stream, or a whole answer, says of the end, for whoever passes it on unread.
@@ -78,13 +83,21 @@ def read_ending(event: ServerSentEvent, read: Callable[[Json], Ending]) -> Endin
     return read(value) if type(value) is dict else NO_ENDING
 
 
+MEDIA = "a picture or a file in its answer, which cannot be passed on"
+_ABOUT = frozenset("id object type model role created created_at usage".split())
+"""Fields that say nothing of why an answer is none."""
+
+
 def answer_error(body: Json, content: str) -> UpstreamError | None:
-    """Why a whole answer is none: it is an error, or has no field `content`."""
+    """Why a whole answer is none: it is an error, in whatever words, or has no field `content`."""
     if type(body) is not dict:
         return StreamError("The upstream's answer is not a JSON object.")
     if tells_error(body) or (content not in body and find_words(body)):
         return read_error(body)
-    return None if content in body else StreamError("The upstream's answer has no message.")
+    if content in body:
+        return None
+    others = any(value for name, value in body.items() if name not in _ABOUT)
+    return read_error(body) if others else StreamError("The upstream's answer has no message.")
 
 
 class TurnDecoder:

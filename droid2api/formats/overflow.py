@@ -20,6 +20,8 @@ _OVERFLOW = _compiled(
     r"maximum number of (input )?tokens allowed|token count .{0,60}exceeds",
     r"(input|prompt) (length|tokens?) .{0,40}(exceed|too (long|large)|should be)",
     r"too many (input |total )?tokens",
+    r"token limit (was |has been )?exceeded|tokens in request more than max tokens",
+    r"number of tokens .{0,60}exceeds|[\d,]+ tokens,? but the (limit|max(imum)?) is",
     r"max_new_tokens. must be|must have less than [\d,]+ tokens",
 )
 _THROTTLED = re.compile(r"rate.?limit|per[ -](min|day|hour)|quota|please wait|\bTPM\b", re.IGNORECASE)

@@ -17,7 +17,7 @@ import orjson
 
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Clock, Format, NewId
-from droid2api.formats.decoder import TOO_MANY_VALUES, Ending
+from droid2api.formats.decoder import MOST_SHOWN, TOO_MANY_VALUES, Ending
 from droid2api.gateway.prepare import Prepared
 from droid2api.hub.events import Event, Failed, Finish, Start, Usage
 from droid2api.hub.request import Request, Target, ToolCall
@@ -66,12 +66,13 @@ def begins_stream(first: bytes, labelled: bool) -> bool:
 
     Some services label a stream as JSON or text (metapi#177), others an error in JSON as a stream.
     """
-    begun = first.lstrip()[:6]
+    begun = first.removeprefix(_BOM).lstrip()[:6]
     if begun[:1] in (b"{", b"["):
         return False
     return labelled or (bool(begun) and any(mark.startswith(begun[: len(mark)]) for mark in _STREAM_BEGINNINGS))
 
 
+_BOM = b"\xef\xbb\xbf"
 _STREAM_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
@@ -111,6 +112,9 @@ class RelayStream:
         told = self._format.ending(sse.ServerSentEvent(b"", self._cutter.rest)).error  # JSON that is called a stream
         if self.done and (self._cutter.last or not told):
             return self._whole_rest()
+        rest = self._cutter.rest.strip()
+        if rest and not told and not self._cutter.last and not begins_stream(rest, labelled=False):
+            told = _no_answer(rest)
         self.error = failure or told or StreamError("The upstream closed the stream before its end.")
         return b""
 
@@ -249,6 +253,8 @@ class AnswerReader:
         self._lines = sse.Decoder()
         self._body: _Body | None = None if streamed else _Body()
         self._begun = False
+        self._odd = b""
+        """How a stream began that is none."""
         self._stops = StopFilter(prepared.local_stop) if prepared.local_stop else None
         self._tools = ToolRestorer(prepared.tool_names)
         self._waits = waits
@@ -268,6 +274,7 @@ class AnswerReader:
         if not self._begun and chunk.strip():
             self._begun = True
             self._body = None if begins_stream(chunk, self._body is None) else _Body()
+            self._odd = b"" if begins_stream(chunk, labelled=False) else chunk.strip()
         if self._body:
             self._body.add(chunk)
             return []
@@ -278,12 +285,18 @@ class AnswerReader:
             return self._filter(self._decoder.fail(failure))
         if self._body:
             return self._filter(self._read_whole(self._body.content))
-        return self._filter(self._decoder.feed(self._lines.close()) + self._decoder.close())
+        events = self._decoder.feed(self._lines.close())
+        if self._odd and not self._decoder.turn.started and self._decoder.noted is None:
+            self._decoder.noted = _no_answer(self._odd)
+        return self._filter(events + self._decoder.close())
 
     def _read_whole(self, content: bytes) -> list[Event]:
         if has_too_many_values(content):
             return self._decoder.fail(StreamError(f"The upstream sent {TOO_MANY_VALUES}."))
-        events = self._format.decode_response(_json(content), self._target, self._used_ids)
+        value = _json(content)
+        if value is None and content.strip() and content.lstrip()[:1] not in (b"{", b"["):
+            return self._decoder.fail(_no_answer(content.strip()))
+        events = self._format.decode_response(value, self._target, self._used_ids)
         if type(events[-1]) is Finish:
             self._usage = events[-1].usage
         return events
@@ -386,6 +399,7 @@ def _json(content: bytes) -> Any:
     """None for what is no JSON, or too much of it. Halves of characters, which some services send, become U+FFFD."""
     if has_too_many_values(content):
         return None
+    content = content.removeprefix(_BOM)
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -394,6 +408,11 @@ def _json(content: bytes) -> Any:
         return surrogates.mend(surrogates.parse(content))
     except RecursionError:
         return None
+
+
+def _no_answer(content: bytes) -> StreamError:
+    """For a text in place of events or JSON: it is most often a proxy's, and says what is wrong."""
+    return StreamError(f"The upstream sent no answer but: {content[:MOST_SHOWN].decode(errors='replace')}")
 
 
 def is_json(content: bytes) -> bool:

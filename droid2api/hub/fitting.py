@@ -3,15 +3,28 @@
 The encoders of all formats ask here, each for the fields that its format has; none of them knows a model by its name.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, TypeGuard
 
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.media import takes_media, text_in
 from droid2api.hub.profile_table import OPENAI_EXTRAS
 from droid2api.hub.profiles import Profile
 from droid2api.hub.reasoning import SMALLEST_BUDGET
-from droid2api.hub.request import Document, Image, OutputFormat, Part, Request, Target, Text, Tool, ToolResult
+from droid2api.hub.request import (
+    Document,
+    Foreign,
+    Image,
+    Message,
+    OutputFormat,
+    Part,
+    Request,
+    Target,
+    Text,
+    Tool,
+    ToolResult,
+)
 from droid2api.hub.schema import Dialect, fit, obeys_strict
 from droid2api.wire.fields import Json
 
@@ -142,20 +155,69 @@ def cache_lives(request: Request) -> list[str]:
     return [cache for part in [*parts, *request.tools] if (cache := getattr(part, "cache", None)) is not None]
 
 
-def result_for(encoded: Encoded, result: ToolResult, target: Target) -> list[Part]:
+Takes: TypeAlias = Callable[[Image | Document, Target], bool]
+"""Whether a format can say such media to a target, which takes them."""
+
+
+def result_for(encoded: Encoded, result: ToolResult, target: Target, takes: Takes = takes_media) -> list[Part]:
     """What a tool gave back, with a note in place of media that the target does not take.
 
     The model can go on without them, while a refusal would end the session: they are in its history from now on.
     """
     shown: list[Part] = []
     for part in result.content:
-        if isinstance(part, Image | Document) and not takes_media(part, target):
-            kind, text = part.media_type or type(part).__name__.lower(), text_in(part)
-            if text is None:
-                encoded.drop(f"messages.tool_result.{kind}")
-            part = Text(f"[{kind} left out: this model cannot read it]" if text is None else text)
+        if _is_media(part) and not _is_taken(part, target, takes):
+            if text_in(part) is None:
+                encoded.drop(f"messages.tool_result.{_kind(part)}")
+            part = _noted(part)
         shown.append(part)
     return shown
+
+
+def history_for(
+    encoded: Encoded, messages: list[Message], target: Target, takes: Takes = takes_media, in_answers: bool = False
+) -> list[Message]:
+    """The messages, with a note in place of media of earlier turns that the target does not take.
+
+    Another model has read them, and a refusal would end the session. Those of the newest user message stay: what is
+    asked now is refused by whoever encodes it. `in_answers`: whether an answer may have media in this format.
+    """
+    newest = next((message for message in reversed(messages) if message.role == "user"), None)
+    fitted: list[Message] = []
+    for message in messages:
+        taken = in_answers or message.role != "assistant"
+        parts: list[Part] = []
+        for part in message.parts:
+            if _is_media(part) and message is not newest and not (taken and _is_taken(part, target, takes)):
+                if text_in(part) is None:
+                    encoded.drop(f"messages.{_kind(part)}")
+                encoded.repair("messages.media")
+                part = _noted(part)
+            parts.append(part)
+        fitted.append(message if parts == message.parts else Message(message.role, parts))
+    return fitted
+
+
+def _is_media(part: Part) -> TypeGuard[Image | Document | Foreign]:
+    return isinstance(part, Image | Document) or (isinstance(part, Foreign) and part.is_media)
+
+
+def _is_taken(part: Image | Document | Foreign, target: Target, takes: Takes) -> bool:
+    """No format takes media that only another one can express."""
+    return not isinstance(part, Foreign) and takes(part, target)
+
+
+def _kind(part: Image | Document | Foreign) -> str:
+    return part.kind if isinstance(part, Foreign) else part.media_type or type(part).__name__.lower()
+
+
+def _noted(part: Image | Document | Foreign) -> Text:
+    """What stands for media that the model cannot read: the text of a text file, else a note."""
+    text, name = text_in(part), part.name if isinstance(part, Document) else ""
+    cache = None if isinstance(part, Foreign) else part.cache
+    if text is None:
+        return Text(f"[{_kind(part)} left out: this model cannot read it]", cache)
+    return Text(f"{name}\n\n{text}" if name else text, cache)
 
 
 # -- schemas --------------------------------------------------------------------------------------------------------

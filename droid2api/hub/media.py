@@ -4,7 +4,7 @@ from base64 import b64decode
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from droid2api.hub.request import Document, Image, Target, unsupported
+from droid2api.hub.request import Document, Foreign, Image, Target, unsupported
 
 _BEGINNINGS = {
     "iVBORw0KGgo": "image/png",
@@ -41,6 +41,13 @@ def file_media_type(name: str, data: str) -> str:
     return _ENDINGS.get(ending.lower(), "application/octet-stream") if dot else "application/pdf"
 
 
+def url_media_type(url: str) -> str:
+    """What a file is by the ending of its URL; "" where that does not tell."""
+    name = url.partition("?")[0].partition("#")[0].rpartition("/")[2]
+    _, dot, ending = name.rpartition(".")
+    return _ENDINGS.get(ending.lower(), "") if dot else ""
+
+
 def true_media(part: Image | Document) -> Image | Document:
     """The part with the media type that its first bytes tell; the same part where they do not contradict it."""
     if isinstance(part, Image):
@@ -58,7 +65,7 @@ def takes_media(part: Image | Document, target: Target) -> bool:
     return any(fnmatchcase(kind, pattern) or fnmatchcase(pattern, kind) for pattern in target.profile.media)
 
 
-def text_in(part: Image | Document) -> str | None:
+def text_in(part: Image | Document | Foreign) -> str | None:
     """What a text file says; None for other media, and for a text that cannot be read."""
     if not (isinstance(part, Document) and part.media_type.startswith("text/") and part.data):
         return None

@@ -92,10 +92,12 @@ def _unquoted(text: str) -> bytes:
 
 @dataclass(slots=True)
 class Foreign:
-    """Content that only the client's own format can express (audio, file ids); `kind` is its name there."""
+    """Content that only the client's own format can express (audio, file ids); `kind` is its name there. `is_media`: a
+    sound, a picture or a file, which a model can do without, as far as it is in the history."""
 
     kind: str
     where: str
+    is_media: bool = False
 
 
 @dataclass(slots=True)
@@ -258,8 +260,9 @@ class Request(Notes):
     stop: list[str] = field(default_factory=list)
     effort: str | None = None
     """Reasoning effort: none, minimal, low, medium, high, xhigh, max; None leaves it to the model."""
-    show_reasoning: bool = False
-    """Whether the client asks for the text of the reasoning, as far as the model gives it."""
+    show_reasoning: bool | None = False
+    """Whether the client asks for the text of the reasoning, as far as the model gives it. None: its format has no word
+    for that, but what comes is shown."""
     output: OutputFormat | None = None
     user: str | None = None
     options: Json = field(default_factory=dict)

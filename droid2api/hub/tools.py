@@ -92,9 +92,14 @@ def name_tools(encoded: Encoded, tools: list[Tool]) -> list[tuple[str, Tool]]:
         if (known := encoded.tool_names.get(name)) is None:
             encoded.tool_names[name] = tool
             named.append((name, tool))
-        elif known != tool:
+        elif _meaning(known) != _meaning(tool):
             raise RequestError(f"tools: the name {tool.name!r} is given twice.", param="tools")
     return named
+
+
+def _meaning(tool: Tool) -> Tool:
+    """The tool without what makes it no other one."""
+    return replace(tool, cache=None, strict=bool(tool.strict))
 
 
 def wrapped_tool(tool: Tool) -> Tool:

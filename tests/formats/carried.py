@@ -282,6 +282,8 @@ def _gemini(read: Read, whole: bool) -> None:
     parts, refused, said, citations = _GeminiParts(), False, 0, []
     for piece in joined(read).pieces if whole else read.pieces:
         kind, state = piece.start.kind, piece.start.state or piece.end.state
+        if kind == "tool_call" and not _is_json(piece.text):  # such a client would run what is cut off
+            continue
         if kind == "tool_call":
             own = state and state.format == "gemini"
             parts.call(piece.start, piece.text, state and (state if own else state.for_block(piece.start)))
@@ -336,6 +338,14 @@ def _as_object(arguments: str) -> str:
         return orjson.dumps(orjson.loads(arguments)).decode()
     except orjson.JSONDecodeError:
         return "{}"
+
+
+def _is_json(arguments: str) -> bool:
+    try:
+        orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def is_failed(events: list[Event]) -> bool:

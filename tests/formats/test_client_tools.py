@@ -181,6 +181,20 @@ CHANGES = {
         ["now"],
     ),
     "withdrawn": ([change("tool_removal", reference("now"))], None),
+    "defined again": (
+        [
+            change("tool_addition", {"type": "tool_definition", "definition": anthropic_tool("new")}),
+            change("tool_addition", {"type": "tool_definition", "definition": anthropic_tool("new", description="N")}),
+        ],
+        ["now", "new"],
+    ),
+    "defined in the place of another": (
+        [
+            change("tool_removal", reference("now")),
+            change("tool_addition", {"type": "tool_definition", "definition": anthropic_tool("now", description="N")}),
+        ],
+        ["now"],
+    ),
     "defined": (
         [change("tool_addition", {"type": "tool_definition", "definition": anthropic_tool("new")})],
         ["now", "new"],
@@ -202,6 +216,58 @@ def test_tools_that_change_in_the_conversation(name, where):
         names = offered and [(tool.get("function") or tool)["name"] for tool in offered]
         assert names == expected
         assert ("We talked." if where == "compaction" else "Tools changed.") in str(encoded.body)
+
+
+def test_the_last_definition_of_a_tool_counts():
+    changes = CHANGES["defined in the place of another"][0]
+    body = anthropic(user("hi"), system(changes), user("go"), tools=[anthropic_tool("now")])
+    (tool,) = convert("anthropic", body, "chat", QWEN).body["tools"]
+    assert tool["function"]["description"] == "N"
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"), [("tool_addition", ["messages.tool_reference"]), ("tool_removal", []), (None, [])]
+)
+def test_a_reference_to_a_tool_that_is_not_there_is_named(kind, named):
+    changes = [change(kind, reference("gone"))] if kind else []
+    body = anthropic(user("hi"), system([text("S"), *changes]), user("go"), tools=[anthropic_tool("now")])
+    assert convert("anthropic", body, "chat", QWEN).dropped == named
+
+
+@pytest.mark.parametrize("execution", [{"execution": "client"}, {"execution": None}, {}])
+def test_a_search_with_a_call_id_is_the_clients(execution):
+    """Its items need not say so, and what it has found is offered."""
+    items = [
+        {"type": "tool_search_call", "call_id": "s", "arguments": {"query": "x"}} | execution,
+        {"type": "tool_search_output", "call_id": "s", "tools": [responses_tool("found")]} | execution,
+    ]
+    encoded = convert("responses", responses(user("go"), *items), "chat", QWEN)
+    assert [tool["function"]["name"] for tool in encoded.body["tools"]] == ["found"]
+    assert encoded.dropped == []
+    served = [item | {"call_id": None} for item in items]
+    if execution.get("execution") is None:
+        encoded = convert("responses", responses(user("go"), *served), "chat", QWEN)
+        assert encoded.dropped == ["input.tool_search_call", "input.tool_search_output"]
+
+
+@pytest.mark.parametrize(
+    ("item", "arguments", "repaired"),
+    [
+        ({"type": "tool_search_call", "execution": "client", "arguments": '{"query":"x"}'}, {"query": "x"}, {}),
+        ({"type": "tool_search_call", "execution": "client", "arguments": None}, {}, {}),
+        ({"type": "shell_call", "action": None}, {}, {}),
+        ({"type": "shell_call", "action": ["ls"]}, {"arguments": ["ls"]}, {"messages.tool_call.arguments": 1}),
+        ({"type": "apply_patch_call", "operation": "{"}, {"arguments": "{"}, {"messages.tool_call.arguments": 1}),
+    ],
+)
+def test_a_call_that_was_cut_does_not_end_the_session(item, arguments, repaired):
+    kind = item["type"]
+    output = {"type": f"{kind}_output" if kind != "tool_search_call" else "tool_search_output", "call_id": "a"}
+    output |= {"execution": "client"} if kind == "tool_search_call" else {}
+    encoded = convert("responses", responses(user("go"), item | {"call_id": "a"}, output), "chat", QWEN)
+    (call,) = encoded.body["messages"][1]["tool_calls"]
+    assert orjson.loads(call["function"]["arguments"]) == arguments
+    assert dict(encoded.repaired) == repaired
 
 
 def test_references_to_tools_of_the_service_are_named():

@@ -254,6 +254,44 @@ def test_an_error_in_a_shape_that_nobody_knows(format, value, message, begun):
     assert failed.error.message == message
 
 
+@pytest.mark.parametrize("format", ["chat", "responses", "anthropic", "gemini"])
+@pytest.mark.parametrize("body", [UNKNOWN, {"err": {"msg": "boom"}}, {"fault": {"faultstring": "boom"}, "id": "x"}])
+def test_a_whole_answer_in_a_shape_that_nobody_knows(format, body):
+    told = orjson.dumps(body).decode()
+    assert read_answer(format, body)[-1].error.message == f"The upstream answered with an error ({told})."
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_error_of_a_gemini_stream_in_a_shape_that_nobody_knows(begun):
+    first = {"candidates": [{"content": {"parts": [{"text": "ok"}]}}]}
+    failed = read("gemini", *([first] if begun else []), UNKNOWN)[-1]
+    assert failed.error.message == f"The upstream answered with an error ({SAID_UNKNOWN})."
+    end = {"candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}]}
+    assert read("gemini", UNKNOWN, end)[-1] == Finish("stop", "STOP")
+
+
+HALF = '{"x":'
+HALF_CALLS = {
+    "chat": [chunk(tool_calls=[{"index": 0, "id": "a", "function": {"name": "f", "arguments": HALF}}]), b"[DONE]"],
+    "anthropic": [
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "a", "name": "f"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": HALF}},
+        {"type": "message_stop"},
+    ],
+}
+
+
+@pytest.mark.parametrize("format", HALF_CALLS)
+@pytest.mark.parametrize(("whole", "failed"), [(HALF, True), ('{"x":1}', False), ("", False)])
+def test_an_end_without_a_reason_in_the_middle_of_a_call(format, whole, failed):
+    values = orjson.loads(orjson.dumps([value for value in HALF_CALLS[format] if type(value) is dict]))
+    values = orjson.loads(orjson.dumps(values).replace(orjson.dumps(HALF), orjson.dumps(whole)))
+    last = read(format, *values, *([b"[DONE]"] if format == "chat" else []))[-1]
+    assert (type(last) is Failed) is failed
+    if failed:
+        assert last.error.message == "The upstream ended its answer in the middle of a tool call."
+
+
 def test_what_is_no_chunk_does_not_fail_a_whole_stream():
     assert read("chat", {"type": "ping"}, chunk("stop", content="ok"), UNKNOWN, b"[DONE]")[-1] == Finish("stop", "stop")
 
@@ -272,6 +310,85 @@ def test_a_whole_answer_without_a_message(format, body):
 
 
 # -- 3: every place of a datum --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("said", "blocks"),
+    [
+        ({"text": "ok"}, [("text", "ok")]),
+        ({"text": "ok", "delta": None, "message": None}, [("text", "ok")]),
+        ({"text": "no", "delta": {"content": "ok"}}, [("text", "ok")]),
+        (
+            {"delta": {"content": [{"type": "reasoning", "text": "hm"}, {"type": "output_text", "text": "ok"}]}},
+            [("reasoning", "hm"), ("text", "ok")],
+        ),
+        ({"delta": {"content": [{"type": "refusal", "refusal": "no"}]}}, [("refusal", "no")]),
+    ],
+)
+def test_every_place_of_a_chat_answer(said, blocks, whole):
+    body = {"choices": [{"index": 0, "finish_reason": "stop", **said}]}
+    turn = fold(read_answer("chat", body) if whole else read("chat", body, b"[DONE]"))
+    assert [(block.start.kind, block.text) for block in turn.blocks] == blocks
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]},
+        {"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]},
+        {"audio": {"id": "a", "data": "AA", "transcript": "ok"}},
+    ],
+)
+def test_media_of_a_chat_answer_are_a_failure(delta, whole):
+    """As Gemini's: a success would be one with less."""
+    choice = {"index": 0, "finish_reason": "stop", "message" if whole else "delta": {"content": "ok"} | delta}
+    body = {"choices": [choice]}
+    failed = (read_answer("chat", body) if whole else read("chat", body, b"[DONE]"))[-1]
+    assert "a picture or a file in its answer, which cannot be passed on" in failed.error.message
+
+
+def test_no_media_are_none():
+    body = {"choices": [{"index": 0, "finish_reason": "stop", "delta": {"content": "ok", "images": [], "audio": None}}]}
+    assert text_of(read("chat", body, b"[DONE]")) == "ok"
+
+
+def test_usage_that_comes_in_pieces():
+    first = chunk(content="ok") | {"usage": {"prompt_tokens": 5, "completion_tokens": 1}}
+    last = chunk("stop") | {"usage": {"prompt_tokens": None, "completion_tokens": 7}}
+    assert read("chat", first, last, b"[DONE]")[-1].usage == Usage(5, 7)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [{"type": "message_delta", "stop_reason": "max_tokens"}, {"type": "message_stop"}],
+        [{"type": "message_delta", "delta": {}}, {"type": "message_stop", "stop_reason": "max_tokens"}],
+        [
+            {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "stop_reason": None},
+            {"type": "message_stop"},
+        ],
+    ],
+)
+def test_every_place_of_an_anthropic_reason(values):
+    assert read("anthropic", *list(anthropic_values(None, ["ok"]))[:-2], *values)[-1].reason == "length"
+
+
+def test_what_only_the_beginning_of_a_responses_item_says():
+    message = {"type": "message", "content": [{"type": "output_text", "text": "ok"}]}
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    begun = [event("output_item.added", output_index=i, item=item) for i, item in enumerate((thought, message))]
+    turn = fold(read("responses", *begun, event("completed", response={"status": "completed"})))
+    assert [block.text for block in turn.blocks] == ["hm", "ok"]
+    values = [begun[1] | {"output_index": 0}, event("output_text.delta", output_index=0, content_index=0, delta="ok")]
+    assert text_of(read("responses", *values, event("completed", response={"status": "completed"}))) == "ok"
+
+
+@pytest.mark.parametrize("output", [None, []])
+def test_the_text_of_a_response_without_items(output):
+    body = {"status": "completed", "output": output, "output_text": "ok"}
+    assert text_of(read_answer("responses", body)) == "ok"
 
 
 def test_usage_of_a_choice():
@@ -452,6 +569,16 @@ ALIKE = {
         [[f("f", "null", index=0, id="a")], [f(None, X, index=0)], [f("g", "null", index=1, id="b")]],
         [("f", X), ("g", "{}")],
     ),
+    "an empty text is one": ([[f("f", '""', index=0, id="a")], [f(None, X, index=0)]], [("f", X)]),
+    "an empty list is one": ([[f("f", "[]", index=0, id="a")], [f(None, X, index=0)]], [("f", X)]),
+    "one index for all, told apart by their ids": (
+        [
+            [f("f", "", index=0, id="a"), f("g", "", index=0, id="b")],
+            [f(None, X[:3], index=0, id="a"), f(None, Y[:3], index=0, id="b")],
+            [f(None, Y[3:], index=0, id="b"), f(None, X[3:], index=0, id="a")],
+        ],
+        [("f", X), ("g", Y)],
+    ),
     "a placeholder in fragments": (
         [[f("f", "{}", index=0, id="a")], [f(None, '{"x"', index=0)], [f(None, ":1}", index=0)]],
         [("f", X)],
@@ -578,6 +705,32 @@ def test_arguments_that_are_no_object_for_an_anthropic_client(arguments, given):
     assert block["input"] == given
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason", "given", "told"),
+    [
+        ('{"x":1}', "tool_calls", {"x": 1}, "STOP"),
+        ("[1]", "tool_calls", {"arguments": [1]}, "STOP"),
+        ('"x"', "tool_calls", {"arguments": "x"}, "STOP"),
+        ("null", "tool_calls", {}, "STOP"),
+        ('{"x":', "length", None, "MAX_TOKENS"),
+        ('{"x":', "content_filter", None, "SAFETY"),
+        ('{"x":', "tool_calls", None, "MALFORMED_FUNCTION_CALL"),
+    ],
+)
+def test_half_a_call_is_none_for_a_gemini_client(arguments, reason, given, told):
+    """It runs each call that it is given."""
+    call = [BlockStart("tool_call", "a", "f"), Delta(arguments), BlockEnd()]
+    events = [Start("i", "m"), *TEXT, *call, Finish(reason)]
+    streamed = [orjson.loads(event.data) for event in sdk.wire_events(write_stream("gemini", events))]
+    for answers in ([write_answer("gemini", events)], streamed):
+        candidates = [candidate for answer in answers for candidate in answer["candidates"]]
+        calls = [
+            part["functionCall"] for each in candidates for part in each["content"]["parts"] if "functionCall" in part
+        ]
+        assert [each["args"] for each in calls] == ([] if given is None else [given])
+        assert candidates[-1]["finishReason"] == told
+
+
 def test_a_response_that_failed_has_no_half_item_that_is_done():
     stream = write_stream("responses", [Start("i", "m"), *CALL[:2], Failed(UpstreamError("boom"))])
     assert b"output_item.done" not in stream
@@ -623,6 +776,170 @@ def test_one_answer_in_two_places(values, texts, again):
     output = [values[-1]["item"]] if again else []
     end = event("completed", response={"status": "completed", "output": output})
     assert [block.text for block in fold(read("responses", *values, end)).blocks] == texts
+
+
+def begun(index, kind="message", **fields):
+    return event("output_item.added", output_index=index, item={"type": kind, **fields})
+
+
+def ended(index, kind, **fields):
+    return event("output_item.done", output_index=index, item={"type": kind, **fields})
+
+
+def called(index, name, id, arguments, kind="function_call"):
+    """A call whose end has another index than its beginning."""
+    field = "arguments" if kind == "function_call" else "input"
+    return [
+        begun(index, kind, name=name, call_id=id),
+        event(f"{kind}_{field}.delta", output_index=index, delta=arguments),
+        event(f"{kind}_{field}.done", output_index=index + 1, **{field: arguments}),
+        ended(index + 1, kind, name=name, call_id=id, **{field: arguments}),
+    ]
+
+
+def reasoned(source, index, text, part=0, done=False):
+    fields = {f"{'summary' if source == 'reasoning_summary' else 'content'}_index": part}
+    fields |= {"text": text} if done else {"delta": text}
+    return event(f"{source}_text.{'done' if done else 'delta'}", output_index=index, **fields)
+
+
+HM = {"kind": "reasoning", "id": "r", "encrypted_content": "E", "summary": [{"type": "summary_text", "text": "hm"}]}
+OK = {"kind": "message", "content": [{"type": "output_text", "text": "ok"}]}
+IN_ANOTHER_PLACE = {
+    "text": ([delta(0, "ok"), text_done(0, "ok") | {"output_index": 1}, ended(1, **OK)], ["ok"]),
+    "text, in another part too": (
+        [
+            delta(0, "ok"),
+            text_done(1, "ok") | {"output_index": 1},
+            ended(1, "message", content=[{"text": ""}, {"text": "ok"}]),
+        ],
+        ["ok"],
+    ),
+    "text by its id": (
+        [
+            begun(0, id="m"),
+            delta(0, "o"),
+            text_done(0, "ok") | {"output_index": 1, "item_id": "m"},
+            ended(1, **OK, id="m"),
+        ],
+        ["ok"],
+    ),
+    "only the item": ([begun(0), delta(0, "ok"), text_done(0, "ok"), ended(1, **OK)], ["ok"]),
+    "a refusal": (
+        [
+            event("refusal.delta", output_index=0, content_index=0, delta="no"),
+            event("refusal.done", output_index=1, content_index=0, refusal="no"),
+            ended(1, "message", content=[{"type": "refusal", "refusal": "no"}]),
+        ],
+        ["no"],
+    ),
+    "text after reasoning": (
+        [
+            begun(0, "reasoning"),
+            reasoned("reasoning", 0, "hm"),
+            ended(0, **HM),
+            delta(0, "ok") | {"output_index": 1},
+            text_done(0, "ok") | {"output_index": 2},
+            ended(2, **OK),
+        ],
+        ["hm", "ok"],
+    ),
+    "reasoning": ([begun(0, "reasoning"), reasoned("reasoning_summary", 0, "hm"), ended(1, **HM)], ["hm"]),
+    "the end of reasoning's content": (
+        [begun(0, "reasoning"), reasoned("reasoning", 0, "hm"), reasoned("reasoning", 0, "hm", 1, done=True)],
+        ["hm"],
+    ),
+    "the end of reasoning's summary": (
+        [
+            begun(0, "reasoning"),
+            reasoned("reasoning_summary", 0, "hm"),
+            reasoned("reasoning_summary", 0, "hm", 1, True),
+        ],
+        ["hm"],
+    ),
+    "the end of reasoning's second part": (
+        [
+            begun(0, "reasoning"),
+            reasoned("reasoning", 0, "a"),
+            reasoned("reasoning", 0, "b", 1),
+            reasoned("reasoning", 0, "b", 2, done=True),
+            ended(1, "reasoning", content=[{"text": "a"}, {"text": "b"}]),
+        ],
+        ["a\n\nb"],
+    ),
+    "a call": (called(0, "f", "a", '{"x":1}'), ['{"x":1}']),
+    "a call without an id": (called(0, "f", None, '{"x":1}'), ['{"x":1}']),
+    "a custom call": (called(0, "p", "a", "***", "custom_tool_call"), ["***"]),
+    "arguments by the id of their item": (
+        [
+            begun(1, "function_call", name="f", call_id="a", id="fc"),
+            event("function_call_arguments.delta", output_index=0, item_id="fc", delta="{}"),
+            ended(1, "function_call", name="f", call_id="a", id="fc", arguments="{}"),
+        ],
+        ["{}"],
+    ),
+    "parallel calls": (
+        [
+            begun(0, "function_call", name="f", call_id="a"),
+            begun(1, "function_call", name="g", call_id="b"),
+            ended(2, "function_call", name="f", call_id="a", arguments='{"x":1}'),
+            ended(3, "function_call", name="g", call_id="b", arguments='{"y":2}'),
+        ],
+        ['{"x":1}', '{"y":2}'],
+    ),
+    "parts, one further on": (
+        [delta(0, "a"), delta(1, "b"), text_done(1, "a"), text_done(2, "b"), message_done("", "a", "b")],
+        ["a", "b"],
+    ),
+    "parts, one further on, in turns": (
+        [delta(0, "a"), text_done(1, "a"), delta(1, "b"), text_done(2, "b"), message_done("", "a", "b")],
+        ["a", "b"],
+    ),
+    "parts, one further back": (
+        [delta(1, "a"), delta(2, "b"), text_done(0, "a"), text_done(1, "b"), message_done("a", "b")],
+        ["a", "b"],
+    ),
+    # what is another's: none gets lost
+    "two messages that say the same": ([delta(0, "ok"), message_done("ok"), ended(1, **OK)], ["ok", "ok"]),
+    "two ends of text without deltas": ([text_done(0, "ok"), text_done(0, "ok") | {"output_index": 1}], ["ok", "ok"]),
+    "two parts of reasoning that say the same": (
+        [begun(0, "reasoning"), reasoned("reasoning", 0, "a", 0, True), reasoned("reasoning", 0, "a", 1, True)],
+        ["a\n\na"],
+    ),
+    "other text": ([delta(0, "a"), text_done(0, "b") | {"output_index": 1}], ["a", "b"]),
+    "another function": (
+        [*called(0, "f", "a", "{}")[:3], ended(1, "function_call", name="g", call_id="b", arguments="{}")],
+        ["{}", "{}"],
+    ),
+    "another function with the same id": (
+        [*called(0, "f", "a", "{}")[:2], ended(1, "function_call", name="g", call_id="a", arguments="{}")],
+        ["{}", "{}"],
+    ),
+    "other arguments with the same id": (
+        [*called(0, "f", "a", '{"x":1}')[:2], ended(1, "function_call", name="f", call_id="a", arguments='{"y":2}')],
+        ['{"x":1}', '{"y":2}'],
+    ),
+    "one id for all messages": (
+        [begun(0, id="m"), delta(0, "a"), begun(1, id="m"), delta(0, "b") | {"output_index": 1}],
+        ["a", "b"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_ANOTHER_PLACE)
+@pytest.mark.parametrize("again", [False, True])
+def test_an_end_in_another_place_than_its_deltas(name, again):
+    """Under another output_index, or another part's number; `again`: with the items in the response too."""
+    values, texts = IN_ANOTHER_PLACE[name]
+    output = [value["item"] for value in values if value["type"] == "response.output_item.done"] if again else []
+    end = event("completed", response={"status": "completed", "output": output})
+    assert [block.text for block in fold(read("responses", *values, end)).blocks] == texts
+
+
+def test_reasoning_that_ends_in_another_place_keeps_its_state():
+    values = IN_ANOTHER_PLACE["reasoning"][0]
+    (block,) = fold(read("responses", *values, event("completed", response={}))).blocks
+    assert block.state.data == {"id": "r", "encrypted_content": "E"}
 
 
 def test_items_of_the_end_under_other_numbers():

@@ -167,6 +167,10 @@ OVERFLOWS = [
     ("prompt token count of 140000 exceeds the limit of 128000", (140000, 128000)),
     ("Please reduce the length of the messages. Current length is 9000 while limit is 8192", (9000, 8192)),
     ("The context window of 8192 tokens cannot hold 9000 tokens", (9000, 8192)),
+    ("Token limit exceeded", None),
+    ("tokens in request more than max tokens allowed", None),
+    ("The prompt contains 9000 tokens but the limit is 8192 tokens", (9000, 8192)),
+    ("The total number of tokens in the request (9000) exceeds the context (8192)", (9000, 8192)),
     ("This model's maximum context length is 8192 tokens, and gpt-4-0613 was asked on 2024-06-13", None),
 ]
 
@@ -188,6 +192,8 @@ def test_overflows_of_the_context(message, counts):
         ("Too many tokens, please wait before trying again.", 400),
         ("Too many tokens per day", 400),
         ("max_tokens: 200000 > 64000, which is the maximum allowed number of output tokens", 400),
+        ("The number of output tokens exceeds 64000", 400),
+        ("Token limit exceeded for your organization per minute", 429),
         ("messages: text content blocks must be non-empty", 400),
         ("You exceeded your current quota", 429),
     ],

@@ -305,6 +305,8 @@ def test_any_answer_for_any_client(client, upstream, streamed, stream, kind):
         (b'{"a":1}', False, False),
         (b"<html>", False, False),
         (b"<html>", True, True),
+        (b"\xef\xbb\xbfdata: {}", False, True),
+        (b"\xef\xbb\xbf{", True, False),
         (b"", False, False),
         (b"", True, True),
     ],
@@ -314,11 +316,52 @@ def test_an_answer_is_told_by_its_first_bytes(first, labelled, stream):
 
 
 @each_pair
-@pytest.mark.parametrize("content", [b"<html>Bad gateway</html>", b"[1]", b"", b"{"])
+@pytest.mark.parametrize("content", [b"[1]", b"", b"{"])
 def test_a_whole_answer_that_is_none(client, upstream, content):
     lane = translating(client, upstream, stream=False, streamed=False)
     assert pump(lane, [content]) == b""
     assert lane.error.message == "The upstream's answer is not a JSON object."
+
+
+@each_pair
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("content", [b"<html>Bad gateway</html>", b"\nupstream connect error\n", b"error: overloaded"])
+def test_a_text_in_place_of_an_answer_is_told(client, upstream, content, stream, streamed):
+    lane = translating(client, upstream, stream=stream, streamed=streamed)
+    assert pump(lane, [content]) == b""
+    assert lane.error.message == f"The upstream sent no answer but: {content.strip().decode()}"
+
+
+@each_format
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<html>Bad gateway</html>", "The upstream sent no answer but: <html>Bad gateway</html>"),
+        (b'event: x\ndata: {"a', "The upstream closed the stream before its end."),
+        (b"", "The upstream closed the stream before its end."),
+    ],
+)
+def test_a_text_in_place_of_a_relayed_stream_is_told(name, content, message):
+    lane = RelayStream(BY_NAME[name])
+    assert pump(lane, [content]) == b""
+    assert lane.error.message == message
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("upstream", NAMES)
+def test_a_byte_order_mark_is_no_part_of_an_answer(upstream, streamed):
+    """Before a stream, whatever its label, and before a whole answer."""
+    lane = translating(other(upstream), upstream, streamed=streamed)
+    assert b"data:" in pump(lane, [BOM + TEXT[upstream]])
+    assert lane.error is None
+    whole = orjson.loads((OWN / upstream / "text.response.json").read_bytes())
+    lane = translating(other(upstream), upstream, stream=False, streamed=streamed)
+    assert orjson.loads(pump(lane, [BOM + orjson.dumps(whole)]))
+    assert lane.error is None
 
 
 def test_an_answer_that_is_read_whole_has_a_limit():

@@ -86,8 +86,12 @@ async def test_a_level_overrides_the_client(received, client, kind, level, asks)
 @each_client
 async def test_auto_leaves_it_to_the_client(received, client, kind):
     _, body = await received(client, kind, PLAIN[client])
-    shown = {"thinkingConfig": {"includeThoughts": True}} if (client, kind) == ("common", "google") else {}
-    assert reasoning_of(body) == shown  # a Chat client sees the reasoning where there is some
+    thoughts = {
+        "google": {"thinkingConfig": {"includeThoughts": True}},
+        "adaptive": {"thinking": {"type": "adaptive", "display": "summarized"}},
+    }
+    shown = thoughts.get(kind, {}) if client == "common" else {}  # such a client sees the reasoning where there is some
+    assert reasoning_of(body) == shown
     _, body = await received(client, kind, PLAIN[client] | ASKS[client])
     relayed = client == MODELS[kind]["type"]
     assert reasoning_of(body) == (

@@ -98,6 +98,21 @@ def called(name, *deltas, **fields):
     return [BlockStart("tool_call", "a", name, **fields), *map(Delta, deltas), BlockEnd()]
 
 
+@pytest.mark.parametrize(
+    "other", [Tool("f"), Tool("f", cache=""), Tool("f", cache="1h"), Tool("f", strict=False), Tool("f", strict=None)]
+)
+def test_the_same_tool_given_twice_is_one(other):
+    """What is said of it beside what it is makes no other one."""
+    encoded = Encoded({})
+    assert name_tools(encoded, [Tool("f"), other]) == [("f", Tool("f"))]
+
+
+@pytest.mark.parametrize("other", [Tool("f", "d"), Tool("f", strict=True), Tool("f", parameters={"type": "object"})])
+def test_another_tool_of_the_same_name_is_refused(other):
+    with pytest.raises(RequestError):
+        name_tools(Encoded({}), [Tool("f"), other])
+
+
 ANSWERS = {
     "as it is": (called("f", "{", "}"), [Tool("f"), Tool("a.b")], called("f", "{", "}")),
     "a name of another alphabet": (called(safe_name("a.b"), "{}"), [Tool("a.b")], called("a.b", "{}")),

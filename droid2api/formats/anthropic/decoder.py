@@ -14,6 +14,8 @@ same; it is complete without a reason, since a body cannot be cut.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+import orjson
+
 from droid2api.errors import StreamError, WireError
 from droid2api.formats.anthropic.request import NAME
 from droid2api.formats.decoder import (
@@ -21,6 +23,7 @@ from droid2api.formats.decoder import (
     TurnDecoder,
     answer_error,
     finish_reason,
+    half_call,
     read_citation,
     read_ending,
     unfinished,
@@ -69,6 +72,9 @@ def _ending_of(value: Json) -> Ending:
     return Ending(error is not None or value.get("type") == "message_stop", usage, error)
 
 
+_OF_STOP = ("stop_reason", "stop_sequence", "stop_details")
+
+
 @dataclass(slots=True)
 class _Block:
     kind: BlockKind
@@ -103,9 +109,11 @@ class StreamDecoder(TurnDecoder):
                 self.start(message)
                 self._count(inner(message, "usage"))
             case "message_delta":
-                self._stop |= {name: told for name, told in inner(value, "delta").items() if told is not None}
+                self._told_of_stop(value)
+                self._told_of_stop(inner(value, "delta"))
                 self._count(inner(value, "usage"))
             case "message_stop":
+                self._told_of_stop(value)
                 self._finish()
             case _:
                 self.read_unknown(value)
@@ -118,6 +126,9 @@ class StreamDecoder(TurnDecoder):
     def _count(self, counts: Json) -> None:
         """Later counts replace earlier ones."""
         self.counts |= {name: told for name, told in counts.items() if told is not None}
+
+    def _told_of_stop(self, value: Json) -> None:
+        self._stop |= {name: value[name] for name in _OF_STOP if value.get(name) is not None}
 
     def _read_delta(self, value: Json) -> None:
         index = value.get("index")
@@ -199,6 +210,7 @@ class StreamDecoder(TurnDecoder):
         self.turn.end(index, end)
 
     def _finish(self) -> None:
+        is_half = any(self._is_half(index) for index in self._blocks)
         for index in list(self._blocks):
             self._close(index)
         stop = self._stop
@@ -212,9 +224,22 @@ class StreamDecoder(TurnDecoder):
         if not raw and not self._whole and not self.turn.blocks:
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
             return
+        if not raw and not self._whole and is_half:
+            self.turn.fail(half_call())
+            return
         self.turn.finish(
             Finish(finish_reason(raw) or "stop", raw, self.usage or Usage(), word(stop, "stop_sequence") or None)
         )
+
+    def _is_half(self, index: int) -> bool:
+        """Whether the input of an open call is cut off."""
+        if self._blocks[index].kind != "tool_call" or not self.turn.size(index):
+            return False
+        try:
+            orjson.loads(self.turn.text(index))
+        except orjson.JSONDecodeError:
+            return True
+        return False
 
 
 def _read_other_delta(block: _Block, kind: object, delta: Json) -> None:

@@ -6,6 +6,7 @@ from droid2api.formats.anthropic.settings import is_attribution
 from droid2api.hub import request as hub
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states
+from droid2api.hub.media import url_media_type
 from droid2api.hub.reasoning import effort_of
 from droid2api.hub.stops import check_stops
 from droid2api.wire.fields import Json, dump, objects, optional, required, strings
@@ -131,14 +132,19 @@ class _MessageReader:
         A deferred one waits until a search of the client's has found it. Where the service would have searched, all are
         offered, since nobody else will.
         """
-        tools = [*objects(body.get("tools"), "tools"), *self._defined]
+        given = objects(body.get("tools"), "tools")
+        defined = {str(tool.get("name")): (where, tool) for where, tool in self._defined}  # the last word on each
+        tools = [each for each in given if each[1].get("name") not in defined] + list(defined.values())
         served = any(str(tool.get("type")).startswith("tool_search_tool_") for _, tool in tools)
-        offered = []
+        offered, known = [], set()
         for where, tool in tools:
             decoded = _decode_tool(self._request, where, tool)
             waits = tool.get("defer_loading") is True and not served
+            known |= {decoded.name} if decoded else set()
             if decoded and self._changes.get(decoded.name, not waits):
                 offered.append(decoded)
+        if any(added and name not in known for name, added in self._changes.items()):
+            self._request.drop("messages.tool_reference")
         return offered
 
     def _decode_message(self, where: str, message: Json) -> hub.Message:
@@ -249,12 +255,13 @@ def _decode_media(request: hub.Request, kind: str, where: str, block: Json) -> h
             media_type, data = required(source, "media_type", str, path), required(source, "data", str, path)
             url = ""
         case "url":
-            media_type, data, url = "", "", required(source, "url", str, path)
+            url = required(source, "url", str, path)
+            media_type, data = url_media_type(url) if kind == "document" else "", ""
         case "text" if kind == "document":
             text = required(source, "data", str, path)
             return hub.Text(f"{title}\n\n{text}" if title else text, cache, where)
         case other:
-            return hub.Foreign(f"{kind} {other}", where)
+            return hub.Foreign(f"{kind} {str(other)[:40]}", where, is_media=other == "file")
     if kind == "image":
         return hub.Image(media_type, data, url, cache, where)
     return hub.Document(media_type, data, url, cache, where, title)

@@ -9,7 +9,7 @@ from droid2api.formats.anthropic.settings import DEFAULT_MAX_TOKENS, make_room, 
 from droid2api.hub import fitting
 from droid2api.hub import request as hub
 from droid2api.hub.encoded import Encoded
-from droid2api.hub.media import check_media, text_in
+from droid2api.hub.media import check_media, takes_media, text_in
 from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json, parse_arguments
 
@@ -59,7 +59,7 @@ def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Tar
     waiting: list[Json] = []
     messages: list[Json] = []
     writer = _MessageWriter(encoded, target)
-    for message in request.messages:
+    for message in fitting.history_for(encoded, request.messages, target, _takes):
         if message.role in ("user", "assistant"):
             _append(messages, message.role, writer.encode(message))
         else:
@@ -156,9 +156,14 @@ def _effort_for(encoded: Encoded, request: hub.Request, target: hub.Target) -> s
 
 
 def _encode_effort(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
-    body = encoded.body
-    shown = request.show_reasoning and target.profile.thinking_hidden
-    body |= thinking_for(body, effort, target.profile, {"display": "summarized"} if shown else {})
+    """Where the model thinks unasked, its text must be asked for nevertheless: without an effort, as it likes."""
+    body, profile = encoded.body, target.profile
+    shown: Json = {}
+    if request.show_reasoning is not False and profile.thinking_hidden:
+        shown = {"display": "summarized"}
+    body |= thinking_for(body, effort, profile, shown)
+    if shown and effort is None and profile.thinking == "adaptive" and profile.is_reasoning(None):
+        body["thinking"] = {"type": "adaptive"} | shown
     make_room(encoded, target)
 
 
@@ -212,7 +217,7 @@ def _encode_search(encoded: Encoded, search: hub.WebSearch) -> Json:
     told: Json = {
         "allowed_domains": search.allowed_domains or None,
         "blocked_domains": search.blocked_domains or None,
-        "user_location": search.location,
+        "user_location": {"type": "approximate"} | search.location if search.location else None,
         "max_uses": search.max_uses,
     }
     return {name: value for name, value in told.items() if value is not None}
@@ -232,6 +237,11 @@ def _encode_text(part: hub.Part) -> Json:
     if not isinstance(part, hub.Text | hub.Refusal):
         raise hub.unsupported(part, NAME)
     return _with_cache({"type": "text", "text": part.text}, part.cache if isinstance(part, hub.Text) else None)
+
+
+def _takes(part: hub.Image | hub.Document, target: hub.Target) -> bool:
+    """A text file of any kind is plain text here."""
+    return takes_media(part, target) or text_in(part) is not None
 
 
 def _with_cache(block: Json, cache: str | None) -> Json:

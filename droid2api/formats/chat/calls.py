@@ -88,6 +88,10 @@ class Call:
             return not self.began_empty or following.kind != "tool_call"
         return self.custom or self.brackets.are_closed()
 
+    def is_half(self) -> bool:
+        """Whether its arguments are cut off."""
+        return bool(self.said) and not self.custom and not self.brackets.are_closed()
+
     def has_said(self, arguments: str) -> bool:
         return len(arguments) == self.size and arguments == "".join(self.said)
 
@@ -136,7 +140,9 @@ class Calls:
         if self._whole:
             return None
         if index is not None:
-            return self._by_index.get(index)
+            call = self._by_index.get(index)
+            other = self._by_id.get(id) if call and id and call.id not in ("", id) else None
+            return other or call  # where all calls have one index, their ids tell them apart
         return self._by_id.get(id) if id else self._last
 
 

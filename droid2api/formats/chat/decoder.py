@@ -8,7 +8,7 @@ where all are alike by a name that comes when the last call's arguments are whol
 one that is not whole yet stays open behind another block's beginning. Held back are:
 
 * arguments until the call's name is there, since a block cannot begin without it;
-* "{}" or "null" as the first arguments: some services send it as a placeholder before the real ones;
+* "{}", "null" and the like as the first arguments: some services send it as a placeholder before the real ones;
 * white space and parts of a tag, where <think> may begin or end;
 * details of reasoning and citations until the end of their block: they come in fragments.
 
@@ -25,10 +25,12 @@ from droid2api.formats.chat.calls import Call, Calls, Fragment, read_fragment
 from droid2api.formats.chat.reasoning import Detail, ThinkTags
 from droid2api.formats.chat.request import NAME
 from droid2api.formats.decoder import (
+    MEDIA,
     Ending,
     TurnDecoder,
     answer_error,
     finish_reason,
+    half_call,
     read_citation,
     read_ending,
     unfinished,
@@ -41,7 +43,9 @@ from droid2api.wire.sse import ServerSentEvent
 
 _OF_CHUNKS = frozenset(["choices", "model", "usage", "x_groq"])
 """What has none of these is no chunk of an answer."""
-_NO_ARGUMENTS = ("{}", "null")
+_NO_ARGUMENTS = ("{}", "null", '""', "[]")
+_MEDIA = ("images", "audio", "image_url", "input_audio")
+"""Fields of a message, and types of its parts, that cannot be passed on."""
 LEGACY_CALL = -1
 """The index of a `function_call`, which is what there was before tool calls."""
 
@@ -143,7 +147,9 @@ class StreamDecoder(TurnDecoder):
             self.noted = read_error(value)
 
     def _read_usage(self, value: Json) -> None:
-        self.counts = _usage_of(value, []) or self.counts
+        """Later counts replace earlier ones."""
+        if usage := _usage_of(value, []):
+            self.counts |= {name: told for name, told in usage.items() if told is not None}
 
     def _read_choice(self, choice: Json) -> None:
         delta = choice.get("delta")
@@ -167,6 +173,7 @@ class StreamDecoder(TurnDecoder):
 
     def _finish(self) -> None:
         self._write_all(self._tags.release())
+        is_half = any(call.is_half() for call in self._calls.open.values())
         while self.turn.current is not None:
             self._end(self.turn.current)
         if self._calls.nameless:
@@ -178,12 +185,16 @@ class StreamDecoder(TurnDecoder):
             self.turn.fail(self.noted)
         elif not self._reason and not self.turn.blocks and not self._has_message:
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
+        elif not self._reason and not self._whole and is_half:
+            self.turn.fail(half_call())
         else:
             self.turn.finish(Finish(finish_reason(self._reason) or "stop", self._reason, self.usage or Usage()))
 
     # -- text and reasoning -----------------------------------------------------------------------------------------
 
     def _read_delta(self, delta: Json) -> None:
+        if any(delta.get(name) for name in _MEDIA):
+            raise WireError(MEDIA)
         self._read_reasoning(delta)
         content = delta.get("content")
         if type(content) is str:
@@ -210,11 +221,15 @@ class StreamDecoder(TurnDecoder):
                 self._write("text", part)
             elif type(part) is not dict:
                 raise WireError("a part of content that is no object")
-            elif part.get("type") == "thinking":
+            elif part.get("type") in ("thinking", "reasoning"):
                 text = part.get("thinking")
                 if type(text) is not str:
-                    text = "".join(string(item, "text") for item in inners(part, "thinking"))
+                    text = "".join(string(item, "text") for item in inners(part, "thinking")) or word(part, "text")
                 self._write("reasoning", text)
+            elif part.get("type") == "refusal":
+                self._write("refusal", string(part, "refusal"))
+            elif part.get("type") in _MEDIA:
+                raise WireError(MEDIA)
             else:
                 self._write("text", string(part, "text"))
 
@@ -323,6 +338,8 @@ def _message_of(choice: Json, delta: object) -> Json:
     """The whole message, or what stands in for a delta that is missing."""
     message = choice.get("message")
     found = message if type(message) is dict and message else delta
+    if not found and type(choice.get("text")) is str:  # of the format before this one
+        return {"content": choice["text"]}
     if found is None:
         return {}
     if type(found) is not dict:

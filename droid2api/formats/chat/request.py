@@ -48,7 +48,7 @@ def decode_request(body: Json) -> hub.Request:
         max_tokens=optional(body, "max_completion_tokens", int) or optional(body, "max_tokens", int),
         stop=check_stops([stop] if type(stop) is str else strings(body, "stop"), "stop", MOST_STOPS),
         effort=optional(body, "reasoning_effort", str),
-        show_reasoning=True,
+        show_reasoning=None,
         user=optional(body, "safety_identifier", str) or optional(body, "user", str),
         options={name: value for name, value in body.items() if name not in _HANDLED and value is not None},
         body=body,
@@ -93,7 +93,7 @@ def _decode_answer(request: hub.Request, where: str, message: Json, content: lis
     if refusal := optional(message, "refusal", str, f"{where}."):
         parts.append(hub.Refusal(refusal))
     if message.get("audio"):
-        parts.append(hub.Foreign("audio", f"{where}.audio"))
+        parts.append(hub.Foreign("audio", f"{where}.audio", is_media=True))
     for path, call in objects(message.get("tool_calls"), f"{where}.tool_calls"):
         parts.append(_decode_tool_call(request, path, call))
     if function := optional(message, "function_call", dict, f"{where}."):  # its result names the function
@@ -160,9 +160,9 @@ def _decode_part(request: hub.Request, where: str, part: Json) -> hub.Part:
             request.drop_rest("messages.document", file, frozenset("file_data filename file_id".split()))
             if data := optional(file, "file_data", str, f"{where}.file."):
                 return shared.decode_file(data, cache, where, optional(file, "filename", str, f"{where}.file.") or "")
-            return hub.Foreign("file_id", where)
+            return hub.Foreign("file_id", where, is_media=True)
         case _:
-            return hub.Foreign(kind, where)
+            return hub.Foreign(kind, where, is_media=kind == "input_audio")
 
 
 def _decode_cache(request: hub.Request, part: Json) -> str | None:

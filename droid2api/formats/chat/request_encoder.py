@@ -9,7 +9,7 @@ from droid2api.hub import fitting
 from droid2api.hub import request as hub
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.history import system_first
-from droid2api.hub.media import check_media
+from droid2api.hub.media import check_media, takes_media
 from droid2api.hub.tools import CallIds, name_tools, upstream_name, wrapped_arguments, wrapped_tool
 from droid2api.wire.fields import Json
 
@@ -99,7 +99,7 @@ def _encode_tool(encoded: Encoded, name: str, tool: hub.Tool, target: hub.Target
 
 
 def _encode_messages(encoded: Encoded, request: hub.Request, target: hub.Target) -> None:
-    messages = request.messages
+    messages = fitting.history_for(encoded, request.messages, target, _takes)
     if target.profile.system_messages != "anywhere":
         messages = system_first(encoded, messages, TYPE)
     writer = _MessageWriter(encoded, target)
@@ -152,7 +152,7 @@ class _MessageWriter:
     def _encode_result(self, result: hub.ToolResult, files: list[hub.Part]) -> Json:
         """A tool's message; what it cannot hold is added to `files`."""
         id = self._ids.of_result(result.call_id)
-        content = fitting.result_for(self._encoded, result, self._target)
+        content = fitting.result_for(self._encoded, result, self._target, _takes)
         texts = [shared.text_of(item, TYPE) for item in content if not isinstance(item, hub.Image | hub.Document)]
         shown = [item for item in content if isinstance(item, hub.Image | hub.Document)]
         if shown:
@@ -215,6 +215,11 @@ class _MessageWriter:
         else:
             self._encoded.drop_state(call, NAME, self._target)
         return encoded_call
+
+
+def _takes(part: hub.Image | hub.Document, target: hub.Target) -> bool:
+    """A file must be in the request: the format has no place for its URL."""
+    return takes_media(part, target) and bool(part.data or isinstance(part, hub.Image))
 
 
 def _encode_part(part: hub.Part, target: hub.Target) -> Json:

@@ -22,7 +22,7 @@ from itertools import chain, islice, pairwise
 from typing import Any, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.decoder import Ending, TurnDecoder, answer_error, finish_reason, read_ending, unfinished
+from droid2api.formats.decoder import MEDIA, Ending, TurnDecoder, answer_error, finish_reason, read_ending, unfinished
 from droid2api.formats.gemini.errors import read_error
 from droid2api.formats.gemini.words import NAME
 from droid2api.formats.upstream_error import find_words, tells_error
@@ -114,6 +114,9 @@ class StreamDecoder(TurnDecoder):
     def read_value(self, value: Json) -> None:
         if ("candidates" not in value or "error" in value) and self._read_error(value):
             return
+        if not value.keys() & _OWN:  # nothing of an answer: should it end badly, this may say why
+            self.noted = read_error(value)
+            return
         if not self.turn.started:
             self.start({"id": word(value, "responseId"), "model": word(value, "modelVersion")})
         if usage := inner(value, "usageMetadata"):
@@ -172,7 +175,7 @@ class StreamDecoder(TurnDecoder):
         elif text := string(part, "text"):
             self._write("reasoning" if part.get("thought") is True else "text", text, signature)
         elif part.get("thought") is not True and any(part.get(name) for name in _MEDIA):
-            raise WireError("a picture or a file in its answer, which cannot be passed on")
+            raise WireError(MEDIA)
         elif signature and "text" in part and self._kind == "text" and not self._signed:
             self._sign(signature, "")
         elif signature and is_shallow(part):

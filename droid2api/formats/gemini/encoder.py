@@ -38,6 +38,8 @@ class _PartWriter:
         self._pieces: list[str] = []
         self._said = 0
         self._refused = False
+        self._malformed = ""
+        """The name of a call whose arguments are cut off, or no JSON: such a client runs what it is given."""
         self._supports: list[Json] = []
         self._chunks: list[Json] = []
 
@@ -66,7 +68,10 @@ class _PartWriter:
                 self._waiting.append(encode_state(replace(state, data=state.data | {"text": text})))
             return []
         if start.kind == "tool_call":
-            call: Json = {"id": start.id, "name": start.name, "args": _input_of(text)}
+            if (given := _input_of(text)) is None:
+                self._malformed = self._malformed or start.name
+                return []
+            call: Json = {"id": start.id, "name": start.name, "args": given}
             bound = state if state is None or state.format == NAME else state.for_block(start)
             return self._signed({"functionCall": call}, bound)
         self._cite(end.citations, text)
@@ -77,6 +82,9 @@ class _PartWriter:
         parts = self._signed({"text": ""}) if self._waiting else [{"text": ""}]
         reason = "SAFETY" if self._refused else _FINISH.get(finish.reason, "STOP")
         candidate = _candidate(parts) | {"finishReason": reason}
+        if self._malformed and reason == "STOP":
+            words = f"Malformed function call: the arguments of {self._malformed} are not valid JSON."
+            candidate |= {"finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": words}
         if not self._chunks:
             return candidate
         grounding = {"groundingChunks": self._chunks, "groundingSupports": self._supports}
@@ -104,13 +112,13 @@ class _PartWriter:
         self._said += len(text.encode())
 
 
-def _input_of(arguments: str) -> Json:
-    """Arguments as an object; what is cut off in the middle (max_tokens) is left out."""
+def _input_of(arguments: str) -> Json | None:
+    """Arguments as an object, other JSON wrapped into one; None for what is cut off in the middle (max_tokens)."""
     try:
-        value = orjson.loads(arguments)
+        value = orjson.loads(arguments) if arguments.strip() else {}
     except orjson.JSONDecodeError:
-        return {}
-    return value if type(value) is dict else {}
+        return None
+    return value if type(value) is dict else {} if value is None else {"arguments": value}
 
 
 def _candidate(parts: list[Json]) -> Json:

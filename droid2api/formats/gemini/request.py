@@ -221,7 +221,7 @@ def _decode_media(request: hub.Request, where: str, name: str, part: Json) -> hu
     data = standard_base64(required(source, "data", str, path)) if name == "inlineData" else ""
     known = "googleapis.com/" in url or "youtube.com/" in url or "youtu.be/" in url
     if kind.startswith(("audio/", "video/")) or known or (url and not url.startswith(("http://", "https://"))):
-        return hub.Foreign(kind or "fileData", where)
+        return hub.Foreign(kind or "fileData", where, is_media=True)
     if kind.startswith("image/"):
         return hub.Image(kind, data, url, where=where)
     return hub.Document(kind, data, url, where=where)

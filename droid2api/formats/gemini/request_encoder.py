@@ -39,7 +39,8 @@ def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
 def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Target) -> None:
     contents: list[Json] = []
     writer = _MessageWriter(encoded, target)
-    for message in system_first(encoded, request.messages, NAME):
+    messages = fitting.history_for(encoded, request.messages, target, in_answers=True)
+    for message in system_first(encoded, messages, NAME):
         if message.role == "system":
             encoded.body["systemInstruction"] = {"parts": writer.encode(message)}
             continue
@@ -72,7 +73,7 @@ def _encode_config(encoded: Encoded, request: hub.Request, target: hub.Target, e
     if request.output:
         config |= _encode_output(encoded, request.output, target)
     thinking = thinking_config(target.profile, effort)
-    if target.profile.is_reasoning(effort) and (request.show_reasoning or effort is not None):
+    if target.profile.is_reasoning(effort) and (request.show_reasoning is not False or effort is not None):
         thinking["includeThoughts"] = True
     if thinking:
         config["thinkingConfig"] = thinking
@@ -227,7 +228,7 @@ class _MessageWriter:
         """Media stand in the response since Gemini 3, before that beside it."""
         texts: list[str] = []
         media: list[Json] = []
-        for part in result.content:
+        for part in fitting.result_for(self._encoded, result, self._target):
             if isinstance(part, hub.Text | hub.Refusal):
                 texts.append(part.text)
             elif isinstance(part, hub.Image | hub.Document):

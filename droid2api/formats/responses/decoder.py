@@ -6,8 +6,8 @@ where that is missing by their id, else the newest is meant. A reasoning item or
 
 Everything is said up to four times: in deltas, in the `.done` of a part, in the `.done` of its item and in the response
 at the end. Whatever comes first is told; a later place only adds what was missing, as the rest of a text of which
-the told one is the beginning. A part that was told under another content_index is known by its text. Held back are a
-part's citations until its end, and arguments for a call whose name has not come.
+the told one is the beginning. What was told under another content_index or output_index is known by its text, an item
+also by its id. Held back are a part's citations until its end, and arguments for a call whose name has not come.
 
 `response.completed` and `response.incomplete` are the ends. A reason or status that is not known is a failure. A whole
 answer is read as the stream that would have said the same.
@@ -27,7 +27,17 @@ from droid2api.formats.decoder import (
     read_ending,
     unfinished,
 )
-from droid2api.formats.responses.items import Item, arguments_of, kind_of, number_of
+from droid2api.formats.responses.items import (
+    CALLS,
+    Item,
+    Said,
+    arguments_of,
+    kind_of,
+    kinds_of,
+    number_of,
+    text_of,
+    whole_of,
+)
 from droid2api.formats.responses.request import NAME
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockStart, Event, Finish, State, Usage
@@ -105,6 +115,8 @@ class StreamDecoder(TurnDecoder):
         super().__init__(target, used_ids)
         self._items: dict[int, Item] = {}
         self._by_id: dict[str, Item] = {}
+        self._aliases: dict[int, Item] = {}
+        """Items by an index that they had later on."""
         self._newest: Item | None = None
         self._next_index = 0
 
@@ -170,10 +182,53 @@ class StreamDecoder(TurnDecoder):
         has not ended, if its kind is one of `kinds`."""
         index, newest = number(value, "output_index"), self._newest
         id = word(value, "item_id") if id is None else id
-        item = self._by_id.get(id) if index is None else self._items.get(index)
+        item = self._by_id.get(id) if index is None else self._items.get(index) or self._known(index, id, value)
         if item is None and index is None and newest and not newest.done and (kinds is None or newest.kind in kinds):
             item = newest
         return item or self._new_item(index, id)
+
+    def _known(self, index: int, id: str, value: Json) -> Item | None:
+        """The open item that an event is of although its index is new: the one with its id, or the newest one if the
+        event is the end of what that has said."""
+        told = inner(value, "item")
+        if value.get("type") == "response.output_item.added":
+            return None
+        if index in self._aliases and not told:
+            return self._aliases[index]
+        kinds, by_id = kinds_of(value), self._by_id.get(id) or self._by_id.get(word(told, "call_id"))
+        for item in (by_id, self._newest):
+            if item is None or item.done or item.kind not in kinds:
+                continue
+            if told and item.kind in CALLS and not self._is_same_call(item, told):
+                continue
+            if item is by_id or self._has_said(item, whole_of(value), bool(told)):
+                self._aliases[index] = item
+                return item
+        return None
+
+    def _is_same_call(self, item: Item, told: Json) -> bool:
+        """A call's id alone does not say it: some services give all calls the same."""
+        call_id = word(told, "call_id")
+        if (call_id and item.call_id and call_id != item.call_id) or self.turn.opened(item.key).name != told.get(
+            "name"
+        ):
+            return False
+        return self._begins(item, text_of(told))
+
+    def _has_said(self, item: Item, whole: str, is_item: bool) -> bool:
+        """Whether an open item has said this whole text: as one of its parts, or (`is_item`) as all of them."""
+        if not whole:
+            return False
+        if item.kind == "message" and not is_item:
+            return item.texts.has(whole) or (not item.is_sure and self._is_open_text(item, whole))
+        if item.kind == "message":
+            return item.said.is_with("" if item.part is None else self.turn.text(item.key), whole)
+        return self._is_open_text(item, whole) or (item.kind == "reasoning" and item.said.is_with("", whole))
+
+    def _is_open_text(self, item: Item, whole: str) -> bool:
+        """Texts of one length are compared."""
+        is_open = item.kind != "message" or item.part is not None
+        return is_open and self.turn.size(item.key) == len(whole) and self.turn.text(item.key) == whole
 
     def _new_item(self, index: int | None, id: str) -> Item:
         item = self._newest = Item(self._next_index if index is None else index)
@@ -186,7 +241,7 @@ class StreamDecoder(TurnDecoder):
     def _begin(self, item: Item, told: Json) -> None:
         if item.kind:
             return
-        item.kind = kind_of(told)
+        item.kind, item.announced = kind_of(told), told
         if id := word(told, "id"):
             self._by_id[id] = item
         match item.kind:
@@ -202,7 +257,10 @@ class StreamDecoder(TurnDecoder):
         name, custom = string(told, "name"), item.kind == "custom_tool_call"
         if not name:
             raise WireError("a tool call without a name")
-        id = word(told, "call_id") or word(told, "id") or word(told, "item_id")
+        item.call_id = word(told, "call_id")
+        if item.call_id:
+            self._by_id.setdefault(item.call_id, item)
+        id = item.call_id or word(told, "id") or word(told, "item_id")
         self.open(item.key, BlockStart("tool_call", self.unused_id(id), name, custom, word(told, "namespace")))
         held, item.arguments = item.arguments, [arguments_of(told, item.kind)]
         for arguments in held:
@@ -256,8 +314,10 @@ class StreamDecoder(TurnDecoder):
         if item.part is None:
             return
         item.told.add(item.part)
+        said = self.turn.text(item.key)
+        item.said.add(said)
         if not item.is_sure:
-            item.texts.add(item.part, self.turn.text(item.key))
+            item.texts.add(item.part, said)
         is_text = self.turn.opened(item.key).kind == "text"
         self.turn.end(item.key, BlockEnd(state, item.citations) if is_text else None)
         item.part, item.citations = None, []
@@ -266,9 +326,11 @@ class StreamDecoder(TurnDecoder):
         """The whole text of a part: told already, maybe under another number; the rest of it; or all of it."""
         if item.done or item.kind not in ("", "message") or not whole:
             return
-        if item.part == place:
+        if item.part == place and (item.is_sure or self._begins(item, whole) or not item.texts.take(whole)):
             self._complete(item.key, whole)
             item.is_sure = True
+        elif item.part == place:
+            pass  # the end of an earlier part, which had another number
         elif place in item.told:
             item.texts.remove(place)
         elif self._has_told(item, place, whole):
@@ -277,6 +339,10 @@ class StreamDecoder(TurnDecoder):
             self._switch_part(item, place, kind)
             self.turn.delta(item.key, whole)
             item.is_sure = True
+
+    def _begins(self, item: Item, whole: str) -> bool:
+        """Whether what the open block has said is the beginning of this text, or all of it."""
+        return len(whole) >= self.turn.size(item.key) and whole.startswith(self.turn.text(item.key))
 
     def _has_told(self, item: Item, place: int, whole: str) -> bool:
         """Whether deltas said this under another number, in one part or in all. Texts of one length are compared."""
@@ -330,13 +396,21 @@ class StreamDecoder(TurnDecoder):
             return
         if item.part is not None and item.part != place:
             self.turn.delta(item.key, "\n\n")
+            item.said, item.is_sure = Said(), False
         item.source, item.part = source, place
+        item.said.add(written)
         self.turn.delta(item.key, written)
 
     def _complete_reasoning(self, item: Item, source: str, place: int, whole: str) -> None:
-        """The whole text of a part of reasoning. Parts come one after the other, so it is new if its number is."""
-        if item.kind in ("", "reasoning") and (item.part is None or place > item.part):
+        """The whole text of a part of reasoning. Parts come one after the other, so it is new if its number is, but for
+        the end of one whose deltas had another number."""
+        if not whole or item.kind not in ("", "reasoning") or item.source not in ("", source):
+            return
+        again = item.part is not None and not item.is_sure and item.said.is_with("", whole)
+        if item.part is None or (place > item.part and not again):
             self._reason(item, source, place, whole)
+        item.part = place if item.part is None else max(place, item.part)
+        item.is_sure = True
 
     def _add_arguments(self, item: Item, arguments: str) -> None:
         if not item.kind:
@@ -366,7 +440,9 @@ class StreamDecoder(TurnDecoder):
         for item in self._items.values():
             if not item.kind and any(item.arguments):
                 raise WireError("a tool call without a name")
-            self._end(item, {})  # its end was forgotten, or cut off
+            self._end(item, item.announced)  # its end was forgotten, or cut off
+        if not self.turn.blocks and (said := word(response, "output_text")):  # what SDKs make of the items
+            self._end(self._new_item(None, ""), {"type": "message", "content": said})
         told = _end_word(kind, response)
         self.counts = inner(response, "usage") or self.counts
         if failure := unfinished(told):

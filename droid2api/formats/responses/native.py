@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from droid2api.hub.request import Part, Text, Tool
-from droid2api.wire.fields import Json, dump, objects, optional, required
+from droid2api.wire.fields import Json, dump, objects, optional
 
 
 def _string(description: str) -> Json:
@@ -73,10 +73,12 @@ def native_tool(kind: str, tool: Json, where: str) -> Tool:
     return Tool(kind, description, optional(tool, "parameters", dict, f"{where}.") or schema, native=kind)
 
 
-def call_arguments(kind: str, item: Json, where: str) -> str:
-    """The arguments of the function, from a call's item. Raises RequestError when they are not there."""
+def call_arguments(kind: str, item: Json) -> str:
+    """The arguments of the function, from a call's item."""
     native = NATIVES[kind]
-    value = required(item, native.field, dict, f"{where}.")
+    value = item.get(native.field)
+    if type(value) is not dict:  # of a call that was cut: one that is no object is wrapped as any function's
+        return value if type(value) is str else dump(value or {}).decode()
     told = {name: each for name, each in value.items() if name not in native.fixed or each != native.fixed[name]}
     return dump(told).decode()
 

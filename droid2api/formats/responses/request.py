@@ -9,6 +9,7 @@ from droid2api.formats.responses.native import NATIVES, call_arguments, native_t
 from droid2api.hub import request as hub
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states
+from droid2api.hub.media import url_media_type
 from droid2api.wire.fields import Json, objects, optional, required
 
 NAME = "responses"
@@ -176,7 +177,7 @@ class _InputReader:
         else:
             id = required(item, "call_id", str, f"{where}.")
             self._call_ids[str(item.get("id"))] = id
-            call = hub.ToolCall(id, name, call_arguments(name, item, where), where=where)
+            call = hub.ToolCall(id, name, call_arguments(name, item), where=where)
             self._request.messages.append(hub.Message("assistant", [call]))
 
     def _add_result(
@@ -224,11 +225,15 @@ class _InputReader:
 
 
 def _is_served(value: Json) -> bool:
-    """Whether the service runs a tool that a client may also run: a shell in its container, its own tool search."""
+    """Whether the service runs a tool that a client may also run: a shell in its container, its own tool search. Where
+    a search does not say who runs it, a call id does: the service's own have none."""
     environment = value.get("environment")
     if type(environment) is dict and environment.get("type") != "local":
         return True
-    return str(value.get("type")).startswith("tool_search") and value.get("execution") != "client"
+    if not str(value.get("type")).startswith("tool_search"):
+        return False
+    execution = value.get("execution")
+    return execution != "client" if execution else not value.get("call_id")
 
 
 # -- messages -------------------------------------------------------------------------------------------------------
@@ -266,10 +271,12 @@ def _decode_part(request: hub.Request, where: str, part: Json) -> hub.Part:
         case "input_image" if url := optional(part, "image_url", str, path):
             return shared.decode_image(url, cache, where, optional(part, "detail", str, path))
         case "input_file" if url := optional(part, "file_url", str, path):
-            return hub.Document("", "", url, cache, where, optional(part, "filename", str, path) or "")
+            return hub.Document(url_media_type(url), "", url, cache, where, optional(part, "filename", str, path) or "")
         case "input_file" if data := optional(part, "file_data", str, path):
             return shared.decode_file(data, cache, where, optional(part, "filename", str, path) or "")
-    return hub.Foreign("file_id" if kind in ("input_image", "input_file") else kind, where)
+    if kind in ("input_image", "input_file"):
+        return hub.Foreign("file_id", where, is_media=True)
+    return hub.Foreign(kind, where, is_media=kind == "input_audio")
 
 
 # -- tools and output -----------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
     if (limit := fitting.limit_for(encoded, request, target, SMALLEST_LIMIT)) is not None:
         body["max_output_tokens"] = limit
     body |= reasoning_fields(target.profile, effort)
+    if effort is None and request.show_reasoning and target.profile.is_reasoning(None):
+        body["reasoning"] = {"summary": "auto"}
     if request.user:
         shared.encode_user(encoded, request.user, "safety_identifier")
     if stops := fitting.stops_for(encoded, request, target):
@@ -51,7 +53,7 @@ def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
 
 def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Target) -> None:
     body, items = encoded.body, encoded.body["input"]
-    messages = request.messages
+    messages = fitting.history_for(encoded, request.messages, target)
     if target.profile.system_messages != "anywhere":
         messages = system_first(encoded, messages, TYPE)
     leading: list[str] = []
