@@ -134,7 +134,7 @@ class _MessageReader:
         """
         given = objects(body.get("tools"), "tools")
         defined = {str(tool.get("name")): (where, tool) for where, tool in self._defined}  # the last word on each
-        tools = [each for each in given if each[1].get("name") not in defined] + list(defined.values())
+        tools = [each for each in given if str(each[1].get("name")) not in defined] + list(defined.values())
         served = any(str(tool.get("type")).startswith("tool_search_tool_") for _, tool in tools)
         offered, known = [], set()
         for where, tool in tools:
