@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import time
 from dataclasses import dataclass, field
@@ -19,6 +20,12 @@ from droid2api.hub.events import Usage
 from droid2api.wire.fields import Json
 
 log = logging.getLogger("droid2api")
+
+
+def random_id(digits: int) -> str:
+    """Hexadecimal digits that name something and guard nothing: those of the system's cost a system call each."""
+    return f"{random.getrandbits(4 * digits):0{digits}x}"
+
 
 End: TypeAlias = Literal[
     "", "finish", "client left", "request error", "credential error", "upstream error", "stopped", "gateway error"

@@ -104,6 +104,9 @@ def start_logging(settings: Settings) -> None:
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(_handler)
+        # no line tells of these, and to find them out takes longer than to write it
+        logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+        logging._srcfile = None
     _handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     root.setLevel(logging.DEBUG if settings.dev_mode else settings.log_level.upper())
     logging.getLogger("asyncio").setLevel(logging.INFO)

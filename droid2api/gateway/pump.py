@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +19,7 @@ from aiohttp import ClientResponse, web
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Format
 from droid2api.formats.routes import ClientCall
-from droid2api.gateway.exchange import Capture, Exchange
+from droid2api.gateway.exchange import Capture, Exchange, random_id
 from droid2api.gateway.lanes import Beginning, Lane, begins_stream, choose_lane
 from droid2api.gateway.logs import BODY_KEPT, log_body
 from droid2api.gateway.prepare import Prepared
@@ -50,7 +49,7 @@ OWN_FAULT = "The gateway failed; its log says why."
 
 
 def new_id() -> str:
-    return uuid.uuid4().hex[:24]
+    return random_id(24)
 
 
 @dataclass(slots=True)

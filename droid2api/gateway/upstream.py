@@ -243,6 +243,10 @@ async def read_chunks(
     """
     readany, silent, gap = response.content.readany, 0.0, 0.0
     try:
+        if response.content.is_eof():  # all of it came with the head
+            if whole := response.content.read_nowait():
+                yield whole
+            return
         while silent < timeouts.idle:
             patience = min(timeouts.keepalive, timeouts.idle - silent)
             try:

@@ -107,8 +107,8 @@ class Feed:
     """Knows what runs and what ended last, and tells open pages of each exchange that begins or ends."""
 
     def __init__(self) -> None:
-        self.errors: deque[Json] = deque(maxlen=KEPT_ERRORS)
-        self._ended: deque[Json] = deque(maxlen=KEPT)
+        self._errors: deque[Exchange] = deque(maxlen=KEPT_ERRORS)
+        self._ended: deque[Exchange] = deque(maxlen=KEPT)
         self._running: dict[str, Exchange] = {}
         self._pages: dict[asyncio.Queue[bytes], Callable[[], object]] = {}
         self._closed = False
@@ -120,17 +120,20 @@ class Feed:
 
     def ended(self, exchange: Exchange) -> None:
         self._running.pop(exchange.id, None)
-        shown = _shown(exchange)
-        self._ended.append(shown)
+        self._ended.append(exchange)
         if exchange.failed:
-            self.errors.append(shown)
+            self._errors.append(exchange)
         if self._pages:
-            self._send(_event(shown))
+            self._send(_event(_shown(exchange)))
 
     @property
     def recent(self) -> list[Json]:
         """What ended last, then what began last of all that runs."""
-        return [*self._ended, *(_shown(exchange) for exchange in list(self._running.values())[-KEPT:])]
+        return [_shown(exchange) for exchange in (*self._ended, *list(self._running.values())[-KEPT:])]
+
+    @property
+    def errors(self) -> list[Json]:
+        return [_shown(exchange) for exchange in self._errors]
 
     @contextlib.contextmanager
     def opened(self, drop: Callable[[], object]) -> Iterator[asyncio.Queue[bytes]]:
@@ -201,7 +204,7 @@ class Status:
                 "endpoints": [_endpoint(endpoint, settings) for endpoint in endpoints.values()],
                 "models": [_model(model) for model in settings.models.values()],
                 "recent": self._feed.recent,
-                "errors": list(self._feed.errors),
+                "errors": self._feed.errors,
                 "usage": usage,
                 "capture": settings.capture,
             }

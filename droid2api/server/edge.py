@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import secrets
 import time
 from collections.abc import Mapping
 
@@ -16,7 +15,7 @@ from multidict import CIMultiDict
 from droid2api.errors import CredentialError, GatewayError, RequestError
 from droid2api.formats import Format, spoken
 from droid2api.formats.routes import Refuse
-from droid2api.gateway.exchange import Exchange, client_name
+from droid2api.gateway.exchange import Exchange, client_name, random_id
 from droid2api.gateway.pump import OWN_FAULT
 from droid2api.server.guard import CORS_HEADERS
 from droid2api.server.keys import (
@@ -63,7 +62,7 @@ async def observed(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _new_exchange(request: web.Request) -> Exchange:
-    return Exchange(secrets.token_hex(8), client_name(request.headers.get("User-Agent", "")))
+    return Exchange(random_id(16), client_name(request.headers.get("User-Agent", "")))
 
 
 async def _answer(request: web.Request, handler: Handler, exchange: Exchange) -> web.StreamResponse:

@@ -40,6 +40,9 @@ class Slow:
         self.content = self
         self.due = 0.0
 
+    def is_eof(self) -> bool:
+        return False
+
     async def readany(self) -> bytes:
         if not self.pauses:
             return b""
