@@ -9,7 +9,7 @@ import orjson
 
 from droid2api.errors import StreamError, UpstreamError, WireError
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
-from droid2api.hub.events import BlockStart, Citation, Event, FinishReason, State, Usage
+from droid2api.hub.events import BlockStart, Citation, Event, Finish, FinishReason, State, Usage
 from droid2api.hub.request import Target
 from droid2api.hub.turn import Turn
 from droid2api.wire import surrogates
@@ -115,6 +115,8 @@ class TurnDecoder:
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         self.turn = Turn()
         self.counts: Json = {}
+        self.left_out = ""
+        """The kind of a part of the answer that no client can be given."""
         self.noted: UpstreamError | None = None
         """What was no part of an answer but had words: should the answer end badly, they say why."""
         self._target = target
@@ -212,6 +214,13 @@ class TurnDecoder:
         if not self.turn.started:
             self._answer_id = word(value, "id")
             self.turn.start(self._answer_id, word(value, "model"))
+
+    def finish(self, reason: FinishReason, told: str, stop_sequence: str | None = None) -> None:
+        """End the turn, for the reason that the upstream `told` in its own word."""
+        if reason == "stop" and self.left_out and not self.turn.blocks:
+            self.turn.fail(StreamError(f"The upstream's answer has nothing but {self.left_out[:100]!r}."))
+        else:
+            self.turn.finish(Finish(reason, told, self.usage or Usage(), stop_sequence))
 
     def open(self, key: Hashable, start: BlockStart) -> None:
         """Begin a block in the turn."""

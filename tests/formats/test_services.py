@@ -228,6 +228,41 @@ def test_an_end_before_anything_was_said(events):
     assert events()[-1].error.message == "The upstream ended its answer before it said anything."
 
 
+def answer_of(format, kind, end):
+    """A whole answer with one part of a kind that no client is given, and the word for its end."""
+    match format:
+        case "anthropic":
+            return {"content": [{"type": kind}], "stop_reason": end}
+        case "responses":
+            incomplete = {"status": "incomplete", "incomplete_details": {"reason": end}}
+            return {"output": [{"type": kind, "id": "i"}]} | (incomplete if end == "max_tokens" else {"status": end})
+        case "gemini":
+            return {"candidates": [{"content": {"parts": [{kind: {"x": 1}}]}, "finishReason": end}]}
+
+
+LEFT_OUT = [
+    ("anthropic", "server_tool_use", "end_turn"),
+    ("anthropic", "hologram", "end_turn"),
+    ("responses", "computer_call", "completed"),
+    ("responses", "hologram", "completed"),
+    ("gemini", "executableCode", "STOP"),
+    ("gemini", "hologram", "STOP"),
+]
+
+
+@pytest.mark.parametrize(("format", "kind", "end"), LEFT_OUT)
+def test_an_answer_of_nothing_that_is_known_is_no_success(format, kind, end):
+    failed = read_answer(format, answer_of(format, kind, end))[-1]
+    assert failed.error.message == f"The upstream's answer has nothing but {kind!r}."
+    cut = read_answer(format, answer_of(format, kind, "max_tokens"))[-1]
+    assert cut.reason == "length"
+
+
+def test_what_is_not_known_beside_a_text_is_left_out():
+    body = {"content": [{"type": "hologram"}, {"type": "text", "text": "Hi"}], "stop_reason": "end_turn"}
+    assert fold(read_answer("anthropic", body)).blocks[0].text == "Hi"
+
+
 UNKNOWN = {"ok": False, "why": "boom"}
 SAID_UNKNOWN = '{"ok":false,"why":"boom"}'
 

@@ -29,7 +29,7 @@ from droid2api.formats.decoder import (
     unfinished,
 )
 from droid2api.formats.upstream_error import read_error, tells_error
-from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, Usage
+from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Usage
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, count, inner, inners, json_text, member, members, number, string, text, word
 from droid2api.wire.sse import ServerSentEvent
@@ -180,8 +180,9 @@ class StreamDecoder(TurnDecoder):
                 self._left_out.add(index)
             case "tool_use":
                 self._begin_call(index, block)
-            case _:
+            case kind:
                 self._left_out.add(index)
+                self.left_out = self.left_out or str(kind)
 
     def _begin(self, index: int, start: BlockStart, written: str = "") -> None:
         self.open(index, start)
@@ -227,9 +228,7 @@ class StreamDecoder(TurnDecoder):
         if not raw and not self._whole and is_half:
             self.turn.fail(half_call())
             return
-        self.turn.finish(
-            Finish(finish_reason(raw) or "stop", raw, self.usage or Usage(), word(stop, "stop_sequence") or None)
-        )
+        self.finish(finish_reason(raw) or "stop", raw, word(stop, "stop_sequence") or None)
 
     def _is_half(self, index: int) -> bool:
         """Whether the input of an open call is cut off."""

@@ -36,7 +36,7 @@ from droid2api.formats.decoder import (
     unfinished,
 )
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
-from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, Usage
+from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Usage
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, count, inner, inners, is_shallow, number, string, word
 from droid2api.wire.sse import ServerSentEvent
@@ -188,7 +188,7 @@ class StreamDecoder(TurnDecoder):
         elif not self._reason and not self._whole and is_half:
             self.turn.fail(half_call())
         else:
-            self.turn.finish(Finish(finish_reason(self._reason) or "stop", self._reason, self.usage or Usage()))
+            self.finish(finish_reason(self._reason) or "stop", self._reason)
 
     # -- text and reasoning -----------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from droid2api.formats.decoder import MEDIA, Ending, TurnDecoder, answer_error, 
 from droid2api.formats.gemini.errors import read_error
 from droid2api.formats.gemini.words import NAME
 from droid2api.formats.upstream_error import find_words, tells_error
-from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Finish, FinishReason, State, Usage
+from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, FinishReason, State, Usage
 from droid2api.hub.request import Target
 from droid2api.wire.fields import (
     Json,
@@ -157,7 +157,7 @@ class StreamDecoder(TurnDecoder):
     def _finish(self, reason: FinishReason, told: str) -> None:
         self._end()
         self._end_text()
-        self.turn.finish(Finish(reason, told, self.usage or Usage()))
+        self.finish(reason, told)
 
     def _refuse(self, words: str) -> None:
         self._begin(BlockStart("refusal"))
@@ -181,6 +181,8 @@ class StreamDecoder(TurnDecoder):
         elif signature and is_shallow(part):
             self._begin(BlockStart("reasoning"), beside_text=True)
             self._end(self.state(NAME, {"part": part}))
+        elif "text" not in part:
+            self.left_out = self.left_out or next(iter(part), "")
 
     def _write(self, kind: BlockKind, text: str, signature: str) -> None:
         if kind != self._kind or (signature and self._signed):

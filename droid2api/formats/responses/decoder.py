@@ -40,7 +40,7 @@ from droid2api.formats.responses.items import (
 )
 from droid2api.formats.responses.request import NAME
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
-from droid2api.hub.events import BlockEnd, BlockStart, Event, Finish, State, Usage
+from droid2api.hub.events import BlockEnd, BlockStart, Event, State, Usage
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, count, inner, inners, member, members, number, string, text, word
 from droid2api.wire.sse import ServerSentEvent
@@ -284,6 +284,8 @@ class StreamDecoder(TurnDecoder):
                 id, encrypted = word(told, "id") or None, string(told, "encrypted_content")
                 data = {"id": id, "encrypted_content": encrypted}
                 self.turn.end(item.key, BlockEnd(self.state(NAME, data) if encrypted else None))
+            case kind:
+                self.left_out = self.left_out or kind
         item.done = True
 
     def _complete(self, key: tuple[int, int], whole: str) -> None:
@@ -449,7 +451,7 @@ class StreamDecoder(TurnDecoder):
             self.turn.fail(failure)
         else:
             raw = word(inner(response, "incomplete_details"), "reason") or word(response, "status")
-            self.turn.finish(Finish(finish_reason(told) or "stop", raw, self.usage or Usage()))
+            self.finish(finish_reason(told) or "stop", raw)
 
     def _read_output(self, output: list[Json]) -> None:
         """The items of the whole response. They may have other numbers than before, where some are left out: one that
