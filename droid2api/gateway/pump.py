@@ -217,7 +217,8 @@ class _Pump:
         lane = choose_lane(call.format, prepared, response.status, streamed, time.time, new_id)
         self._lane = lane
         if self._standby and lane.streams and streamed:
-            first = await _beginning(first, chunks, Beginning(prepared.model.format, prepared.model.target))
+            patience = call.settings.timeouts.keepalive
+            first = await _beginning(first, chunks, Beginning(prepared.model.format, prepared.model.target), patience)
         if lane.streams:
             self._client = ClientStream(call, self._passed)
         else:
@@ -233,11 +234,19 @@ class _Pump:
 
     async def _flow(self, chunks: AsyncIterator[bytes], lane: Lane, client: ClientAnswer) -> None:
         failure: UpstreamError | None = None
+        unheard = 0.0  # since when the upstream says only what is not for the client, as pings are
         try:
             async for chunk in chunks:
                 if chunk:
                     if content := lane.feed(chunk):
                         await client.write(content)
+                        unheard = 0.0
+                    elif lane.streams:
+                        now = time.monotonic()
+                        unheard = unheard or now
+                        if now - unheard >= self._call.settings.timeouts.keepalive:
+                            await client.write(self._call.format.KEEPALIVE)
+                            unheard = now
                     if lane.over:
                         break
                 elif lane.done:
@@ -293,14 +302,14 @@ async def _first_chunk(chunks: AsyncIterator[bytes]) -> bytes:
     return first
 
 
-async def _beginning(first: bytes, chunks: AsyncIterator[bytes], beginning: Beginning) -> bytes:
-    """What comes until the answer has begun, or is silent for so long that its client must get a sign of life. Raises
-    the UpstreamError that it begins with.
+async def _beginning(first: bytes, chunks: AsyncIterator[bytes], beginning: Beginning, patience: float) -> bytes:
+    """What comes until the answer has begun, or says nothing for `patience` seconds, so that its client must get a sign
+    of life. Raises the UpstreamError that it begins with.
     """
-    begun = beginning.feed(first)
+    begun, end = beginning.feed(first), time.monotonic() + patience
     while not begun and (chunk := await anext(chunks, b"")):
         first += chunk
-        begun = beginning.feed(chunk) or len(first) > MOST_HELD
+        begun = beginning.feed(chunk) or len(first) > MOST_HELD or time.monotonic() > end
     return first
 
 

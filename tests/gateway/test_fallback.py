@@ -213,6 +213,16 @@ async def test_a_sign_of_life_begins_the_answer(tmp_path, client):
     await run(tmp_path, streaming(HEADS, STREAM_ERRORS, pause=0.2), client, test, timeouts=timeouts)
 
 
+@pytest.mark.parametrize("client", ["common", "anthropic"])
+async def test_pings_are_not_waited_for_in_silence(tmp_path, client):
+    async def test(running):
+        status, _, content = await running.say(client, stream=True)
+        assert (status, b"busy" in content, b"good" in content) == (200, True, False), content
+
+    pings = [b": ping, ping, ping\n\n"] * 10
+    await run(tmp_path, streaming(HEADS, *pings, STREAM_ERRORS, pause=0.04), client, test, timeouts={"keepalive": 0.3})
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("client", "kind"), [("common", "common"), ("anthropic", "common"), ("google", "anthropic")])
 async def test_where_both_fail_it_is_one_clean_error(tmp_path, client, kind, stream):

@@ -61,6 +61,17 @@ async def test_a_silent_upstream_is_bridged_and_then_given_up(tmp_path, path):
     assert ENDS[path] not in content
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+async def test_pings_of_the_upstream_are_no_reason_to_be_silent(tmp_path, path):
+    """They are not passed on in the translate lane, and the client must not give up."""
+    script = Scripted(chunks=[CHUNK, *[b": ping\n\n"] * 10, CHUNK, DONE], pause=0.03)
+    async with scripted_gateway(tmp_path, script, timeouts={"keepalive": 0.1, "idle": 5}) as gateway:
+        status, _, content = await gateway.ask(path, BODIES[path] | {"model": MODEL, "stream": True})
+    assert status == 200
+    assert content.count(KEEPALIVES[path]) >= 2
+    assert ENDS[path] in content
+
+
 @paths
 async def test_a_stream_that_breaks_before_its_first_event_has_a_status(tmp_path, path):
     script = Scripted(chunks=[b": hello"], cut=True)
