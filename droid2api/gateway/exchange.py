@@ -11,8 +11,10 @@ import logging
 import random
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Literal, Protocol, TypeAlias
 
 from droid2api.errors import GatewayError
@@ -26,6 +28,9 @@ def random_id(digits: int) -> str:
     """Hexadecimal digits that name something and guard nothing: those of the system's cost a system call each."""
     return f"{random.getrandbits(4 * digits):0{digits}x}"
 
+
+MOST_PATHS, LONGEST_PATH = 200, 200
+"""Of fields that were dropped or repaired: whoever watches keeps exchanges."""
 
 End: TypeAlias = Literal[
     "", "finish", "client left", "request error", "credential error", "upstream error", "stopped", "gateway error"
@@ -86,6 +91,11 @@ class Exchange:
     def fail(self, error: GatewayError) -> None:
         """The exchange ends with this error; its message must hold no secret."""
         self.end, self.error = error.fault, error.message
+
+    def changed(self, dropped: Sequence[str], repaired: Mapping[str, int]) -> None:
+        """What the upstream is not told, and what was mended for it, as much as can be kept: clients name the paths."""
+        self.dropped = [path[:LONGEST_PATH] for path in dropped[:MOST_PATHS]]
+        self.repaired = {path[:LONGEST_PATH]: count for path, count in islice(repaired.items(), MOST_PATHS)}
 
     def to_json(self) -> Json:
         """All that is known, for the log and the page."""

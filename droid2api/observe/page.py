@@ -55,7 +55,7 @@ SHOWN = (
     "id client format asked fallback model upstream lane began first_byte duration status usage cost end error "
     "tokens_per_second"
 ).split()
-"""Of an exchange: what is short. The rest may be of any length, as clients and upstreams like."""
+"""Of an exchange: what is short."""
 ERROR_SHOWN = 1000
 """Characters."""
 

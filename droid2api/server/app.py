@@ -200,7 +200,7 @@ async def _answer(request: web.Request, format: Format) -> web.StreamResponse:
 
     async def made(call: Call) -> Prepared:
         prepared = await _run(large, prepare, call.settings, call.model, format, call.sent, request.headers)
-        call.exchange.dropped, call.exchange.repaired = prepared.dropped, prepared.repaired
+        call.exchange.changed(prepared.dropped, prepared.repaired)
         return prepared
 
     return await answer_or_fall_back(call, made)

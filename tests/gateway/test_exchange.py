@@ -104,6 +104,13 @@ async def test_times_of_a_stream(tmp_path, client):
     assert seen.tokens_per_second == seen.usage.output / streaming
 
 
+def test_what_clients_name_is_kept_within_limits():
+    seen = Exchange("1", "client")
+    seen.changed(["a", *["x" * 100_000] * 1000], {"b": 2} | {f"{number}" * 1000: 1 for number in range(1000)})
+    assert (seen.dropped[0], seen.repaired["b"]) == ("a", 2)
+    assert sum(map(len, [*seen.dropped, *seen.repaired])) < 100_000
+
+
 @pytest.mark.parametrize(
     ("known", "speed"),
     [
