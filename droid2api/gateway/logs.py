@@ -12,8 +12,10 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 
 from aiohttp.http import HttpProcessingError
 
@@ -117,6 +119,15 @@ def start_logging(settings: Settings) -> None:
 class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return f"{_second(int(record.created))},{int(record.msecs):03}"
+
+
+@lru_cache(1)
+def _second(since_epoch: int) -> str:
+    """By this machine's clock and time zone; many lines are of one second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_epoch))
 
 
 class JsonFormatter(logging.Formatter):
@@ -226,4 +237,5 @@ def _seconds(value: float | None) -> str:
 
 def _printable(text: str) -> str:
     """On one line, whatever a client or an upstream wrote."""
-    return "".join(char if char.isprintable() else " " for char in text[:500])
+    text = text[:500]
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -96,6 +97,12 @@ class UsageRow:
     unpriced: int = 0
 
 
+@lru_cache(1)
+def _day(minute: int) -> str:
+    """Of a minute since the epoch: no time zone begins its days within one."""
+    return date.fromtimestamp(minute * 60).isoformat()
+
+
 class StorageError(Exception):
     """The counts cannot be written now. The text says which file and why."""
 
@@ -127,7 +134,7 @@ class UsageStore:
                 client = "other"
         used = exchange.usage or Usage()
         tokens = (used.input, used.output, used.cache_read, used.cache_write, used.reasoning)
-        day = date.fromtimestamp(exchange.began).isoformat()
+        day = _day(int(exchange.began // 60))
         believed = [min(max(count, 0), MOST_TOKENS) for count in tokens]
         priced = exchange.cost is not None
         costs = [exchange.cost or 0.0, int(priced), int(not priced and exchange.usage is not None)]
