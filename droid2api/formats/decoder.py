@@ -133,10 +133,11 @@ class TurnDecoder:
             for event in events:
                 if turn.done:
                     break
-                self._room -= len(event.data)
+                size = len(event.data)
+                self._room -= size
                 if self._room < 0:
                     raise WireError(f"more than {ANSWER_LIMIT} bytes in one answer")
-                if has_too_many_values(event.data):
+                if size > MOST_VALUES and has_too_many_values(event.data):
                     raise WireError(TOO_MANY_VALUES)
                 try:
                     value = orjson.loads(event.data)

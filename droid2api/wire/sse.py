@@ -69,9 +69,12 @@ class Decoder:
             elif not line:
                 if self._data:
                     events.append(ServerSentEvent(self._event, b"\n".join(self._data)))
-                    self._data, self._bare = [], []
+                    self._data = []
+                    if self._bare:
+                        self._bare = []
                 self._event = b""
-                self._size = len(self._line[0]) if not self._bare else self._size
+                if not self._bare:
+                    self._size = len(self._line[0])
             elif line.startswith(b"event:"):
                 self._event = line[6:].removeprefix(b" ")
             elif self._bare or line[:1] in (b"{", b"["):
