@@ -9,7 +9,7 @@ from droid2api.hub.events import BlockStart
 from droid2api.wire.fields import Json, json_text, number, opaque, string, word
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Fragment:
     """What one entry of `tool_calls` says."""
 

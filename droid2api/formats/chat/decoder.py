@@ -162,6 +162,8 @@ class StreamDecoder(TurnDecoder):
         content = delta.get("content")
         if type(content) is str and content and len(delta) == 1 and self.turn.current == "text":
             self.turn.delta("text", content)
+        elif len(delta) == 1 and (calls := delta.get("tool_calls")) and not self._tags.held:
+            self._read_calls(calls)
         elif delta:
             self._read_delta(delta)
         if "usage" in choice:
