@@ -39,6 +39,9 @@ class Decoder:
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         if self._skip_newline or b"\r" in chunk:
             chunk = self._unify_newlines(chunk)
+        if not self._size and (event := _whole_event(chunk)):
+            self._first = False
+            return [event]
         self._size += len(chunk)
         if b"\n" not in chunk:
             self._check_size()
@@ -92,6 +95,20 @@ class Decoder:
     def _check_size(self) -> None:
         if self._size > self._limit:
             raise StreamError(f"The upstream sent an event of more than {self._limit} bytes.")
+
+
+def _whole_event(chunk: bytes) -> ServerSentEvent | None:
+    """The event that a chunk is, and nothing else, as services send them when they pause between them: with one line of
+    data, and a name before it or none.
+    """
+    head, found, data = chunk.partition(b"data: ")
+    if not found or data.find(b"\n") != len(data) - 2 or data[-1:] != b"\n":
+        return None
+    if not head:
+        return ServerSentEvent(b"", data[:-2])
+    if head.startswith(b"event: ") and head.find(b"\n") == len(head) - 1:
+        return ServerSentEvent(head[7:-1], data[:-2])
+    return None
 
 
 def decode(content: bytes) -> list[ServerSentEvent]:

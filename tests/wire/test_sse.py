@@ -1,6 +1,8 @@
 """Server-sent events, by the bytes."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from droid2api.errors import StreamError
 from droid2api.wire import sse
@@ -45,6 +47,37 @@ def test_decoder(wire, events, newline):
     assert read([wire[index : index + 1] for index in range(len(wire))]) == expected
     for cut in range(len(wire)):
         assert read([wire[:cut], b"", wire[cut:]]) == expected
+
+
+PIECES = [
+    b"data: ",
+    b"data:",
+    b"event: ",
+    b"event:",
+    b"a",
+    b" ",
+    b"{",
+    b":",
+    b"\n",
+    b"\n\n",
+    b"\r",
+    b"\r\n",
+    b"\xef\xbb\xbf",
+]
+chunks_of = st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join), max_size=6)
+
+
+@given(chunks_of)
+@example([b"event: data: a\ndata: b\n\n"])
+@example([b"a", b"data: a\n\n"])
+@example([b"data: a\n", b"data: b\n\n"])
+@example([b"event: a\n", b"data: b\n\n"])
+@example([b"event: a\nevent: b\ndata: c\n\n"])
+@example([b"a", b"\r", b"\ndata: a\n\n"])
+def test_it_does_not_matter_how_the_bytes_come(chunks):
+    wire = b"".join(chunks)
+    by_byte = [wire[index : index + 1] for index in range(len(wire))]
+    assert read(chunks) == read([wire]) == read(by_byte)
 
 
 def test_events_go_out_as_soon_as_they_are_whole():

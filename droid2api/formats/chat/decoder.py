@@ -127,7 +127,8 @@ class StreamDecoder(TurnDecoder):
         for choice in choices:
             if type(choice) is not dict:
                 raise WireError("an event with a choice that is no object")
-            if not number(choice, "index") and not self.turn.done:
+            is_other = choice.get("index") and number(choice, "index")
+            if not is_other and not self.turn.done:
                 self._read_choice(choice)
 
     def read_done(self) -> None:
