@@ -1180,6 +1180,48 @@ def test_levels(format, id, host, level, expected):
         assert part_of(translated, expected) == expected
 
 
+BUDGET = {"type": "enabled", "budget_tokens": 10000}
+ADAPTIVE = {"type": "adaptive"}
+REDIRECTED = [
+    ("claude-opus-5-5", {"thinking": BUDGET}, {"thinking": ADAPTIVE, "output_config": {"effort": "medium"}}),
+    (
+        "claude-opus-5",
+        {"thinking": BUDGET | {"display": "omitted"}, "output_config": {"effort": "low", "x": 1}},
+        {"thinking": ADAPTIVE | {"display": "omitted"}, "output_config": {"effort": "low", "x": 1}},
+    ),
+    ("claude-haiku-4-5-20251001", {"thinking": BUDGET}, {"thinking": BUDGET, "max_tokens": 32000}),
+    ("claude-haiku-4-5-20251001", {"thinking": ADAPTIVE}, {"thinking": {"type": "enabled", "budget_tokens": 24576}}),
+    (
+        "claude-haiku-4-5-20251001",
+        {"thinking": ADAPTIVE, "output_config": {"effort": "low"}},
+        {"thinking": {"type": "enabled", "budget_tokens": 4096}, "output_config": None},
+    ),
+    (
+        "claude-sonnet-4-6",
+        {"thinking": ADAPTIVE, "output_config": {"effort": "xhigh"}},
+        {"thinking": ADAPTIVE, "output_config": {"effort": "max"}},
+    ),
+    ("claude-opus-5-5", {"thinking": {"type": "disabled"}}, {"thinking": None}),
+    ("claude-opus-5", {"thinking": {"type": "disabled"}}, {"thinking": {"type": "disabled"}}),
+    ("claude-opus-5", {}, {"thinking": None, "output_config": None}),
+    ("claude-opus-5", {"thinking": "odd"}, {"thinking": "odd"}),
+]
+
+
+@pytest.mark.parametrize(("id", "sent", "expected"), REDIRECTED)
+def test_a_redirect_asks_its_model_for_thinking_as_that_is_asked(id, sent, expected):
+    asked = anthropic(user("go"), max_tokens=32000) | sent
+    body = asked | {"model": "claude-haiku-4-5" if "haiku" not in id else "claude-opus-5"}
+    BY_NAME["anthropic"].apply_model_settings(body, {}, target("anthropic", id), "")
+    assert part_of(body, expected) == expected
+    again = dict(body)
+    BY_NAME["anthropic"].apply_model_settings(again, {}, target("anthropic", id), "")
+    assert again == body
+    own = asked | {"model": id}
+    BY_NAME["anthropic"].apply_model_settings(own, {}, target("anthropic", id), "")
+    assert own == asked | {"model": id}
+
+
 def test_the_relay_lane_keeps_what_the_service_wants():
     marked = {"type": "reasoning.text", "signature": State("anthropic", "claude", {"signature": "S"}).pack()}
     body = chat(

@@ -6,7 +6,7 @@ from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import PACKED_STATE
 from droid2api.hub.fitting import level_of, room_for
 from droid2api.hub.profiles import Profile
-from droid2api.hub.reasoning import INTERLEAVED_THINKING, budget_of
+from droid2api.hub.reasoning import INTERLEAVED_THINKING, budget_of, effort_of
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, inner
 
@@ -23,6 +23,7 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
     Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature where the service
     wants one. Writes to `body` itself, and to nothing inside.
     """
+    is_renamed = body.get("model") != target.id
     body["model"] = target.id
     if system_prompt:
         body["system"] = _prepend_system(body.get("system"), system_prompt)
@@ -36,9 +37,26 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
         body |= thinking_for(body, level_of(target), target.profile)
     elif target.reasoning != "auto":
         _set_level(body, headers, target)
+    elif is_renamed:
+        _fit_thinking(body, target)
     if target.fast and "speed" not in body and "fast-mode" not in headers.get("anthropic-beta", ""):
         body["speed"] = "fast"
         _set_beta(headers, "fast-mode-2026-02-01", True)
+
+
+def _fit_thinking(body: Json, target: Target) -> None:
+    """Thinking as this model is asked for it, where the client speaks of another one that a redirect stands for."""
+    thinking, profile = inner(body, "thinking"), target.profile
+    kind, told, budget = thinking.get("type"), inner(body, "output_config").get("effort"), thinking.get("budget_tokens")
+    if kind == "disabled" and profile.off not in ("disabled", "between_tools"):
+        del body["thinking"]
+    elif (kind == "enabled" and profile.thinking == "adaptive") or kind == "adaptive":
+        # adaptive thinking without an effort is high: https://platform.claude.com/docs/en/build-with-claude/effort
+        meant = effort_of(budget) if type(budget) is int else "high"
+        shown = _display(body)
+        _remove_effort(body)
+        body |= thinking_for(body, profile.effort(told if type(told) is str else meant), profile, shown)
+        fit_to_thinking(Encoded(body), target)
 
 
 def _set_level(body: Json, headers: MutableMapping[str, str], target: Target) -> None:
