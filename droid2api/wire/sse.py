@@ -112,8 +112,8 @@ def _whole_event(chunk: bytes) -> ServerSentEvent | None:
 
 
 def decode(content: bytes) -> list[ServerSentEvent]:
-    """The events of a piece of a stream; the blank line after the last one may be missing."""
-    decoder = Decoder()
+    """The events of a piece of a stream, of any size since it is there; the last blank line may be missing."""
+    decoder = Decoder(len(content) + 2)
     return decoder.feed(content) + decoder.close()
 
 

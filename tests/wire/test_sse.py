@@ -139,6 +139,14 @@ def test_cutter(wire, whole, last, rest):
     assert single + cutter.rest == wire
 
 
+def test_what_is_above_the_limit_can_be_read():
+    cutter = sse.EventCutter()
+    assert cutter.feed(b"data: a\n\n")
+    with pytest.raises(StreamError):
+        cutter.feed(b"data: " + b"b" * sse.EVENT_LIMIT)
+    assert [len(event.data) for event in cutter.last_events(4)] == [1, sse.EVENT_LIMIT]
+
+
 def test_cutter_has_a_limit():
     cutter = sse.EventCutter(limit=10)
     cutter.feed(b"data: a\n\n" * 10)
