@@ -28,21 +28,18 @@ from droid2api.formats.decoder import (
     unfinished,
 )
 from droid2api.formats.responses.items import (
-    CALLS,
     Item,
+    Items,
     Said,
     arguments_of,
     kind_of,
-    kinds_of,
     number_of,
-    text_of,
-    whole_of,
 )
 from droid2api.formats.responses.request import NAME
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockStart, Event, State, Usage
 from droid2api.hub.request import Target
-from droid2api.wire.fields import Json, count, inner, inners, member, members, number, string, text, word
+from droid2api.wire.fields import Json, count, inner, inners, member, members, string, text, word
 from droid2api.wire.sse import ServerSentEvent
 
 PartKind: TypeAlias = Literal["text", "refusal"]
@@ -113,12 +110,7 @@ class StreamDecoder(TurnDecoder):
 
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         super().__init__(target, used_ids)
-        self._items: dict[int, Item] = {}
-        self._by_id: dict[str, Item] = {}
-        self._aliases: dict[int, Item] = {}
-        """Items by an index that they had later on."""
-        self._newest: Item | None = None
-        self._next_index = 0
+        self._items = Items(self.turn)
 
     def read_value(self, value: Json) -> None:
         match value.get("type"):
@@ -129,21 +121,21 @@ class StreamDecoder(TurnDecoder):
                 if (value.get("output_index"), value.get("content_index")) == self.turn.current:
                     self.turn.delta(self.turn.current, written)
                 else:
-                    self._write(self._item(value), value, "text", written)
+                    self._write(self._items.find(value), value, "text", written)
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
-                self._add_arguments(self._item(value), text(value, "delta"))
+                self._add_arguments(self._items.find(value), text(value, "delta"))
             case "response.reasoning_summary_text.delta":
-                self._reason(self._item(value), "summary", number_of(value, "summary"), text(value, "delta"))
+                self._reason(self._items.find(value), "summary", number_of(value, "summary"), text(value, "delta"))
             case "response.reasoning_text.delta":
-                self._reason(self._item(value), "content", number_of(value), text(value, "delta"))
+                self._reason(self._items.find(value), "content", number_of(value), text(value, "delta"))
             case "response.refusal.delta":
-                self._write(self._item(value), value, "refusal", text(value, "delta"))
+                self._write(self._items.find(value), value, "refusal", text(value, "delta"))
             case "response.output_item.added":
                 item = member(value, "item")
-                self._begin(self._item(value, word(item, "id"), ()), item)
+                self._begin(self._items.find(value, word(item, "id"), ()), item)
             case "response.output_item.done":
                 item = member(value, "item")
-                self._end(self._item(value, word(item, "id"), ("", kind_of(item))), item)
+                self._end(self._items.find(value, word(item, "id"), ("", kind_of(item))), item)
             case "response.created" | "response.in_progress":
                 self.start(inner(value, "response"))
             case "response.completed" | "response.incomplete" as kind:
@@ -157,93 +149,34 @@ class StreamDecoder(TurnDecoder):
         """What most answers could be read without."""
         match kind:
             case "response.output_text.done":
-                self._complete_part(self._item(value), number_of(value), "text", string(value, "text"))
+                self._complete_part(self._items.find(value), number_of(value), "text", string(value, "text"))
             case "response.refusal.done":
-                self._complete_part(self._item(value), number_of(value), "refusal", string(value, "refusal"))
+                self._complete_part(self._items.find(value), number_of(value), "refusal", string(value, "refusal"))
             case "response.content_part.done":
-                self._read_part(self._item(value), number_of(value), inner(value, "part"))
+                self._read_part(self._items.find(value), number_of(value), inner(value, "part"))
             case "response.output_text.annotation.added":
-                self._cite(self._item(value), inner(value, "annotation"))
+                self._cite(self._items.find(value), inner(value, "annotation"))
             case "response.function_call_arguments.done":
-                self._complete_call(self._item(value), value, "function_call")
+                self._complete_call(self._items.find(value), value, "function_call")
             case "response.custom_tool_call_input.done":
-                self._complete_call(self._item(value), value, "custom_tool_call")
+                self._complete_call(self._items.find(value), value, "custom_tool_call")
             case "response.reasoning_summary_text.done":
-                self._complete_reasoning(self._item(value), "summary", number_of(value, "summary"), word(value, "text"))
+                self._complete_reasoning(
+                    self._items.find(value), "summary", number_of(value, "summary"), word(value, "text")
+                )
             case "response.reasoning_text.done":
-                self._complete_reasoning(self._item(value), "content", number_of(value), word(value, "text"))
+                self._complete_reasoning(self._items.find(value), "content", number_of(value), word(value, "text"))
             case _:
                 self.read_unknown(value)
 
     # -- items ------------------------------------------------------------------------------------------------------
-
-    def _item(self, value: Json, id: str | None = None, kinds: Collection[str] | None = None) -> Item:
-        """The item that an event is of, a new one if need be. Without an index and a known id it is the newest one that
-        has not ended, if its kind is one of `kinds`."""
-        index, newest = number(value, "output_index"), self._newest
-        id = word(value, "item_id") if id is None else id
-        item = self._by_id.get(id) if index is None else self._items.get(index) or self._known(index, id, value)
-        if item is None and index is None and newest and not newest.done and (kinds is None or newest.kind in kinds):
-            item = newest
-        return item or self._new_item(index, id)
-
-    def _known(self, index: int, id: str, value: Json) -> Item | None:
-        """The open item that an event is of although its index is new: the one with its id, or the newest one if the
-        event is the end of what that has said."""
-        told = inner(value, "item")
-        if value.get("type") == "response.output_item.added":
-            return None
-        if index in self._aliases and not told:
-            return self._aliases[index]
-        kinds, by_id = kinds_of(value), self._by_id.get(id) or self._by_id.get(word(told, "call_id"))
-        for item in (by_id, self._newest):
-            if item is None or item.done or item.kind not in kinds:
-                continue
-            if told and item.kind in CALLS and not self._is_same_call(item, told):
-                continue
-            if item is by_id or self._has_said(item, whole_of(value), bool(told)):
-                self._aliases[index] = item
-                return item
-        return None
-
-    def _is_same_call(self, item: Item, told: Json) -> bool:
-        """A call's id alone does not say it: some services give all calls the same."""
-        call_id = word(told, "call_id")
-        if (call_id and item.call_id and call_id != item.call_id) or self.turn.opened(item.key).name != told.get(
-            "name"
-        ):
-            return False
-        return self._begins(item, text_of(told))
-
-    def _has_said(self, item: Item, whole: str, is_item: bool) -> bool:
-        """Whether an open item has said this whole text: as one of its parts, or (`is_item`) as all of them."""
-        if not whole:
-            return False
-        if item.kind == "message" and not is_item:
-            return item.texts.has(whole) or (not item.is_sure and self._is_open_text(item, whole))
-        if item.kind == "message":
-            return item.said.is_with("" if item.part is None else self.turn.text(item.key), whole)
-        return self._is_open_text(item, whole) or (item.kind == "reasoning" and item.said.is_with("", whole))
-
-    def _is_open_text(self, item: Item, whole: str) -> bool:
-        """Texts of one length are compared."""
-        is_open = item.kind != "message" or item.part is not None
-        return is_open and self.turn.size(item.key) == len(whole) and self.turn.text(item.key) == whole
-
-    def _new_item(self, index: int | None, id: str) -> Item:
-        item = self._newest = Item(self._next_index if index is None else index)
-        self._next_index = max(self._next_index, item.index + 1)
-        self._items[item.index] = item
-        if id:
-            self._by_id[id] = item
-        return item
 
     def _begin(self, item: Item, told: Json) -> None:
         if item.kind:
             return
         item.kind, item.announced = kind_of(told), told
         if id := word(told, "id"):
-            self._by_id[id] = item
+            self._items.by_id[id] = item
         match item.kind:
             case "message":
                 if phase := word(told, "phase"):
@@ -259,7 +192,7 @@ class StreamDecoder(TurnDecoder):
             raise WireError("a tool call without a name")
         item.call_id = word(told, "call_id")
         if item.call_id:
-            self._by_id.setdefault(item.call_id, item)
+            self._items.by_id.setdefault(item.call_id, item)
         id = item.call_id or word(told, "id") or word(told, "item_id")
         self.open(item.key, BlockStart("tool_call", self.unused_id(id), name, custom, word(told, "namespace")))
         held, item.arguments = item.arguments, [arguments_of(told, item.kind)]
@@ -328,7 +261,7 @@ class StreamDecoder(TurnDecoder):
         """The whole text of a part: told already, maybe under another number; the rest of it; or all of it."""
         if item.done or item.kind not in ("", "message") or not whole:
             return
-        if item.part == place and (item.is_sure or self._begins(item, whole) or not item.texts.take(whole)):
+        if item.part == place and (item.is_sure or self._items.begins(item, whole) or not item.texts.take(whole)):
             self._complete(item.key, whole)
             item.is_sure = True
         elif item.part == place:
@@ -341,10 +274,6 @@ class StreamDecoder(TurnDecoder):
             self._switch_part(item, place, kind)
             self.turn.delta(item.key, whole)
             item.is_sure = True
-
-    def _begins(self, item: Item, whole: str) -> bool:
-        """Whether what the open block has said is the beginning of this text, or all of it."""
-        return len(whole) >= self.turn.size(item.key) and whole.startswith(self.turn.text(item.key))
 
     def _has_told(self, item: Item, place: int, whole: str) -> bool:
         """Whether deltas said this under another number, in one part or in all. Texts of one length are compared."""
@@ -439,12 +368,12 @@ class StreamDecoder(TurnDecoder):
             self.turn.fail(read_error(response))
             return
         self._read_output(inners(response, "output") if self._items else members(response, "output"))
-        for item in self._items.values():
+        for item in self._items:
             if not item.kind and any(item.arguments):
                 raise WireError("a tool call without a name")
             self._end(item, item.announced)  # its end was forgotten, or cut off
         if not self.turn.blocks and (said := word(response, "output_text")):  # what SDKs make of the items
-            self._end(self._new_item(None, ""), {"type": "message", "content": said})
+            self._end(self._items.new(None, ""), {"type": "message", "content": said})
         told = _end_word(kind, response)
         self.counts = inner(response, "usage") or self.counts
         if failure := unfinished(told):
@@ -456,15 +385,15 @@ class StreamDecoder(TurnDecoder):
     def _read_output(self, output: list[Json]) -> None:
         """The items of the whole response. They may have other numbers than before, where some are left out: one that
         is not found is new only if there are more of its kind than were told."""
-        told = Counter(item.kind for item in self._items.values())
+        told = Counter(item.kind for item in self._items)
         there = Counter(kind_of(entry) for entry in output)
         for index, entry in enumerate(output):
-            item, kind = self._by_id.get(word(entry, "id")) or self._items.get(index), kind_of(entry)
+            item, kind = self._items.by_id.get(word(entry, "id")) or self._items.at(index), kind_of(entry)
             if item and item.kind in ("", kind):
                 self._end(item, entry)
             elif there[kind] > told[kind]:
                 told[kind] += 1
-                self._end(self._new_item(index if item is None else None, word(entry, "id")), entry)
+                self._end(self._items.new(index if item is None else None, word(entry, "id")), entry)
 
 
 def _failure(value: Json) -> UpstreamError:

@@ -1,8 +1,10 @@
 """Items of a Responses upstream while they come."""
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from droid2api.hub.events import Citation, State
+from droid2api.hub.turn import Turn
 from droid2api.wire.fields import Json, inner, inners, json_text, number, word
 
 
@@ -140,3 +142,87 @@ def number_of(value: Json, source: str = "content") -> int:
 def arguments_of(value: Json, kind: str) -> str:
     found = value.get("input" if kind == "custom_tool_call" else "arguments")
     return found if type(found) is str else json_text(found) if found else ""
+
+
+class Items:
+    """The items of an answer, found by what an event says of its own."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._by_index: dict[int, Item] = {}
+        self.by_id: dict[str, Item] = {}
+        self._aliases: dict[int, Item] = {}
+        """Items by an index that they had later on."""
+        self._newest: Item | None = None
+        self._next_index = 0
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._by_index.values())
+
+    def __len__(self) -> int:
+        return len(self._by_index)
+
+    def at(self, index: int) -> Item | None:
+        return self._by_index.get(index)
+
+    def find(self, value: Json, id: str | None = None, kinds: Collection[str] | None = None) -> Item:
+        """The item that an event is of, a new one if need be. Without an index and a known id it is the newest one that
+        has not ended, if its kind is one of `kinds`."""
+        index, newest = number(value, "output_index"), self._newest
+        id = word(value, "item_id") if id is None else id
+        item = self.by_id.get(id) if index is None else self._by_index.get(index) or self._known(index, id, value)
+        if item is None and index is None and newest and not newest.done and (kinds is None or newest.kind in kinds):
+            item = newest
+        return item or self.new(index, id)
+
+    def _known(self, index: int, id: str, value: Json) -> Item | None:
+        """The open item that an event is of although its index is new: the one with its id, or the newest one if the
+        event is the end of what that has said."""
+        told = inner(value, "item")
+        if value.get("type") == "response.output_item.added":
+            return None
+        if index in self._aliases and not told:
+            return self._aliases[index]
+        kinds, by_id = kinds_of(value), self.by_id.get(id) or self.by_id.get(word(told, "call_id"))
+        for item in (by_id, self._newest):
+            if item is None or item.done or item.kind not in kinds:
+                continue
+            if told and item.kind in CALLS and not self._is_same_call(item, told):
+                continue
+            if item is by_id or self._has_said(item, whole_of(value), bool(told)):
+                self._aliases[index] = item
+                return item
+        return None
+
+    def _is_same_call(self, item: Item, told: Json) -> bool:
+        """A call's id alone does not say it: some services give all calls the same."""
+        call_id, name = word(told, "call_id"), self._turn.opened(item.key).name
+        is_another = call_id and item.call_id and call_id != item.call_id
+        return not is_another and name == told.get("name") and self.begins(item, text_of(told))
+
+    def begins(self, item: Item, whole: str) -> bool:
+        """Whether what its open block has said is the beginning of this text, or all of it."""
+        return len(whole) >= self._turn.size(item.key) and whole.startswith(self._turn.text(item.key))
+
+    def _has_said(self, item: Item, whole: str, is_item: bool) -> bool:
+        """Whether an open item has said this whole text: as one of its parts, or (`is_item`) as all of them."""
+        if not whole:
+            return False
+        if item.kind == "message" and not is_item:
+            return item.texts.has(whole) or (not item.is_sure and self._is_open_text(item, whole))
+        if item.kind == "message":
+            return item.said.is_with("" if item.part is None else self._turn.text(item.key), whole)
+        return self._is_open_text(item, whole) or (item.kind == "reasoning" and item.said.is_with("", whole))
+
+    def _is_open_text(self, item: Item, whole: str) -> bool:
+        """Texts of one length are compared."""
+        is_open = item.kind != "message" or item.part is not None
+        return is_open and self._turn.size(item.key) == len(whole) and self._turn.text(item.key) == whole
+
+    def new(self, index: int | None, id: str) -> Item:
+        item = self._newest = Item(self._next_index if index is None else index)
+        self._next_index = max(self._next_index, item.index + 1)
+        self._by_index[item.index] = item
+        if id:
+            self.by_id[id] = item
+        return item
