@@ -241,11 +241,10 @@ def answer_of(format, kind, end):
 
 
 LEFT_OUT = [
-    ("anthropic", "server_tool_use", "end_turn"),
     ("anthropic", "hologram", "end_turn"),
     ("responses", "computer_call", "completed"),
+    ("responses", "image_generation_call", "completed"),
     ("responses", "hologram", "completed"),
-    ("gemini", "executableCode", "STOP"),
     ("gemini", "hologram", "STOP"),
 ]
 
@@ -256,6 +255,19 @@ def test_an_answer_of_nothing_that_is_known_is_no_success(format, kind, end):
     assert failed.error.message == f"The upstream's answer has nothing but {kind!r}."
     cut = read_answer(format, answer_of(format, kind, "max_tokens"))[-1]
     assert cut.reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("format", "kind", "end"),
+    [
+        ("anthropic", "server_tool_use", "end_turn"),
+        ("anthropic", "web_search_tool_result", "end_turn"),
+        ("responses", "web_search_call", "completed"),
+        ("gemini", "executableCode", "STOP"),
+    ],
+)
+def test_a_search_without_a_word_is_an_empty_answer(format, kind, end):
+    assert read_answer(format, answer_of(format, kind, end))[-1].reason == "stop"
 
 
 def test_what_is_not_known_beside_a_text_is_left_out():

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from droid2api.errors import StreamError, WireError
-from droid2api.formats.anthropic.request import NAME
+from droid2api.formats.anthropic.request import NAME, is_served
 from droid2api.formats.decoder import (
     Ending,
     TurnDecoder,
@@ -182,7 +182,8 @@ class StreamDecoder(TurnDecoder):
                 self._begin_call(index, block)
             case kind:
                 self._left_out.add(index)
-                self.left_out = self.left_out or str(kind)
+                if not is_served(str(kind)):
+                    self.left_out = self.left_out or str(kind)
 
     def _begin(self, index: int, start: BlockStart, written: str = "") -> None:
         self.open(index, start)

@@ -40,6 +40,11 @@ _SEARCH = frozenset(
 )
 
 
+def is_served(kind: str) -> bool:
+    """Whether a block tells of a tool that the service runs itself."""
+    return kind in _SERVED or kind.endswith("_tool_result")
+
+
 def decode_request(body: Json) -> hub.Request:
     """A client's body as a Request. Raises RequestError that names the wrong field."""
     thinking = optional(body, "thinking", dict) or {}
@@ -193,7 +198,7 @@ class _MessageReader:
                 return _decode_search_result(where, block)
             case "compaction":
                 return self._decode_compaction(where, block)
-        if kind in _SERVED or kind.endswith("_tool_result"):
+        if is_served(kind):
             self._request.drop(f"messages.{kind}")
             return None
         return hub.Foreign(kind, where)

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 from droid2api.errors import StreamError, UpstreamError, WireError
 from droid2api.formats.decoder import MEDIA, Ending, TurnDecoder, answer_error, finish_reason, read_ending, unfinished
 from droid2api.formats.gemini.errors import read_error
-from droid2api.formats.gemini.words import NAME
+from droid2api.formats.gemini.words import NAME, SERVED
 from droid2api.formats.upstream_error import find_words, tells_error
 from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, FinishReason, State, Usage
 from droid2api.hub.request import Target
@@ -181,7 +181,7 @@ class StreamDecoder(TurnDecoder):
         elif signature and is_shallow(part):
             self._begin(BlockStart("reasoning"), beside_text=True)
             self._end(self.state(NAME, {"part": part}))
-        elif "text" not in part:
+        elif "text" not in part and not any(name in part for name in SERVED):
             self.left_out = self.left_out or next(iter(part), "")
 
     def _write(self, kind: BlockKind, text: str, signature: str) -> None:

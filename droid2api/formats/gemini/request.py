@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from droid2api.errors import RequestError
-from droid2api.formats.gemini.words import camelized, decode_state, standard_base64
+from droid2api.formats.gemini.words import SERVED, camelized, decode_state, standard_base64
 from droid2api.hub import request as hub
 from droid2api.hub.history import attach_states
 from droid2api.hub.reasoning import effort_of
@@ -26,8 +26,6 @@ _TOP = frozenset(
     "generateContentRequest".split()
 )
 _KINDS = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
-_SERVED = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
-"""Parts of tools that Google runs itself."""
 _SEARCHES = ("googleSearch", "googleSearchRetrieval")
 _IN_CONFIG = "generationConfig."
 
@@ -157,8 +155,8 @@ class _MessageReader:
 
     def _decode_part(self, where: str, part: Json) -> hub.Part | None:
         request, path = self._request, f"{where}."
-        request.drop_rest("contents.parts", part, frozenset([*_KINDS, *_SERVED, "thought", "thoughtSignature"]))
-        kinds = [name for name in (*_KINDS, *_SERVED) if name in part]
+        request.drop_rest("contents.parts", part, frozenset([*_KINDS, *SERVED, "thought", "thoughtSignature"]))
+        kinds = [name for name in (*_KINDS, *SERVED) if name in part]
         match kinds:
             case ["functionCall"]:
                 return self._decode_call(f"{path}functionCall", required(part, "functionCall", dict, path))

@@ -14,6 +14,8 @@ from droid2api.hub.events import PACKED_STATE, State
 from droid2api.wire.fields import camel
 
 NAME = "gemini"
+SERVED = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+"""Parts of tools that Google runs itself."""
 STAND_IN = "skip_thought_signature_validator"
 """What Gemini takes for the signature of a call that another model made (https://ai.google.dev/gemini-api/docs)."""
 

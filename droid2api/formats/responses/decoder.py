@@ -35,7 +35,7 @@ from droid2api.formats.responses.items import (
     kind_of,
     number_of,
 )
-from droid2api.formats.responses.request import NAME
+from droid2api.formats.responses.request import NAME, SERVED
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockStart, Event, State, Usage
 from droid2api.hub.request import Target
@@ -217,7 +217,7 @@ class StreamDecoder(TurnDecoder):
                 id, encrypted = word(told, "id") or None, string(told, "encrypted_content")
                 data = {"id": id, "encrypted_content": encrypted}
                 self.turn.end(item.key, BlockEnd(self.state(NAME, data) if encrypted else None))
-            case kind:
+            case kind if kind not in SERVED or kind == "image_generation_call":  # a picture is an answer
                 self.left_out = self.left_out or kind
         item.done = True
 

@@ -21,7 +21,7 @@ _HANDLED = frozenset(
 )
 _ROLES: dict[str, hub.Role] = {role: role for role in get_args(hub.Role)}
 _STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
-_SERVED = frozenset(
+SERVED = frozenset(
     "web_search_call file_search_call code_interpreter_call image_generation_call mcp_call mcp_list_tools "
     "mcp_approval_request mcp_approval_response program program_output configuration_update".split()
 )
@@ -142,7 +142,7 @@ class _InputReader:
                     "a custom model provider.",
                     param=where,
                 )
-            case _ if kind in _SERVED:
+            case _ if kind in SERVED:
                 self._request.drop(f"input.{kind}")
             case _:
                 self._read_native(where, item, kind)
