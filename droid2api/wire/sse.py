@@ -32,6 +32,7 @@ class Decoder:
         self._line: list[bytes] = []
         self._skip_newline = False
         self._first = True
+        self._between = True
         self._event = b""
         self._data: list[bytes] = []
         self._bare: list[bytes] = []
@@ -39,13 +40,14 @@ class Decoder:
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         if self._skip_newline or b"\r" in chunk:
             chunk = self._unify_newlines(chunk)
-        if not self._size and (event := _whole_event(chunk)):
+        if self._between and (event := _whole_event(chunk)):
             self._first = False
             return [event]
         self._size += len(chunk)
         if b"\n" not in chunk:
             self._check_size()
             self._line.append(chunk)
+            self._between = False
             return []
         self._line.append(chunk)
         lines = b"".join(self._line).split(b"\n")
@@ -82,6 +84,7 @@ class Decoder:
                 self._event = line[6:].removeprefix(b" ")
             elif self._bare or line[:1] in (b"{", b"["):
                 self._bare.append(line)
+        self._between = not (self._line[0] or self._data or self._event or self._bare)
         self._check_size()
         return events
 

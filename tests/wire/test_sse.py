@@ -74,6 +74,9 @@ chunks_of = st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join)
 @example([b"event: a\n", b"data: b\n\n"])
 @example([b"event: a\nevent: b\ndata: c\n\n"])
 @example([b"a", b"\r", b"\ndata: a\n\n"])
+@example([b"data: a\n\ndata: b\n", b"data: c\n\n"])
+@example([b"data: a\n\nevent: b\n", b"data: c\n\n"])
+@example([b"\n{}\n", b"data: c\n\n"])
 def test_it_does_not_matter_how_the_bytes_come(chunks):
     wire = b"".join(chunks)
     by_byte = [wire[index : index + 1] for index in range(len(wire))]
