@@ -54,9 +54,7 @@ class Pricer:
             log.exception("genai-prices cannot be used: prices are unknown.")
 
     def _published(self, model: Model, usage: Usage) -> float | None:
-        # Factory passes on models of others, and its list prices are theirs
-        url = "" if is_factory(model.endpoint.host) else model.endpoint.base_url
-        if not self._snapshot or not (found := self._find(model.id, url)):
+        if not self._snapshot or not (found := self._find(model)):
             return None
         from genai_prices import Usage as Counts  # it is there: there is a snapshot
 
@@ -72,14 +70,18 @@ class Pricer:
         except (LookupError, ValueError):  # counts that do not fit together: an upstream said so
             return None
 
-    def _find(self, model: str, url: str) -> Any:
-        """The provider and its model, by the service's URL, or by the model alone where there is none; else None."""
-        if (model, url) not in self._found:
+    def _find(self, model: Model) -> Any:
+        """The provider and its model, else None: by the service's URL, but at Factory's, which passes on models of
+        others at their list prices, by the model alone.
+        """
+        key = model.id, model.endpoint.base_url
+        if key not in self._found:
+            url = None if is_factory(model.endpoint.host) else model.endpoint.base_url
             try:
-                self._found[model, url] = self._snapshot.find_provider_model(model, None, None, url or None)
+                self._found[key] = self._snapshot.find_provider_model(model.id, None, None, url)
             except LookupError:
-                self._found[model, url] = None
-        return self._found[model, url]
+                self._found[key] = None
+        return self._found[key]
 
 
 def cost(price: Price, usage: Usage) -> float:
