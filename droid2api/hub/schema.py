@@ -4,7 +4,10 @@ What a dialect lacks is moved into the description, for the model to read, as An
 named by its path in the schema, such as "properties.age.minimum".
 """
 
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
+
+import orjson
 
 from droid2api.hub import schema_dialects as dialects
 from droid2api.hub.schema_walk import COUNTS, Step, Walk, is_a, is_sound, refuse_depth, with_subschemas
@@ -20,6 +23,8 @@ _STEPS: dict[Dialect, Step] = {
     "gemini": dialects.to_gemini,
 }
 _STRICT_LEVELS, _STRICT_PROPERTIES = 10, 5000
+MOST_KEPT, LARGEST_KEPT = 256, 8192
+"""Fitted schemas, and bytes of each as JSON: agents send the same tools again in each request."""
 LONGEST_NUMBER = 15
 """Digits of a number that is written as text; longer ones fit into no JSON of others."""
 
@@ -27,12 +32,26 @@ LONGEST_NUMBER = 15
 def fit(schema: Json, dialect: Dialect, where: str = "schema") -> tuple[Json, list[str]]:
     """The schema in a dialect, and the paths of what was mended or moved into descriptions. "plain" changes nothing.
 
-    The schema is not written to; its data (defaults, enums) is shared with the fitted one.
+    The schema is not written to, and the fitted one must not be: others may have it too.
     Raises RequestError when it is nested too deep, with `where` as the field at fault.
     """
-    refuse_depth(schema, where)
     if dialect == "plain":
+        refuse_depth(schema, where)
         return schema, []
+    try:
+        text = orjson.dumps(schema)
+    except TypeError:  # it is nested too deep, or has half a character
+        return _fit(schema, dialect, where)
+    return _fit(schema, dialect, where) if len(text) > LARGEST_KEPT else _fit_kept(text, dialect, where)
+
+
+@lru_cache(MOST_KEPT)
+def _fit_kept(text: bytes, dialect: Dialect, where: str) -> tuple[Json, list[str]]:
+    return _fit(orjson.loads(text), dialect, where)
+
+
+def _fit(schema: Json, dialect: Dialect, where: str) -> tuple[Json, list[str]]:
+    refuse_depth(schema, where)
     walk = Walk(schema, _STEPS[dialect])
     root = schema
     if dialect in ("openai", "openai strict", "anthropic tools"):

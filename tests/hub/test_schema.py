@@ -370,6 +370,21 @@ def test_what_all_members_of_a_union_require_is_required():
     assert fitted["properties"] == {"a": {"anyOf": [TEXT, NUMBER]}, "b": TEXT}
 
 
+@pytest.mark.parametrize(("length", "kept"), [(10, True), (8000, True), (9000, False)])
+def test_small_ones_are_fitted_once(length, kept):
+    """Agents send the same tools again in each request; what a client can make large is not kept."""
+    first, again = (fit(obj({"a": {"type": "string", "pattern": "x" * length}}), "openai") for _ in range(2))
+    assert first == again
+    assert (first[0] is again[0]) == kept
+
+
+@pytest.mark.parametrize("given", [True, 1, 1.0, "1"])
+def test_what_is_kept_is_not_taken_for_what_is_alike(given):
+    """Python's dictionaries hold True, 1 and 1.0 for one key."""
+    fitted, _ = fit(obj({"a": {"enum": [given]}}), "openai")
+    assert repr(fitted["properties"]["a"]["enum"]) == repr([given])
+
+
 def test_plain_is_what_came_in():
     schema = {"type": None, "anyOf": [], "properties": {"a": False}}
     assert fit(schema, "plain") == (schema, [])
