@@ -137,8 +137,8 @@ class StreamDecoder(TurnDecoder):
         if told and (failure := _unfinished(candidate, told)):
             self.turn.fail(failure)
             return
-        if candidate.get("content") is not None:
-            for part in members(member(candidate, "content"), "parts"):
+        if (content := candidate.get("content")) is not None:
+            for part in members(content if type(content) is dict else member(candidate, "content"), "parts"):
                 if len(part) == 1 and self._kind == "text" and type(part.get("text")) is str:
                     self.turn.delta("text", part["text"])
                 else:
