@@ -229,6 +229,11 @@ class TurnDecoder:
             raise WireError(f"more than {MOST_BLOCKS} blocks in one answer")
         self.turn.open(key, start)
 
+    def refuse(self, words: str) -> None:
+        """Say why the answer is withheld, behind what was said."""
+        self.open("refusal", BlockStart("refusal"))
+        self.turn.delta("refusal", words)
+
     def state(self, format: str, data: dict[str, Any]) -> State:
         """State of this upstream's."""
         return State(format, self._target.family, data, self._target.service)

@@ -243,6 +243,14 @@ def output_schema_for(encoded: Encoded, output: OutputFormat, target: Target) ->
     return _fitted(encoded, output.schema or {}, dialects, "response_format", "response_format.schema")
 
 
+def drop_output_names(encoded: Encoded, output: OutputFormat) -> None:
+    """For formats that have a schema of the output, but no words about it."""
+    if output.name != OutputFormat(None).name:
+        encoded.drop("response_format.name")
+    if output.description:
+        encoded.drop("response_format.description")
+
+
 def _fitted(encoded: Encoded, schema: Json, dialects: tuple[Dialect, ...], where: str, path: str) -> Json:
     repaired: dict[str, None] = {}
     for dialect in dialects:

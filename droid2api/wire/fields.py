@@ -157,13 +157,13 @@ def member(value: Json, name: str) -> Json:
 
 def members(value: Json, name: str) -> list[Json]:
     """The objects of the list `value[name]`, none when absent or null. Raises WireError when it is anything else."""
-    found = value.get(name)
+    found: list[Json] | None = value.get(name)
     if found is None:
         return []
     for item in found if type(found) is list else [None]:
         if type(item) is not dict:
             raise WireError(f"an event whose {name} is no list of objects")
-    return cast(list[Json], found)
+    return found
 
 
 def json_text(value: object) -> str:

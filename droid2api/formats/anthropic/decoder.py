@@ -221,8 +221,7 @@ class StreamDecoder(TurnDecoder):
             self.turn.fail(failure)
             return
         if explanation := word(inner(stop, "stop_details"), "explanation"):
-            self.open("refusal", BlockStart("refusal"))
-            self.turn.delta("refusal", explanation)
+            self.refuse(explanation)
         if not raw and not self._whole and not self.turn.blocks:
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
             return

@@ -127,10 +127,7 @@ def _encode_output(encoded: Encoded, output: hub.OutputFormat, target: hub.Targe
     else:
         schema = fitting.output_schema_for(encoded, output, target)
         encoded.body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-        if output.name != hub.OutputFormat(None).name:
-            encoded.drop("response_format.name")
-        if output.description:
-            encoded.drop("response_format.description")
+        fitting.drop_output_names(encoded, output)
 
 
 def _encode_options(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:

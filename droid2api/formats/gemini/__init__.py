@@ -14,7 +14,6 @@ from droid2api.formats import routes
 from droid2api.formats.gemini.decoder import StreamDecoder, decode_response, decode_usage, ending
 from droid2api.formats.gemini.encoder import StreamEncoder, encode_response, encode_stream_error
 from droid2api.formats.gemini.errors import encode_error, read_error
-from droid2api.formats.gemini.models import encode_count, encode_model, encode_models
 from droid2api.formats.gemini.request import decode_request
 from droid2api.formats.gemini.request_encoder import encode_request
 from droid2api.formats.gemini.settings import apply_model_settings
@@ -25,13 +24,25 @@ from droid2api.wire.fields import Json
 TYPE = "google"
 SHIPPED_URL = "https://api.factory.ai/api/llm/g/v1/generate"
 _METHODS = "Of a model's methods this gateway serves generateContent, streamGenerateContent and countTokens only."
+
+
+def encode_model(card: routes.ModelCard) -> Json:
+    limit = {} if card.max_tokens is None else {"outputTokenLimit": card.max_tokens}
+    return {
+        "name": model_path(card.id),
+        "version": card.created.date().isoformat(),
+        "displayName": card.name,
+        "supportedGenerationMethods": ["generateContent", "countTokens"],
+    } | limit
+
+
 PREFIXES: tuple[str, ...] = ("/v1beta", "/v1", "", "/v1/v1")
 ROUTES: tuple[routes.Route, ...] = (
-    routes.ListModels("/models", encode_models),
+    routes.ListModels("/models", lambda cards: {"models": [encode_model(card) for card in cards]}),
     routes.ShowModel("/models/{id:.+}", encode_model),
     routes.Answer("/models/{model:.+}:generateContent"),
     routes.Answer("/models/{model:.+}:{stream:streamGenerateContent}"),
-    routes.CountTokens("/models/{model:.+}:countTokens", encode_count),
+    routes.CountTokens("/models/{model:.+}:countTokens", lambda tokens: {"totalTokens": tokens}),
     routes.Answer("/generate"),
     routes.Refuse("/models/{model:.+}:{method:.+}", lambda: RequestError(_METHODS, status=404), "POST"),
 )

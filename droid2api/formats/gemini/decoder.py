@@ -17,16 +17,17 @@ not known is a failure, and so is a call that the service found malformed: nobod
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from itertools import chain, islice, pairwise
-from typing import Any, TypeAlias
+from collections.abc import Collection
+from itertools import pairwise
+from typing import Any
 
 from droid2api.errors import StreamError, UpstreamError, WireError
 from droid2api.formats.decoder import MEDIA, Ending, TurnDecoder, answer_error, finish_reason, read_ending, unfinished
+from droid2api.formats.gemini.citations import Citations
 from droid2api.formats.gemini.errors import read_error
 from droid2api.formats.gemini.words import NAME, SERVED
 from droid2api.formats.upstream_error import find_words, tells_error
-from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, FinishReason, State, Usage
+from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Event, FinishReason, State, Usage
 from droid2api.hub.request import Target
 from droid2api.wire.fields import (
     Json,
@@ -41,15 +42,11 @@ from droid2api.wire.fields import (
     string,
     word,
 )
-from droid2api.wire.places import characters_before
 from droid2api.wire.sse import ServerSentEvent
 
 _STEP = re.compile(r"""(\.([^.\[\]]+)|\[(\d{1,9})\]|\[['"]([^'"]+)['"]\])""")
 _VALUES = ("stringValue", "numberValue", "boolValue")
 _MEDIA = ("inlineData", "fileData")
-MOST_CITATIONS = 5000
-LONGEST_URL, LONGEST_TITLE = 8000, 1000
-"""Of one text: a search names each page once and its places by numbers, and what is cited is written for each place."""
 _OWN = frozenset("candidates promptFeedback usageMetadata responseId modelVersion createTime".split())
 
 
@@ -105,25 +102,20 @@ class StreamDecoder(TurnDecoder):
         self._kind = ""
         """That of the newest block, while more of it may come."""
         self._signed: Json = {}
-        self._grounding: Json = {}
-        self._cites: list[Json] = []
-        self._bytes_before = 0
+        self._citations = Citations()
         self._pieces: dict[str, list[Any]] = {}
         """Those of a call's arguments that are being streamed, by their JSON path."""
 
     def read_value(self, value: Json) -> None:
-        if ("candidates" not in value or "error" in value) and self._read_error(value):
-            return
-        if not value.keys() & _OWN:  # nothing of an answer: should it end badly, this may say why
-            self.noted = read_error(value)
+        if ("candidates" not in value or "error" in value) and self._read_odd(value):
             return
         if not self.turn.started:
             self.start({"id": word(value, "responseId"), "model": word(value, "modelVersion")})
-        if usage := inner(value, "usageMetadata"):
-            self.counts |= usage  # a count that a later event leaves out stands
+        if "usageMetadata" in value:
+            self.counts |= inner(value, "usageMetadata")  # a count that a later event leaves out stands
         if "promptFeedback" in value and (told := word(inner(value, "promptFeedback"), "blockReason")):
             words = word(value["promptFeedback"], "blockReasonMessage")
-            self._refuse(words or f"The prompt was blocked ({told}).")
+            self.refuse(words or f"The prompt was blocked ({told}).")
             self._finish("content_filter", told)
             return
         for candidate in members(value, "candidates"):
@@ -131,27 +123,31 @@ class StreamDecoder(TurnDecoder):
                 self._read_candidate(candidate)
                 return
 
-    def _read_error(self, value: Json) -> bool:
-        if found := tells_error(value) or (not value.keys() & _OWN and bool(find_words(value))):
+    def _read_odd(self, value: Json) -> bool:
+        """Whether it is no part of an answer, but an error, or what may say why an answer ends badly."""
+        is_own = bool(value.keys() & _OWN)
+        if tells_error(value) or (not is_own and find_words(value)):
             self.turn.fail(read_error(value))
-        return found
+        elif not is_own:
+            self.noted = read_error(value)
+        return self.turn.done or not is_own
 
     def _read_candidate(self, candidate: Json) -> None:
         told = string(candidate, "finishReason") if "finishReason" in candidate else ""
         if told and (failure := _unfinished(candidate, told)):
             self.turn.fail(failure)
             return
-        if candidate.get("content") is not None:
-            for part in members(member(candidate, "content"), "parts"):
-                self._read_part(part)
-        if "groundingMetadata" in candidate:
-            self._grounding = inner(candidate, "groundingMetadata") or self._grounding
-        if "citationMetadata" in candidate:
-            cited = inner(candidate, "citationMetadata")
-            self._cites += [*inners(cited, "citations"), *inners(cited, "citationSources")]
-        if reason := finish_reason(told):
+        if (content := candidate.get("content")) is not None:
+            for part in members(content if type(content) is dict else member(candidate, "content"), "parts"):
+                if len(part) == 1 and self._kind == "text" and type(part.get("text")) is str:
+                    self.turn.delta("text", part["text"])
+                else:
+                    self._read_part(part)
+        if "groundingMetadata" in candidate or "citationMetadata" in candidate:
+            self._citations.note(candidate)
+        if told and (reason := finish_reason(told)):
             if reason == "content_filter" and not self.turn.blocks:
-                self._refuse(word(candidate, "finishMessage") or f"The answer was withheld ({told}).")
+                self.refuse(word(candidate, "finishMessage") or f"The answer was withheld ({told}).")
             self._finish(reason, told)
 
     def _finish(self, reason: FinishReason, told: str) -> None:
@@ -159,25 +155,18 @@ class StreamDecoder(TurnDecoder):
         self._end_text()
         self.finish(reason, told)
 
-    def _refuse(self, words: str) -> None:
-        self._begin(BlockStart("refusal"))
-        self.turn.delta("refusal", words)
-
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _read_part(self, part: Json) -> None:
-        if len(part) == 1 and self._kind == "text" and type(part.get("text")) is str:
-            self.turn.delta("text", part["text"])
-            return
-        signature = string(part, "thoughtSignature")
+        signature, is_thought = string(part, "thoughtSignature"), part.get("thought") is True
         if "functionCall" in part:
             self._read_call(member(part, "functionCall"), signature)
         elif text := string(part, "text"):
-            self._write("reasoning" if part.get("thought") is True else "text", text, signature)
-        elif part.get("thought") is not True and any(part.get(name) for name in _MEDIA):
+            self._write("reasoning" if is_thought else "text", text, signature)
+        elif not is_thought and any(part.get(name) for name in _MEDIA):
             raise WireError(MEDIA)
         elif signature and "text" in part and self._kind == "text" and not self._signed:
-            self._sign(signature, "")
+            self._write("text", "", signature)
         elif signature and is_shallow(part):
             self._begin(BlockStart("reasoning"), beside_text=True)
             self._end(self.state(NAME, {"part": part}))
@@ -187,15 +176,12 @@ class StreamDecoder(TurnDecoder):
     def _write(self, kind: BlockKind, text: str, signature: str) -> None:
         if kind != self._kind or (signature and self._signed):
             self._begin(BlockStart(kind))
-        if signature and kind == "text":
-            self._sign(signature, text)
+        start = self.turn.size(kind)
         self.turn.delta(kind, text)
-        if signature and kind == "reasoning":
+        if signature and kind == "text":
+            self._signed = {"signature": signature, "start": start, "end": start + len(text)}
+        elif signature:
             self._end(self.state(NAME, {"signature": signature}))
-
-    def _sign(self, signature: str, text: str) -> None:
-        start = self.turn.size("text")
-        self._signed = {"signature": signature, "start": start, "end": start + len(text)}
 
     def _read_call(self, call: Json, signature: str) -> None:
         name = string(call, "name")
@@ -235,47 +221,8 @@ class StreamDecoder(TurnDecoder):
     def _end_text(self) -> None:
         if self.turn.is_open("text"):
             state = self.state(NAME, self._signed) if self._signed else None
-            self.turn.end("text", BlockEnd(state, self._citations()))
+            self.turn.end("text", BlockEnd(state, self._citations.take(self.turn.text("text"))))
             self._signed = {}
-
-    def _citations(self) -> list[Citation]:
-        """Those of the open text. Their places are bytes of all text that was said, ours are characters of this one."""
-        text, before = self.turn.text("text").encode(errors="replace"), self._bytes_before
-        self._bytes_before += len(text)
-        told = chain(_grounded(self._grounding), (_source(cite, cite) for cite in self._cites))
-        sources = list(islice((source for source in told if 0 < len(source[0]) <= LONGEST_URL), MOST_CITATIONS))
-        self._grounding, self._cites = {}, []
-        places = characters_before(text, {offset - before for *_, start, end in sources for offset in (start, end)})
-        cited = [
-            (url, title, places.get(start - before), places.get(end - before)) for url, title, start, end in sources
-        ]
-        return [Citation(url, title) if None in place else Citation(url, title, *place) for url, title, *place in cited]
-
-
-_Source: TypeAlias = tuple[str, str, int, int]
-"""URL, title, and the bytes of the text that it is for, -1 where it does not say."""
-
-
-def _grounded(grounding: Json) -> Iterator[_Source]:
-    """The sources of a search, each once for each piece of text that it supports."""
-    chunks = [
-        inner(chunk, "web") or inner(chunk, "retrievedContext") or inner(chunk, "maps")
-        for chunk in inners(grounding, "groundingChunks")
-    ]
-    supporting: set[int] = set()
-    for support in inners(grounding, "groundingSupports"):
-        indices = support.get("groundingChunkIndices")
-        for index in indices if type(indices) is list else ():
-            if type(index) is int and 0 <= index < len(chunks):
-                supporting.add(index)
-                yield _source(chunks[index], inner(support, "segment"))
-    yield from (_source(chunk, {}) for index, chunk in enumerate(chunks) if index not in supporting)
-
-
-def _source(page: Json, segment: Json) -> _Source:
-    end = number(segment, "endIndex")
-    place = (-1, -1) if end is None else (number(segment, "startIndex") or 0, end)
-    return word(page, "uri"), word(page, "title")[:LONGEST_TITLE], *place
 
 
 def _assembled(pieces: dict[str, list[Any]]) -> Json:

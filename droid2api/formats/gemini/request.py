@@ -166,8 +166,8 @@ class _MessageReader:
             case ["text"]:
                 text = required(part, "text", str, path)
                 return hub.Reasoning(text) if part.get("thought") is True else hub.Text(text, where=where)
-            case ["inlineData" | "fileData" as name]:
-                return _decode_media(request, where, name, part)
+            case ["inlineData" | "fileData"]:
+                return _decode_media(request, where, part)
             case [served]:
                 request.drop(f"contents.parts.{served}")
             case _ if kinds or "thoughtSignature" not in part:
@@ -196,9 +196,7 @@ class _MessageReader:
         text, is_error = _said(optional(response, "response", dict, f"{where}.") or {})
         content: list[hub.Part] = [hub.Text(text)] if text else []
         for path, part in _items(response.get("parts"), f"{where}.parts"):
-            content.append(
-                _decode_media(self._request, path, "inlineData" if "inlineData" in part else "fileData", part)
-            )
+            content.append(_decode_media(self._request, path, part))
         return hub.ToolResult(id or name, content, is_error, where=where)
 
 
@@ -211,7 +209,8 @@ def _said(response: Json) -> tuple[str, bool]:
     return dump(response).decode() if response else "", False
 
 
-def _decode_media(request: hub.Request, where: str, name: str, part: Json) -> hub.Part:
+def _decode_media(request: hub.Request, where: str, part: Json) -> hub.Part:
+    name = "inlineData" if "inlineData" in part else "fileData"
     source, path = required(part, name, dict, f"{where}."), f"{where}.{name}."
     request.drop_rest(f"contents.parts.{name}", source, frozenset("mimeType data fileUri".split()))
     kind = (optional(source, "mimeType", str, path) or "").lower()

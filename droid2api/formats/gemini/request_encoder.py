@@ -45,11 +45,10 @@ def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Tar
             encoded.body["systemInstruction"] = {"parts": writer.encode(message)}
             continue
         role = "model" if message.role == "assistant" else "user"
-        if not (parts := writer.encode(message)):
-            continue
+        parts = writer.encode(message)
         if contents and contents[-1]["role"] == role:  # what stood between was left out
             contents[-1]["parts"] += parts
-        else:
+        elif parts:
             contents.append({"role": role, "parts": parts})
     if not contents:
         raise RequestError("messages: a gemini model needs a user message.", param="messages")
@@ -87,10 +86,7 @@ def _encode_output(encoded: Encoded, output: hub.OutputFormat, target: hub.Targe
     told: Json = {"responseMimeType": "application/json"}
     if not output.schema:
         return told
-    if output.name != hub.OutputFormat(None).name:
-        encoded.drop("response_format.name")
-    if output.description:
-        encoded.drop("response_format.description")
+    fitting.drop_output_names(encoded, output)
     field = "responseSchema" if target.profile.output_schema == "gemini" else "responseJsonSchema"
     return told | {field: fitting.output_schema_for(encoded, output, target)}
 
@@ -195,9 +191,8 @@ class _MessageWriter:
             return [{"text": part.text}]
         start, end = data.get("start", 0), data.get("end", len(part.text))
         before, signed, after = part.text[:start], part.text[start:end], part.text[end:]
-        parts = [{"text": before}] if before else []
-        parts.append({"text": signed, "thoughtSignature": data["signature"]})
-        return [*parts, {"text": after}] if after else parts
+        parts = [{"text": before}, {"text": signed, "thoughtSignature": data["signature"]}, {"text": after}]
+        return [part for part in parts if part != {"text": ""}]
 
     def _encode_reasoning(self, part: hub.Reasoning) -> list[Json]:
         """Thoughts alone need not go back; what the service signed must."""
