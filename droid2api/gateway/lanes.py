@@ -17,14 +17,15 @@ import orjson
 
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Clock, Format, NewId
-from droid2api.formats.decoder import MOST_SHOWN, TOO_MANY_VALUES, Ending
+from droid2api.formats.decoder import MOST_SHOWN
+from droid2api.formats.endings import Ending
 from droid2api.gateway.prepare import Prepared
 from droid2api.hub.events import Event, Failed, Finish, Start, Usage
 from droid2api.hub.request import Request, Target, ToolCall
 from droid2api.hub.stops import StopFilter
 from droid2api.hub.tools import ToolRestorer
 from droid2api.wire import sse, surrogates
-from droid2api.wire.fields import Json, has_too_many_values
+from droid2api.wire.fields import TOO_MANY_VALUES, Json, has_too_many_values
 
 BODY_LIMIT = 64 * 1024 * 1024
 """Bytes that an answer may have which is read as a whole."""

@@ -104,6 +104,7 @@ def merged(value: Json, patch: Mapping[str, Any]) -> Json:
 
 MOST_VALUES = 500_000
 """Brackets and commas that JSON may have: each makes an object in memory. A million tokens of code have fewer."""
+TOO_MANY_VALUES = f"JSON with more than {MOST_VALUES} brackets and commas"
 
 
 def count_values(content: bytes) -> int:

@@ -22,7 +22,8 @@ from itertools import chain, islice, pairwise
 from typing import Any, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.decoder import MEDIA, Ending, TurnDecoder, answer_error, finish_reason, read_ending, unfinished
+from droid2api.formats.decoder import MEDIA, TurnDecoder
+from droid2api.formats.endings import Ending, answer_error, finish_reason, read_ending, unfinished
 from droid2api.formats.gemini.errors import read_error
 from droid2api.formats.gemini.words import NAME, SERVED
 from droid2api.formats.upstream_error import find_words, tells_error
@@ -118,7 +119,7 @@ class StreamDecoder(TurnDecoder):
             self.noted = read_error(value)
             return
         if not self.turn.started:
-            self.start({"id": word(value, "responseId"), "model": word(value, "modelVersion")})
+            self.turn.start(word(value, "responseId"), word(value, "modelVersion"))
         if usage := inner(value, "usageMetadata"):
             self.counts |= usage  # a count that a later event leaves out stands
         if "promptFeedback" in value and (told := word(inner(value, "promptFeedback"), "blockReason")):
@@ -180,7 +181,7 @@ class StreamDecoder(TurnDecoder):
             self._sign(signature, "")
         elif signature and is_shallow(part):
             self._begin(BlockStart("reasoning"), beside_text=True)
-            self._end(self.state(NAME, {"part": part}))
+            self._end(self.target.state(NAME, {"part": part}))
         elif "text" not in part and not any(name in part for name in SERVED):
             self.left_out = self.left_out or next(iter(part), "")
 
@@ -191,7 +192,7 @@ class StreamDecoder(TurnDecoder):
             self._sign(signature, text)
         self.turn.delta(kind, text)
         if signature and kind == "reasoning":
-            self._end(self.state(NAME, {"signature": signature}))
+            self._end(self.target.state(NAME, {"signature": signature}))
 
     def _sign(self, signature: str, text: str) -> None:
         start = self.turn.size("text")
@@ -202,8 +203,8 @@ class StreamDecoder(TurnDecoder):
         if name or self._kind != "tool_call":
             if not name:
                 raise WireError("a tool call without a name")
-            state = self.state(NAME, {"signature": signature}) if signature else None
-            start = BlockStart("tool_call", self.unused_id(word(call, "id")), name, state=state)
+            state = self.target.state(NAME, {"signature": signature}) if signature else None
+            start = BlockStart("tool_call", self.call_ids.assign(word(call, "id")), name, state=state)
             self._begin(start, beside_text=True)
         if (arguments := call.get("args")) is not None:
             self.turn.delta("tool_call", arguments if type(arguments) is str else json_text(arguments))
@@ -220,7 +221,7 @@ class StreamDecoder(TurnDecoder):
         self._end()
         if not beside_text:
             self._end_text()
-        self.open(start.kind, start)
+        self.turn.open(start.kind, start)
         self._kind = start.kind
 
     def _end(self, state: State | None = None) -> None:
@@ -234,7 +235,7 @@ class StreamDecoder(TurnDecoder):
 
     def _end_text(self) -> None:
         if self.turn.is_open("text"):
-            state = self.state(NAME, self._signed) if self._signed else None
+            state = self.target.state(NAME, self._signed) if self._signed else None
             self.turn.end("text", BlockEnd(state, self._citations()))
             self._signed = {}
 
