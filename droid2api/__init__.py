@@ -26,6 +26,7 @@ The map, lowest floor first. A module imports only what stands above it in this 
     hub/estimate                tokens, roughly
     formats/overflow            an overflow of the context, in whatever words
     formats/upstream_error      an upstream's error, in whatever shape
+    formats/endings             how an answer ends, in whatever words
     formats/decoder             what the stream decoders share
     formats/listing             the lists of models that services give
     formats/routes              what a room says of its clients' paths

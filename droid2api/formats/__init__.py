@@ -10,7 +10,8 @@ from typing import Protocol, TypeAlias
 
 from droid2api.errors import GatewayError, UpstreamError
 from droid2api.formats import anthropic, chat, gemini, responses
-from droid2api.formats.decoder import Ending, TurnDecoder
+from droid2api.formats.decoder import TurnDecoder
+from droid2api.formats.endings import Ending
 from droid2api.formats.routes import Action, ClientCall, Route
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import Event, Usage

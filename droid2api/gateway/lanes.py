@@ -17,7 +17,8 @@ import orjson
 
 from droid2api.errors import GatewayError, StreamError, UpstreamError
 from droid2api.formats import Clock, Format, NewId
-from droid2api.formats.decoder import MOST_SHOWN, TOO_MANY_VALUES, Ending
+from droid2api.formats.decoder import MOST_SHOWN
+from droid2api.formats.endings import TOO_MANY_VALUES, Ending
 from droid2api.gateway.prepare import Prepared
 from droid2api.hub.events import Event, Failed, Finish, Start, Usage
 from droid2api.hub.request import Request, Target, ToolCall

@@ -210,6 +210,10 @@ class Target:
     def family(self) -> str:
         return family(self.id)
 
+    def state(self, format: str, data: Json) -> State:
+        """State of a block that this upstream, which speaks `format`, has made."""
+        return State(format, self.family, data, self.service)
+
     def state_data(self, state: State | None, format: str) -> Json | None:
         """A state's data, where this upstream's `format`, model family and service made it; else it must not be sent.
 

@@ -10,8 +10,11 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from droid2api.errors import GatewayError
+from droid2api.errors import GatewayError, WireError
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event, Failed, Finish, Start, State
+
+MOST_BLOCKS = 10_000
+"""Blocks that one answer may have: none that is meant well comes near."""
 
 
 @dataclass(slots=True)
@@ -24,8 +27,8 @@ class _Block:
 
 
 class Turn:
-    """One answer while it is read. `current` is the key of the block that goes out live, `done` is set by the end,
-    `called` by a tool call, and `blocks` counts what was opened.
+    """One answer while it is read. `id` is the upstream's, `current` the key of the block that goes out live, `done` is
+    set by the end, `called` by a tool call, and `blocks` counts what was opened.
 
     A decoder asks `is_open` before it writes to a block: whatever it does to one that is not open is its mistake, and
     raises KeyError.
@@ -35,6 +38,7 @@ class Turn:
         self.events: list[Event] = []
         self.current: Hashable = None
         self.started = False
+        self.id = ""
         self.done = False
         self.called = False
         self.blocks = 0
@@ -49,11 +53,13 @@ class Turn:
 
     def start(self, id: str, model: str) -> None:
         if not self.started:
-            self.started = True
+            self.started, self.id = True, id
             self.events.append(Start(id, model))
 
     def open(self, key: Hashable, start: BlockStart) -> None:
-        """Begin a block. Raises KeyError when `key` is that of an open one."""
+        """Begin a block. Raises KeyError when `key` is that of an open one, and WireError for one too many."""
+        if self.blocks == MOST_BLOCKS:
+            raise WireError(f"more than {MOST_BLOCKS} blocks in one answer")
         if key in self._open:
             raise KeyError(key)
         self.start("", "")
@@ -73,6 +79,11 @@ class Turn:
             block.size += len(text)
             if key == self.current:
                 self.events.append(Delta(text))
+
+    def refuse(self, words: str) -> None:
+        """Say why the answer is withheld, behind what was said."""
+        self.open("refusal", BlockStart("refusal"))
+        self.delta("refusal", words)
 
     def end(self, key: Hashable, end: BlockEnd | None = None) -> None:
         """End a block. A tool call whose arguments never came has none: an empty object. Raises KeyError."""

@@ -7,6 +7,7 @@ becomes U+FFFD.
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -41,6 +42,23 @@ def join(first: Any, second: Any) -> None:
         elif "\ud800" <= end[-1:] <= "\udbff" and "\udc00" <= beginning[:1] <= "\udfff":
             whole = _whole(end[-1] + beginning[0])
             first[place], second[place] = end[:-1], whole + beginning[1:]
+
+
+class Halves:
+    """An object with a half of a character in it, which waits for the next object: that may have the other half."""
+
+    def __init__(self) -> None:
+        self.waiting: Any = None
+
+    def join(self, following: Any) -> None:
+        """Put halves in the object that waits and in the one that follows together."""
+        join(self.waiting, following)
+
+    def release_to(self, read: Callable[[Any], None]) -> None:
+        """Read the object that waits, if there is one; halves that stay alone are replaced."""
+        value, self.waiting = self.waiting, None
+        if value is not None:
+            read(mend(value))
 
 
 def mend(value: Any) -> Any:

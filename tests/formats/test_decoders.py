@@ -7,6 +7,7 @@ import pytest
 
 from droid2api.errors import StreamError, WireError
 from droid2api.formats import BY_NAME, decoder
+from droid2api.hub import turn
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Failed, Finish
 from droid2api.wire import fields
 from droid2api.wire.sse import ServerSentEvent
@@ -311,7 +312,7 @@ def many_blocks(format, number):
 
 @each_format
 def test_an_answer_has_a_limit_of_blocks(format, monkeypatch):
-    monkeypatch.setattr(decoder, "MOST_BLOCKS", 50)
+    monkeypatch.setattr(turn, "MOST_BLOCKS", 50)
     assert type(read_stream(format, frames(many_blocks(format, 50)))[-1]) is Finish
     failed = read_stream(format, frames(many_blocks(format, 51)))[-1]
     assert failed.error.message == "The upstream sent more than 50 blocks in one answer."
@@ -507,7 +508,7 @@ SCALING = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCALING)
 def test_time_grows_with_the_input(name, monkeypatch):
-    monkeypatch.setattr(decoder, "MOST_BLOCKS", 1 << 30)
+    monkeypatch.setattr(turn, "MOST_BLOCKS", 1 << 30)
     assert_linear(lambda size: reading(*SCALING[name](size)), 4000)
 
 

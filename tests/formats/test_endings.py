@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from droid2api.errors import StreamError
 from droid2api.formats import BY_NAME
-from droid2api.formats.decoder import Ending
+from droid2api.formats.endings import Ending
 from droid2api.hub.events import Failed, Finish, Usage
 from droid2api.wire.sse import ServerSentEvent
 

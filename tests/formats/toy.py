@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Mapping, MutableMapping
 import orjson
 
 from droid2api.errors import GatewayError, RequestError, UpstreamError, WireError
-from droid2api.formats.decoder import Ending, TurnDecoder
+from droid2api.formats.decoder import TurnDecoder
+from droid2api.formats.endings import Ending
 from droid2api.formats.routes import Action, Answer, ClientCall
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import BlockStart, Delta, Event, Failed, Finish, Usage

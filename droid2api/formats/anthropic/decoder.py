@@ -18,16 +18,8 @@ import orjson
 
 from droid2api.errors import StreamError, WireError
 from droid2api.formats.anthropic.request import NAME, is_served
-from droid2api.formats.decoder import (
-    Ending,
-    TurnDecoder,
-    answer_error,
-    finish_reason,
-    half_call,
-    read_citation,
-    read_ending,
-    unfinished,
-)
+from droid2api.formats.decoder import TurnDecoder, read_citation
+from droid2api.formats.endings import Ending, answer_error, finish_reason, half_call, read_ending, unfinished
 from droid2api.formats.upstream_error import read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Usage
 from droid2api.hub.request import Target
@@ -106,7 +98,7 @@ class StreamDecoder(TurnDecoder):
                 self._close(self._index(value))
             case "message_start":
                 message = member(value, "message")
-                self.start(message)
+                self.turn.start(word(message, "id"), word(message, "model"))
                 self._count(inner(message, "usage"))
             case "message_delta":
                 self._told_of_stop(value)
@@ -175,8 +167,8 @@ class StreamDecoder(TurnDecoder):
                 self._begin(index, BlockStart("reasoning"), string(block, "thinking"))
                 self._blocks[index].signature.append(string(block, "signature"))
             case "redacted_thinking":
-                self.open(index, BlockStart("reasoning"))
-                self.turn.end(index, BlockEnd(self.state(NAME, {"data": string(block, "data")})))
+                self.turn.open(index, BlockStart("reasoning"))
+                self.turn.end(index, BlockEnd(self.target.state(NAME, {"data": string(block, "data")})))
                 self._left_out.add(index)
             case "tool_use":
                 self._begin_call(index, block)
@@ -186,7 +178,7 @@ class StreamDecoder(TurnDecoder):
                     self.left_out = self.left_out or str(kind)
 
     def _begin(self, index: int, start: BlockStart, written: str = "") -> None:
-        self.open(index, start)
+        self.turn.open(index, start)
         self._blocks[index] = _Block(start.kind)
         self.turn.delta(index, written)
 
@@ -194,7 +186,7 @@ class StreamDecoder(TurnDecoder):
         name, given = string(block, "name"), block.get("input")
         if not name:
             raise WireError("a tool call without a name")
-        self._begin(index, BlockStart("tool_call", self.unused_id(word(block, "id")), name))
+        self._begin(index, BlockStart("tool_call", self.call_ids.assign(word(block, "id")), name))
         if given:
             self._blocks[index].input = given if type(given) is str else json_text(given)
 
@@ -208,7 +200,7 @@ class StreamDecoder(TurnDecoder):
             self.turn.delta(index, block.input)
         end = BlockEnd(citations=block.citations)
         if signature := "".join(block.signature):
-            end.state = self.state(NAME, {"signature": signature})
+            end.state = self.target.state(NAME, {"signature": signature})
         self.turn.end(index, end)
 
     def _finish(self) -> None:
@@ -221,7 +213,7 @@ class StreamDecoder(TurnDecoder):
             self.turn.fail(failure)
             return
         if explanation := word(inner(stop, "stop_details"), "explanation"):
-            self.refuse(explanation)
+            self.turn.refuse(explanation)
         if not raw and not self._whole and not self.turn.blocks:
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
             return

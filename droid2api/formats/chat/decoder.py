@@ -17,33 +17,21 @@ reason that is not known is a failure, and so is [DONE] when neither a finish re
 answer is read as one chunk; it is complete without a finish reason, since a body cannot be cut.
 """
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.chat.calls import Call, Calls, Fragment, read_fragment
-from droid2api.formats.chat.reasoning import Detail, ThinkTags
-from droid2api.formats.chat.request import NAME
-from droid2api.formats.decoder import (
-    MEDIA,
-    Ending,
-    TurnDecoder,
-    answer_error,
-    finish_reason,
-    half_call,
-    read_citation,
-    read_ending,
-    unfinished,
-)
+from droid2api.formats.chat.blocks import Blocks
+from droid2api.formats.chat.reasoning import ThinkTags
+from droid2api.formats.decoder import MEDIA, TurnDecoder, read_citation
+from droid2api.formats.endings import Ending, answer_error, finish_reason, half_call, read_ending, unfinished
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
-from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Usage
+from droid2api.hub.events import BlockKind, Event, Usage
 from droid2api.hub.request import Target
-from droid2api.wire.fields import Json, count, inner, inners, is_shallow, number, string, word
+from droid2api.wire.fields import Json, count, inner, inners, number, string, word
 from droid2api.wire.sse import ServerSentEvent
 
 _OF_CHUNKS = frozenset(["choices", "model", "usage", "x_groq"])
 """What has none of these is no chunk of an answer."""
-_NO_ARGUMENTS = ("{}", "null", '""', "[]")
 _MEDIA = ("images", "audio", "image_url", "input_audio")
 """Fields of a message, and types of its parts, that cannot be passed on."""
 LEGACY_CALL = -1
@@ -106,10 +94,7 @@ class StreamDecoder(TurnDecoder):
         self._whole = whole
         self._has_message = False
         self._reason = ""
-        self._details: list[Detail] = []
-        self._reasoning_field = "reasoning_content"
-        self._citations: list[Citation] = []
-        self._calls = Calls(whole)
+        self._blocks = Blocks(self.turn, target, self.call_ids, whole)
         self._tags = ThinkTags()
 
     def read_value(self, value: Json) -> None:
@@ -117,7 +102,7 @@ class StreamDecoder(TurnDecoder):
         if not choices or "error" in value:
             self._read_odd(value)
         if not self.turn.started and (choices or value.get("model")):  # Azure's first chunk has neither
-            self.start(value)
+            self.turn.start(word(value, "id"), word(value, "model"))
         if value.get("usage") or "x_groq" in value:
             self._read_usage(value)
         if not choices or self.turn.done:
@@ -164,7 +149,7 @@ class StreamDecoder(TurnDecoder):
         if type(content) is str and content and len(delta) == 1 and self.turn.current == "text":
             self.turn.delta("text", content)
         elif len(delta) == 1 and (calls := delta.get("tool_calls")) and not self._tags.held:
-            self._read_calls(calls)
+            self._blocks.read_calls(calls)
         elif delta:
             self._read_delta(delta)
         if "usage" in choice:
@@ -175,12 +160,9 @@ class StreamDecoder(TurnDecoder):
                 self._read_delta(inner(choice, "message"))  # a whole one at the end of a stream without deltas
 
     def _finish(self) -> None:
-        self._write_all(self._tags.release())
-        is_half = any(call.is_half() for call in self._calls.open.values())
-        while self.turn.current is not None:
-            self._end(self.turn.current)
-        if self._calls.nameless:
-            raise WireError("a tool call without a name")
+        self._write(self._tags.release())
+        is_half = any(call.is_half() for call in self._blocks.calls.open.values())
+        self._blocks.end_all()
         failure = unfinished(self._reason) if self._reason else None
         if failure:
             self.turn.fail(self.noted or failure)
@@ -193,148 +175,53 @@ class StreamDecoder(TurnDecoder):
         else:
             self.finish(finish_reason(self._reason) or "stop", self._reason)
 
-    # -- text and reasoning -----------------------------------------------------------------------------------------
-
     def _read_delta(self, delta: Json) -> None:
+        blocks = self._blocks
         if any(delta.get(name) for name in _MEDIA):
             raise WireError(MEDIA)
-        self._read_reasoning(delta)
+        blocks.read_reasoning(delta)
         content = delta.get("content")
         if type(content) is str:
-            self._write_all(self._tags.feed(content))
+            self._write(self._tags.feed(content))
         elif content is not None:
-            self._read_parts(content)
+            self._write(_parts_of(content))
         for annotation in inners(delta, "annotations"):
             if citation := read_citation(inner(annotation, "url_citation")):
-                self._citations.append(citation)
+                blocks.citations.append(citation)
         refusal, calls = string(delta, "refusal"), delta.get("tool_calls")
         if not calls and delta.get("function_call"):
             calls = [{"index": LEGACY_CALL, "function": delta["function_call"]}]
         if self._tags.held and (refusal or calls):
-            self._write_all(self._tags.release())
-        self._write("refusal", refusal)
+            self._write(self._tags.release())
+        blocks.write("refusal", refusal)
         if calls:
-            self._read_calls(calls)
+            blocks.read_calls(calls)
 
-    def _read_parts(self, parts: object) -> None:
-        if type(parts) is not list:
-            raise WireError("content that is no text")
-        for part in parts:
-            if type(part) is str:
-                self._write("text", part)
-            elif type(part) is not dict:
-                raise WireError("a part of content that is no object")
-            elif part.get("type") in ("thinking", "reasoning"):
-                text = part.get("thinking")
-                if type(text) is not str:
-                    text = "".join(string(item, "text") for item in inners(part, "thinking")) or word(part, "text")
-                self._write("reasoning", text)
-            elif part.get("type") == "refusal":
-                self._write("refusal", string(part, "refusal"))
-            elif part.get("type") in _MEDIA:
-                raise WireError(MEDIA)
-            else:
-                self._write("text", string(part, "text"))
-
-    def _read_reasoning(self, delta: Json) -> None:
-        details = inners(delta, "reasoning_details")
-        for name in ("reasoning_content", "reasoning", "reasoning_text"):
-            text = delta.get(name)
-            if type(text) is str and text:
-                self._reasoning_field = name
-                break
-        else:
-            text = "".join(word(detail, "text") or word(detail, "summary") for detail in details)
-        if details and not self.turn.is_open("reasoning"):
-            self._switch("reasoning", BlockStart("reasoning"))
-        for detail in details:
-            self._add_detail(detail)
-        self._write("reasoning", text)
-
-    def _add_detail(self, detail: Json) -> None:
-        """Put the fragments of a reasoning detail together, so that it can be sent back as it was."""
-        if not is_shallow(detail):
-            return
-        if not self._details or not self._details[-1].goes_on_with(detail):
-            self._details.append(Detail())
-        self._details[-1].add(detail)
-
-    def _write_all(self, texts: list[tuple[BlockKind, str]]) -> None:
+    def _write(self, texts: Iterable[tuple[BlockKind, str]]) -> None:
         for kind, text in texts:
-            self._write(kind, text)
+            self._blocks.write(kind, text)
 
-    def _write(self, kind: BlockKind, text: str) -> None:
-        if text:
-            if self.turn.current != kind:
-                self._switch(kind, BlockStart(kind))
-            self.turn.delta(kind, text)
 
-    # -- blocks -----------------------------------------------------------------------------------------------------
-
-    def _switch(self, key: object, start: BlockStart) -> None:
-        """Go on with another block. A live function call ends only when whole: fragments of them may alternate."""
-        live = self.turn.current
-        call = self._calls.open.get(live)
-        if live is not None and (call is None or call.is_whole(start)):
-            self._end(live)
-        if not self.turn.is_open(key):
-            self.open(key, start)
-
-    def _end(self, key: Any) -> None:
-        end = BlockEnd()
-        if key == "reasoning":
-            data: Json = {"field": self._reasoning_field}
-            if self._details:
-                data["details"] = [detail.whole() for detail in self._details]
-            end.state, self._details = self.state(NAME, data), []
-        elif key == "text":
-            end.citations, self._citations = self._citations, []
-        elif (call := self._calls.open.pop(key, None)) and call.extra:
-            end.state = self.state(NAME, {"extra_content": call.extra})
-        self.turn.end(key, end)
-
-    def _read_calls(self, calls: object) -> None:
-        if type(calls) is not list:
-            raise WireError("tool calls that are no list")
-        for value in calls:
-            found = self._calls.find(read_fragment(value))
-            if found is None:
-                continue
-            call, fragment = found
-            if call.extra is not None:
-                call.extra = call.extra or fragment.extra
-            if call.name:
-                self._add_arguments(call, fragment.arguments)
-                continue
-            call.held.append(fragment.arguments)
-            if fragment.name:
-                self._begin(call, fragment)
-
-    def _begin(self, call: Call, fragment: Fragment) -> None:
-        arguments, call.held = "".join(call.held), []
-        call.id, call.name, call.custom = call.id or fragment.id, fragment.name, fragment.custom
-        state = self.state(NAME, {"extra_content": call.extra}) if call.extra else None
-        self._switch(call.key, BlockStart("tool_call", self.unused_id(call.id), call.name, call.custom, state=state))
-        if state:
-            call.extra = None
-        self._calls.begin(call)
-        self._add_arguments(call, arguments)
-        call.began_empty = bool(call.held)
-
-    def _add_arguments(self, call: Call, arguments: str) -> None:
-        if not arguments:
-            return
-        if call.key not in self._calls.open:
-            if arguments.strip():
-                raise WireError("arguments of a tool call that has ended")
-        elif not call.custom and not self.turn.size(call.key) and arguments.strip() in _NO_ARGUMENTS:
-            call.held = ["{}"]  # should no others come, the turn ends the call with the same
+def _parts_of(content: object) -> Iterator[tuple[BlockKind, str]]:
+    """The kinds and texts of the parts of content that is a list. Raises WireError for what is no text."""
+    if type(content) is not list:
+        raise WireError("content that is no text")
+    for part in content:
+        if type(part) is str:
+            yield "text", part
+        elif type(part) is not dict:
+            raise WireError("a part of content that is no object")
+        elif part.get("type") in ("thinking", "reasoning"):
+            text = part.get("thinking")
+            if type(text) is not str:
+                text = "".join(string(item, "text") for item in inners(part, "thinking")) or word(part, "text")
+            yield "reasoning", text
+        elif part.get("type") == "refusal":
+            yield "refusal", string(part, "refusal")
+        elif part.get("type") in _MEDIA:
+            raise WireError(MEDIA)
         else:
-            call.held = []
-            call.said.append(arguments)
-            call.size += len(arguments)
-            call.brackets.add(arguments)
-            self.turn.delta(call.key, arguments)
+            yield "text", string(part, "text")
 
 
 def _message_of(choice: Json, delta: object) -> Json:

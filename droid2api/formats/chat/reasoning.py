@@ -1,7 +1,7 @@
 """Reasoning of a Chat upstream: <think> elements in the text, and details that come in fragments."""
 
 from droid2api.hub.events import BlockKind
-from droid2api.wire.fields import Json
+from droid2api.wire.fields import Json, inners, is_shallow, word
 
 THINK, THINK_END = "<think>", "</think>"
 MOST_SPACE = 1000
@@ -45,7 +45,7 @@ class ThinkTags:
         return [("text", text)]
 
 
-class Detail:
+class _Detail:
     """One reasoning detail, whose texts come in fragments."""
 
     def __init__(self) -> None:
@@ -65,3 +65,39 @@ class Detail:
 
     def whole(self) -> Json:
         return self._fields | {name: "".join(texts) for name, texts in self._texts.items()}
+
+
+class Reasoning:
+    """Reads reasoning from the fields that services have for it, and keeps what goes back to them as it was."""
+
+    def __init__(self) -> None:
+        self._field = "reasoning_content"
+        self._details: list[_Detail] = []
+
+    def read(self, delta: Json) -> tuple[str, bool]:
+        """The text that a message, or a piece of one, has of it, and whether there are details."""
+        details = inners(delta, "reasoning_details")
+        for detail in details:
+            self._add(detail)
+        for name in ("reasoning_content", "reasoning", "reasoning_text"):
+            text = delta.get(name)
+            if type(text) is str and text:
+                self._field = name
+                return text, bool(details)
+        return "".join(word(detail, "text") or word(detail, "summary") for detail in details), bool(details)
+
+    def take_state(self) -> Json:
+        """The name of the field, and the details of the block that ends."""
+        state: Json = {"field": self._field}
+        if self._details:
+            state["details"] = [detail.whole() for detail in self._details]
+            self._details = []
+        return state
+
+    def _add(self, detail: Json) -> None:
+        """Put the fragments of a detail together."""
+        if not is_shallow(detail):
+            return
+        if not self._details or not self._details[-1].goes_on_with(detail):
+            self._details.append(_Detail())
+        self._details[-1].add(detail)

@@ -22,7 +22,8 @@ from itertools import pairwise
 from typing import Any
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.decoder import MEDIA, Ending, TurnDecoder, answer_error, finish_reason, read_ending, unfinished
+from droid2api.formats.decoder import MEDIA, TurnDecoder
+from droid2api.formats.endings import Ending, answer_error, finish_reason, read_ending, unfinished
 from droid2api.formats.gemini.citations import Citations
 from droid2api.formats.gemini.errors import read_error
 from droid2api.formats.gemini.words import NAME, SERVED
@@ -110,12 +111,12 @@ class StreamDecoder(TurnDecoder):
         if ("candidates" not in value or "error" in value) and self._read_odd(value):
             return
         if not self.turn.started:
-            self.start({"id": word(value, "responseId"), "model": word(value, "modelVersion")})
+            self.turn.start(word(value, "responseId"), word(value, "modelVersion"))
         if "usageMetadata" in value:
             self.counts |= inner(value, "usageMetadata")  # a count that a later event leaves out stands
         if "promptFeedback" in value and (told := word(inner(value, "promptFeedback"), "blockReason")):
             words = word(value["promptFeedback"], "blockReasonMessage")
-            self.refuse(words or f"The prompt was blocked ({told}).")
+            self.turn.refuse(words or f"The prompt was blocked ({told}).")
             self._finish("content_filter", told)
             return
         for candidate in members(value, "candidates"):
@@ -147,7 +148,7 @@ class StreamDecoder(TurnDecoder):
             self._citations.note(candidate)
         if told and (reason := finish_reason(told)):
             if reason == "content_filter" and not self.turn.blocks:
-                self.refuse(word(candidate, "finishMessage") or f"The answer was withheld ({told}).")
+                self.turn.refuse(word(candidate, "finishMessage") or f"The answer was withheld ({told}).")
             self._finish(reason, told)
 
     def _finish(self, reason: FinishReason, told: str) -> None:
@@ -169,7 +170,7 @@ class StreamDecoder(TurnDecoder):
             self._write("text", "", signature)
         elif signature and is_shallow(part):
             self._begin(BlockStart("reasoning"), beside_text=True)
-            self._end(self.state(NAME, {"part": part}))
+            self._end(self.target.state(NAME, {"part": part}))
         elif "text" not in part and not any(name in part for name in SERVED):
             self.left_out = self.left_out or next(iter(part), "")
 
@@ -181,15 +182,15 @@ class StreamDecoder(TurnDecoder):
         if signature and kind == "text":
             self._signed = {"signature": signature, "start": start, "end": start + len(text)}
         elif signature:
-            self._end(self.state(NAME, {"signature": signature}))
+            self._end(self.target.state(NAME, {"signature": signature}))
 
     def _read_call(self, call: Json, signature: str) -> None:
         name = string(call, "name")
         if name or self._kind != "tool_call":
             if not name:
                 raise WireError("a tool call without a name")
-            state = self.state(NAME, {"signature": signature}) if signature else None
-            start = BlockStart("tool_call", self.unused_id(word(call, "id")), name, state=state)
+            state = self.target.state(NAME, {"signature": signature}) if signature else None
+            start = BlockStart("tool_call", self.call_ids.assign(word(call, "id")), name, state=state)
             self._begin(start, beside_text=True)
         if (arguments := call.get("args")) is not None:
             self.turn.delta("tool_call", arguments if type(arguments) is str else json_text(arguments))
@@ -206,7 +207,7 @@ class StreamDecoder(TurnDecoder):
         self._end()
         if not beside_text:
             self._end_text()
-        self.open(start.kind, start)
+        self.turn.open(start.kind, start)
         self._kind = start.kind
 
     def _end(self, state: State | None = None) -> None:
@@ -220,7 +221,7 @@ class StreamDecoder(TurnDecoder):
 
     def _end_text(self) -> None:
         if self.turn.is_open("text"):
-            state = self.state(NAME, self._signed) if self._signed else None
+            state = self.target.state(NAME, self._signed) if self._signed else None
             self.turn.end("text", BlockEnd(state, self._citations.take(self.turn.text("text"))))
             self._signed = {}
 

@@ -15,34 +15,20 @@ answer is read as the stream that would have said the same.
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Literal, TypeAlias
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.decoder import (
-    Ending,
-    TurnDecoder,
-    answer_error,
-    finish_reason,
-    read_citation,
-    read_ending,
-    unfinished,
-)
-from droid2api.formats.responses.items import (
-    Item,
-    Items,
-    Said,
-    arguments_of,
-    kind_of,
-    number_of,
-)
-from droid2api.formats.responses.request import NAME, SERVED
+from droid2api.formats.decoder import TurnDecoder
+from droid2api.formats.endings import Ending, answer_error, finish_reason, read_ending, unfinished
+from droid2api.formats.responses.calls import Calls
+from droid2api.formats.responses.items import Item, Items, kind_of, number_of
+from droid2api.formats.responses.message import Messages, cite
+from droid2api.formats.responses.reasoning import Reasoning
+from droid2api.formats.responses.request import SERVED
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
-from droid2api.hub.events import BlockEnd, BlockStart, Event, State, Usage
+from droid2api.hub.events import Event, Usage
 from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, count, inner, inners, member, members, string, text, word
 from droid2api.wire.sse import ServerSentEvent
-
-PartKind: TypeAlias = Literal["text", "refusal"]
 
 
 def decode_response(body: Json, target: Target, used_ids: Collection[str] = ()) -> list[Event]:
@@ -104,13 +90,16 @@ def _end_word(kind: str, response: Json) -> str:
 
 
 class StreamDecoder(TurnDecoder):
-    """There is a method for each thing that an event may say of an item, a part or the response."""
+    """Finds the item of an event, and lets the reader of such items take what it says."""
 
     decode_usage = staticmethod(decode_usage)
 
     def __init__(self, target: Target, used_ids: Collection[str] = ()) -> None:
         super().__init__(target, used_ids)
         self._items = Items(self.turn)
+        self._messages = Messages(self.turn, target, self._items)
+        self._reasoning = Reasoning(self.turn, target, self._items)
+        self._calls = Calls(self.turn, self.call_ids, self._items)
 
     def read_value(self, value: Json) -> None:
         match value.get("type"):
@@ -121,15 +110,17 @@ class StreamDecoder(TurnDecoder):
                 if (value.get("output_index"), value.get("content_index")) == self.turn.current:
                     self.turn.delta(self.turn.current, written)
                 else:
-                    self._write(self._items.find(value), value, "text", written)
+                    self._messages.write(self._items.find(value), number_of(value), "text", written)
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
-                self._add_arguments(self._items.find(value), text(value, "delta"))
+                self._calls.add_arguments(self._items.find(value), text(value, "delta"))
             case "response.reasoning_summary_text.delta":
-                self._reason(self._items.find(value), "summary", number_of(value, "summary"), text(value, "delta"))
+                self._reasoning.add(
+                    self._items.find(value), "summary", number_of(value, "summary"), text(value, "delta")
+                )
             case "response.reasoning_text.delta":
-                self._reason(self._items.find(value), "content", number_of(value), text(value, "delta"))
+                self._reasoning.add(self._items.find(value), "content", number_of(value), text(value, "delta"))
             case "response.refusal.delta":
-                self._write(self._items.find(value), value, "refusal", text(value, "delta"))
+                self._messages.write(self._items.find(value), number_of(value), "refusal", text(value, "delta"))
             case "response.output_item.added":
                 item = member(value, "item")
                 self._begin(self._items.find(value, word(item, "id"), ()), item)
@@ -137,7 +128,8 @@ class StreamDecoder(TurnDecoder):
                 item = member(value, "item")
                 self._end(self._items.find(value, word(item, "id"), ("", kind_of(item))), item)
             case "response.created" | "response.in_progress":
-                self.start(inner(value, "response"))
+                response = inner(value, "response")
+                self.turn.start(word(response, "id"), word(response, "model"))
             case "response.completed" | "response.incomplete" as kind:
                 self._finish(kind, inner(value, "response"))
             case "response.failed" | "response.cancelled":
@@ -149,23 +141,26 @@ class StreamDecoder(TurnDecoder):
         """What most answers could be read without."""
         match kind:
             case "response.output_text.done":
-                self._complete_part(self._items.find(value), number_of(value), "text", string(value, "text"))
+                self._messages.complete(self._items.find(value), number_of(value), "text", string(value, "text"))
             case "response.refusal.done":
-                self._complete_part(self._items.find(value), number_of(value), "refusal", string(value, "refusal"))
+                self._messages.complete(self._items.find(value), number_of(value), "refusal", string(value, "refusal"))
             case "response.content_part.done":
-                self._read_part(self._items.find(value), number_of(value), inner(value, "part"))
+                item, part = self._items.find(value), inner(value, "part")
+                self._messages.read_part(item, number_of(value), part)
+                if part.get("type") == "reasoning_text":
+                    self._reasoning.complete(item, "content", number_of(value), word(part, "text"))
             case "response.output_text.annotation.added":
-                self._cite(self._items.find(value), inner(value, "annotation"))
+                cite(self._items.find(value), inner(value, "annotation"))
             case "response.function_call_arguments.done":
-                self._complete_call(self._items.find(value), value, "function_call")
+                self._calls.complete(self._items.find(value), value, "function_call")
             case "response.custom_tool_call_input.done":
-                self._complete_call(self._items.find(value), value, "custom_tool_call")
+                self._calls.complete(self._items.find(value), value, "custom_tool_call")
             case "response.reasoning_summary_text.done":
-                self._complete_reasoning(
+                self._reasoning.complete(
                     self._items.find(value), "summary", number_of(value, "summary"), word(value, "text")
                 )
             case "response.reasoning_text.done":
-                self._complete_reasoning(self._items.find(value), "content", number_of(value), word(value, "text"))
+                self._reasoning.complete(self._items.find(value), "content", number_of(value), word(value, "text"))
             case _:
                 self.read_unknown(value)
 
@@ -174,30 +169,14 @@ class StreamDecoder(TurnDecoder):
     def _begin(self, item: Item, told: Json) -> None:
         if item.kind:
             return
-        item.kind, item.announced = kind_of(told), told
-        if id := word(told, "id"):
-            self._items.by_id[id] = item
+        self._items.begin(item, told)
         match item.kind:
             case "message":
-                if phase := word(told, "phase"):
-                    item.state = self.state(NAME, {"phase": phase})
+                self._messages.begin(item, told)
             case "function_call" | "custom_tool_call":
-                self._begin_call(item, told)
+                self._calls.begin(item, told)
             case "reasoning":
-                self.open(item.key, BlockStart("reasoning"))
-
-    def _begin_call(self, item: Item, told: Json) -> None:
-        name, custom = string(told, "name"), item.kind == "custom_tool_call"
-        if not name:
-            raise WireError("a tool call without a name")
-        item.call_id = word(told, "call_id")
-        if item.call_id:
-            self._items.by_id.setdefault(item.call_id, item)
-        id = item.call_id or word(told, "id") or word(told, "item_id")
-        self.open(item.key, BlockStart("tool_call", self.unused_id(id), name, custom, word(told, "namespace")))
-        held, item.arguments = item.arguments, [arguments_of(told, item.kind)]
-        for arguments in held:
-            self.turn.delta(item.key, arguments)
+                self._reasoning.begin(item)
 
     def _end(self, item: Item, told: Json) -> None:
         """The whole item. What was not said before is taken from it."""
@@ -206,164 +185,19 @@ class StreamDecoder(TurnDecoder):
         self._begin(item, told)
         match item.kind:
             case "message":
-                self._read_parts(item, told)
-            case "function_call" | "custom_tool_call" as kind:
-                self._complete(item.key, arguments_of(told, kind) or "".join(item.arguments))
-                self.turn.end(item.key)
+                self._messages.end(item, told)
+            case "function_call" | "custom_tool_call":
+                self._calls.end(item, told)
             case "reasoning":
-                if not self.turn.size(item.key):
-                    texts = inners(told, "summary") or inners(told, "content")
-                    self.turn.delta(item.key, "\n\n".join(word(part, "text") for part in texts))
-                id, encrypted = word(told, "id") or None, string(told, "encrypted_content")
-                data = {"id": id, "encrypted_content": encrypted}
-                self.turn.end(item.key, BlockEnd(self.state(NAME, data) if encrypted else None))
+                self._reasoning.end(item, told)
             case kind if kind not in SERVED or kind == "image_generation_call":  # a picture is an answer
                 self.left_out = self.left_out or kind
         item.done = True
 
-    def _complete(self, key: tuple[int, int], whole: str) -> None:
-        """Add what an open block misses of its whole text."""
-        size = self.turn.size(key)
-        if len(whole) > size and whole.startswith(self.turn.text(key)):
-            self.turn.delta(key, whole[size:])
-
-    # -- the parts of a message -------------------------------------------------------------------------------------
-
-    def _write(self, item: Item, value: Json, kind: PartKind, written: str) -> None:
-        place = number_of(value)
-        if item.kind not in ("", "message"):
-            raise WireError(f"text in a {item.kind} item")
-        if not item.done:
-            self._switch_part(item, place, kind)
-            self.turn.delta(item.key, written)
-
-    def _switch_part(self, item: Item, place: int, kind: PartKind) -> None:
-        if not item.kind:
-            self._begin(item, {"type": "message"})
-        if item.part != place:
-            self._end_part(item)
-            self.open((item.index, place), BlockStart(kind, state=item.state if kind == "text" else None))
-            item.part, item.is_sure, item.alias = place, False, None
-
-    def _end_part(self, item: Item, state: State | None = None) -> None:
-        if item.part is None:
-            return
-        item.told.add(item.part)
-        said = self.turn.text(item.key)
-        item.said.add(said)
-        if not item.is_sure:
-            item.texts.add(item.part, said)
-        is_text = self.turn.opened(item.key).kind == "text"
-        self.turn.end(item.key, BlockEnd(state, item.citations) if is_text else None)
-        item.part, item.citations = None, []
-
-    def _complete_part(self, item: Item, place: int, kind: PartKind, whole: str) -> None:
-        """The whole text of a part: told already, maybe under another number; the rest of it; or all of it."""
-        if item.done or item.kind not in ("", "message") or not whole:
-            return
-        if item.part == place and (item.is_sure or self._items.begins(item, whole) or not item.texts.take(whole)):
-            self._complete(item.key, whole)
-            item.is_sure = True
-        elif item.part == place:
-            pass  # the end of an earlier part, which had another number
-        elif place in item.told:
-            item.texts.remove(place)
-        elif self._has_told(item, place, whole):
-            item.told.add(place)
-        else:
-            self._switch_part(item, place, kind)
-            self.turn.delta(item.key, whole)
-            item.is_sure = True
-
-    def _has_told(self, item: Item, place: int, whole: str) -> bool:
-        """Whether deltas said this under another number, in one part or in all. Texts of one length are compared."""
-        if item.texts.take(whole):
-            return True
-        open_size = 0 if item.part is None or item.is_sure else self.turn.size(item.key)
-        if len(whole) not in (open_size, item.texts.size + open_size):
-            return False
-        said = self.turn.text(item.key) if open_size else ""
-        if whole not in (said, item.texts.joined() + said):
-            return False
-        item.is_sure, item.alias = True, place
-        return True
-
-    def _read_part(self, item: Item, place: int, part: Json) -> None:
-        kind = part.get("type")
-        if kind == "reasoning_text":
-            self._complete_reasoning(item, "content", place, word(part, "text"))
-        elif kind == "refusal" or "refusal" in part:
-            self._complete_part(item, place, "refusal", string(part, "refusal"))
-        else:
-            self._complete_part(item, place, "text", string(part, "text"))
-            if item.part is not None and place in (item.part, item.alias) and not item.citations:
-                for annotation in inners(part, "annotations"):
-                    self._cite(item, annotation)
-
-    def _read_parts(self, item: Item, told: Json) -> None:
-        content = told.get("content")
-        parts = [{"text": content}] if type(content) is str else members(told, "content")
-        if item.part is not None and item.part >= len(parts):
-            item.is_sure = False  # the parts have other numbers here: it is found by its text
-        for place, part in enumerate(parts):
-            self._read_part(item, place, part)
-        phase = "" if item.state else word(told, "phase")
-        self._end_part(item, self.state(NAME, {"phase": phase}) if phase else None)
-
-    def _cite(self, item: Item, annotation: Json) -> None:
-        if citation := read_citation(annotation):
-            item.citations.append(citation)
-
-    # -- reasoning and tool calls -----------------------------------------------------------------------------------
-
-    def _reason(self, item: Item, source: str, place: int, written: str) -> None:
-        """Add to a reasoning item's text: its summary or its content, whichever came first. Parts have an empty line
-        between them."""
-        if not item.kind:
-            self._begin(item, {"type": "reasoning"})
-        if item.kind != "reasoning":
-            raise WireError(f"reasoning in a {item.kind} item")
-        if item.done or item.source not in ("", source) or not written:
-            return
-        if item.part is not None and item.part != place:
-            self.turn.delta(item.key, "\n\n")
-            item.said, item.is_sure = Said(), False
-        item.source, item.part = source, place
-        item.said.add(written)
-        self.turn.delta(item.key, written)
-
-    def _complete_reasoning(self, item: Item, source: str, place: int, whole: str) -> None:
-        """The whole text of a part of reasoning. Parts come one after the other, so it is new if its number is, but for
-        the end of one whose deltas had another number."""
-        if not whole or item.kind not in ("", "reasoning") or item.source not in ("", source):
-            return
-        again = item.part is not None and not item.is_sure and item.said.is_with("", whole)
-        if item.part is None or (place > item.part and not again):
-            self._reason(item, source, place, whole)
-        item.part = place if item.part is None else max(place, item.part)
-        item.is_sure = True
-
-    def _add_arguments(self, item: Item, arguments: str) -> None:
-        if not item.kind:
-            item.arguments.append(arguments)  # the name may come with the whole item
-        elif item.kind not in ("function_call", "custom_tool_call"):
-            raise WireError(f"arguments of a tool call in a {item.kind} item")
-        elif not item.done:
-            self.turn.delta(item.key, arguments)
-
-    def _complete_call(self, item: Item, value: Json, kind: str) -> None:
-        if not item.kind and word(value, "name"):
-            self._begin(item, value | {"type": kind})
-        whole = arguments_of(value, kind)
-        if not item.kind:
-            item.arguments = [whole or "".join(item.arguments)]
-        elif item.kind in ("function_call", "custom_tool_call") and not item.done:
-            self._complete(item.key, whole)
-
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def _finish(self, kind: str, response: Json) -> None:
-        self.start(response)
+        self.turn.start(word(response, "id"), word(response, "model"))
         if response.get("error"):
             self.turn.fail(read_error(response))
             return

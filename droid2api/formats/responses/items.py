@@ -144,6 +144,13 @@ def arguments_of(value: Json, kind: str) -> str:
     return found if type(found) is str else json_text(found) if found else ""
 
 
+def complete(turn: Turn, key: tuple[int, int], whole: str) -> None:
+    """Add what an open block misses of its whole text."""
+    size = turn.size(key)
+    if len(whole) > size and whole.startswith(turn.text(key)):
+        turn.delta(key, whole[size:])
+
+
 class Items:
     """The items of an answer, found by what an event says of its own."""
 
@@ -218,6 +225,12 @@ class Items:
         """Texts of one length are compared."""
         is_open = item.kind != "message" or item.part is not None
         return is_open and self._turn.size(item.key) == len(whole) and self._turn.text(item.key) == whole
+
+    def begin(self, item: Item, told: Json) -> None:
+        """Note what the beginning of an item, or the event that stands for it, says of it."""
+        item.kind, item.announced = kind_of(told), told
+        if id := word(told, "id"):
+            self.by_id[id] = item
 
     def new(self, index: int | None, id: str) -> Item:
         item = self._newest = Item(self._next_index if index is None else index)
