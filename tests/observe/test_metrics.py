@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from droid2api.application import build_app
+from droid2api.errors import ConfigError
 from droid2api.gateway.exchange import Exchange
 from droid2api.hub.events import Usage
 from droid2api.observe import metrics
@@ -236,6 +237,26 @@ def test_nothing_is_loaded_before_it_is_wanted():
     told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert (told.stdout, told.stderr) == ("False\n", "")
     assert importlib.util.find_spec("prometheus_client")
+
+
+# -- of several workers: test_workers_real.py has them -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [metrics.SHARED, metrics.SHARED.lower()])
+@pytest.mark.parametrize(
+    ("folder", "problem"), [("", "is no folder"), ("missing", "is no folder"), (__file__, "is no folder")]
+)
+def test_a_folder_for_the_workers_that_is_none(tmp_path, monkeypatch, name, folder, problem):
+    monkeypatch.setenv(name, folder)
+    with pytest.raises(ConfigError, match=f"PROMETHEUS_MULTIPROC_DIR: '{folder}' {problem}"):
+        build_app(settings_for(tmp_path, NOWHERE))
+
+
+def test_a_folder_for_the_workers_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setenv(metrics.SHARED, str(tmp_path))
+    monkeypatch.setattr(metrics.os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match=r"PROMETHEUS_MULTIPROC_DIR: '.*' cannot be written into\."):
+        build_app(settings_for(tmp_path, NOWHERE))
 
 
 # -- the dashboard --------------------------------------------------------------------------------------------------
