@@ -2,10 +2,12 @@
 
 import importlib.util
 import re
+import runpy
 import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import orjson
@@ -301,3 +303,13 @@ def test_the_dashboard_can_be_imported():
             assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= set(kept.split(", "))
     used = set(re.findall(rb"\$\{?(?!__)(\w+)", orjson.dumps(board)))
     assert used == {variable["name"].encode() for variable in board["templating"]["list"]}
+
+
+def test_the_shipped_hook_ends_what_a_dead_worker_had_open(tmp_path, monkeypatch):
+    monkeypatch.setenv(metrics.SHARED, str(tmp_path))
+    for name in ("gauge_livesum_7.db", "gauge_livesum_8.db", "counter_7.db"):
+        (tmp_path / name).touch()
+    hooks = runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))
+    hooks["child_exit"](None, SimpleNamespace(pid=7))
+    hooks["on_exit"](None)  # a folder of the owner's stays
+    assert {file.name for file in tmp_path.iterdir()} == {"gauge_livesum_8.db", "counter_7.db"}

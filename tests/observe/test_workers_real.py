@@ -1,9 +1,7 @@
-"""Two real gunicorn workers with the shipped configuration: /metrics and the page tell of both, whichever is asked."""
+"""Two real gunicorn workers with the shipped configuration: /metrics tells of both, whichever is asked."""
 
 import asyncio
-import os
 import re
-import signal
 import tempfile
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -14,7 +12,7 @@ import pytest
 
 from tests.credentials.service import Service
 from tests.harness import BY_TYPE, serving, until
-from tests.workers import SHIPPED, gunicorn, workers_of
+from tests.workers import SHIPPED, gunicorn
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,7 +20,6 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc"),
 ]
 ASKED = {"model": BY_TYPE["common"], "messages": [{"role": "user", "content": "one two three four"}]}
-STREAM = ASKED | {"stream": True}
 
 
 @asynccontextmanager
@@ -66,12 +63,6 @@ def total(series, name):
     return sum(value for key, value in series.items() if key.partition("{")[0] == f"droid2api_{name}")
 
 
-async def state_of(session):
-    async with session.get("/status") as response:
-        assert response.status == 200
-        return await response.json()
-
-
 # -- metrics --------------------------------------------------------------------------------------------------------
 
 
@@ -94,21 +85,3 @@ async def test_one_scrape_counts_both_workers(tmp_path):
         async with connections(server) as (session,):
             assert total(await scrape(session), "token_refreshes_total") == 1
     assert folders() == before
-
-
-async def test_what_a_dead_worker_had_open_ends_with_it(tmp_path):
-    async with workers(tmp_path, pace=3) as server, connections(server, 8) as sessions:
-        running = [asyncio.create_task(ask(session, STREAM)) for session in sessions]
-
-        async def open_requests():
-            async with connections(server) as (session,):
-                return total(await scrape(session), "open_requests")
-
-        while await open_requests() < 8:  # noqa: ASYNC110 - other processes'
-            await asyncio.sleep(0.2)
-        killed = workers_of(server)
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-        await asyncio.gather(*running, return_exceptions=True)
-        await until(lambda: len(workers_of(server)) == 2 and not set(killed) & set(workers_of(server)))
-        assert await open_requests() == 0
