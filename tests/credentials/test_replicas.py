@@ -17,18 +17,9 @@ import pytest
 
 from droid2api.demo import Demo
 from tests.credentials.service import FIRST_KEY, Service, read_json
-from tests.harness import (
-    BY_TYPE,
-    PATHS,
-    Scripted,
-    body_of,
-    demo_gateway,
-    scripted_gateway,
-    serving,
-    settings_for,
-    until,
-)
+from tests.harness import BY_TYPE, PATHS, Scripted, body_of, demo_gateway, scripted_gateway, serving, until
 from tests.services import Server, free_port, program, running
+from tests.workers import gunicorn, workers_of
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -36,32 +27,6 @@ STREAM = {"model": BY_TYPE["common"], "stream": True, "messages": [{"role": "use
 
 
 # -- gunicorn -------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def gunicorn(folder, upstream, workers=4, **config):
-    """The command of the manual. Its settings come from the folder and the environment, as for the command line."""
-    settings_for(folder, upstream, {}, **config)
-    (folder / ".env").write_text(f"DROID_REFRESH_KEY={FIRST_KEY}\n")
-    (folder / "home").mkdir()
-    environment = {"HOME": str(folder / "home"), "PATH": os.defpath, "PYTHONPATH": str(ROOT)}
-    environment["DROID2API_CONFIG"] = "config.json"  # so that its token_url counts
-    port = free_port()
-    options = f"-k aiohttp.GunicornWebWorker -w {workers} -b 127.0.0.1:{port} --graceful-timeout 40 --timeout 60"
-    command = [sys.executable, "-m", "gunicorn", "droid2api.application:create_app", *options.split()]
-    async with running(Server(command, port, folder, environment)) as server:
-        await until(lambda: len(workers_of(server)) == workers)
-        try:
-            yield server
-        finally:
-            if server.process.returncode is None:
-                await server.stop()  # with its workers, which a kill would leave behind
-    assert FIRST_KEY not in server.log
-
-
-def workers_of(server):
-    path = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    return [int(pid) for pid in path.read_text().split()]
 
 
 async def ask_many(server, count=40):

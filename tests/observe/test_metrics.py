@@ -2,10 +2,12 @@
 
 import importlib.util
 import re
+import runpy
 import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import orjson
@@ -14,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from droid2api.application import build_app
+from droid2api.errors import ConfigError
 from droid2api.gateway.exchange import Exchange
 from droid2api.hub.events import Usage
 from droid2api.observe import metrics
@@ -238,6 +241,26 @@ def test_nothing_is_loaded_before_it_is_wanted():
     assert importlib.util.find_spec("prometheus_client")
 
 
+# -- of several workers: test_workers_real.py has them -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [metrics.SHARED, metrics.SHARED.lower()])
+@pytest.mark.parametrize(
+    ("folder", "problem"), [("", "is no folder"), ("missing", "is no folder"), (__file__, "is no folder")]
+)
+def test_a_folder_for_the_workers_that_is_none(tmp_path, monkeypatch, name, folder, problem):
+    monkeypatch.setenv(name, folder)
+    with pytest.raises(ConfigError, match=f"PROMETHEUS_MULTIPROC_DIR: '{folder}' {problem}"):
+        build_app(settings_for(tmp_path, NOWHERE))
+
+
+def test_a_folder_for_the_workers_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setenv(metrics.SHARED, str(tmp_path))
+    monkeypatch.setattr(metrics.os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match=r"PROMETHEUS_MULTIPROC_DIR: '.*' cannot be written into\."):
+        build_app(settings_for(tmp_path, NOWHERE))
+
+
 # -- the dashboard --------------------------------------------------------------------------------------------------
 
 
@@ -280,3 +303,13 @@ def test_the_dashboard_can_be_imported():
             assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= set(kept.split(", "))
     used = set(re.findall(rb"\$\{?(?!__)(\w+)", orjson.dumps(board)))
     assert used == {variable["name"].encode() for variable in board["templating"]["list"]}
+
+
+def test_the_shipped_hook_ends_what_a_dead_worker_had_open(tmp_path, monkeypatch):
+    monkeypatch.setenv(metrics.SHARED, str(tmp_path))
+    for name in ("gauge_livesum_7.db", "gauge_livesum_8.db", "counter_7.db"):
+        (tmp_path / name).touch()
+    hooks = runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))
+    hooks["child_exit"](None, SimpleNamespace(pid=7))
+    hooks["on_exit"](None)  # a folder of the owner's stays
+    assert {file.name for file in tmp_path.iterdir()} == {"gauge_livesum_8.db", "counter_7.db"}
