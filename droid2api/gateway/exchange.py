@@ -31,6 +31,8 @@ def random_id(digits: int) -> str:
 
 MOST_PATHS, LONGEST_PATH = 200, 200
 """Of fields that were dropped or repaired: whoever watches keeps exchanges."""
+LONGEST_ERROR = 4000
+"""Characters of an error's text, which may repeat what a client sent."""
 
 End: TypeAlias = Literal[
     "", "finish", "client left", "request error", "credential error", "upstream error", "stopped", "gateway error"
@@ -90,7 +92,7 @@ class Exchange:
 
     def fail(self, error: GatewayError) -> None:
         """The exchange ends with this error; its message must hold no secret."""
-        self.end, self.error = error.fault, error.message
+        self.end, self.error = error.fault, error.message[:LONGEST_ERROR]
 
     def changed(self, dropped: Sequence[str], repaired: Mapping[str, int]) -> None:
         """What the upstream is not told, and what was mended for it, as much as can be kept: clients name the paths."""

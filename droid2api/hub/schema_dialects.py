@@ -168,7 +168,7 @@ def _without_booleans(walk: Walk, node: Json, path: str) -> None:
     if "properties" in node:
         named = node["properties"]
         node["properties"] = {name: _opened(schema) for name, schema in named.items() if schema is not False}
-        walk.repaired += [f"{join(path, 'properties')}.{name}" for name, schema in named.items() if schema is False]
+        walk.repaired += [join(join(path, "properties"), name) for name, schema in named.items() if schema is False]
         if "required" in node:
             node["required"] = [name for name in node["required"] if named.get(name) is not False]
     if type(node.get("items")) is bool:

@@ -20,6 +20,10 @@ MOST_LEVELS = 64
 """Deeper ones are refused: no tool needs them, and a walk must not run out of stack."""
 MOST_INLINED = 10_000
 """Nodes that references may bring in where they must be resolved: definitions can double each time."""
+MOST_COPIED = 500_000
+"""Characters that references may bring in, and that their own names may have: a definition can be long."""
+LONGEST_PATH = 200
+"""Characters of a path, about: each node has its own, and properties may have names without end."""
 MOST_SAID = 1000
 """Characters of a keyword's value in a description."""
 
@@ -94,7 +98,9 @@ def is_plain(value: object) -> bool:
 
 
 def join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+    if len(path) > LONGEST_PATH:
+        return path
+    return f"{path}.{key[:LONGEST_PATH]}" if path else key[:LONGEST_PATH]
 
 
 class Walk:
@@ -108,6 +114,7 @@ class Walk:
         """References that are being resolved, the outermost first."""
         self._level = 0
         self._inlined = 0
+        self._copied = 0
 
     def node(self, schema: Json, path: str) -> Json:
         opened = len(self._open)
@@ -117,7 +124,7 @@ class Walk:
         for key, value in node.items():
             where = join(path, key)
             if key in _MAPS:
-                node[key] = {name: self._schema(inner, f"{where}.{name}") for name, inner in value.items()}
+                node[key] = {name: self._schema(inner, join(where, name)) for name, inner in value.items()}
             elif key in _LISTS:
                 node[key] = [self._schema(inner, f"{where}[{index}]") for index, inner in enumerate(value)]
             elif key in _ONES:
@@ -175,8 +182,12 @@ class Walk:
 
     def inline(self, ref: str) -> Json | None:
         """The definition to put in a reference's place; None where it is not in this schema or would have no end."""
-        target = self.resolved(ref)
+        self._copied += len(ref)
+        target = self.resolved(ref) if self._copied <= MOST_COPIED else None
         if target is None or ref in self._open or self._level > MOST_LEVELS or self._inlined > MOST_INLINED:
+            return None
+        self._copied += len(orjson.dumps(target))
+        if self._copied > MOST_COPIED:
             return None
         self._open[ref] = None
         self._inlined += 1

@@ -8,8 +8,9 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from droid2api.errors import RequestError
 from droid2api.gateway import exchange
-from droid2api.gateway.exchange import Exchange, Notifier, client_name
+from droid2api.gateway.exchange import LONGEST_ERROR, Exchange, Notifier, client_name
 from droid2api.hub.events import Usage
 from droid2api.server import body as body_module
 from droid2api.server.keys import NOTIFIER, OBSERVERS, RUNNING
@@ -109,6 +110,8 @@ def test_what_clients_name_is_kept_within_limits():
     seen.changed(["a", *["x" * 100_000] * 1000], {"b": 2} | {f"{number}" * 1000: 1 for number in range(1000)})
     assert (seen.dropped[0], seen.repaired["b"]) == ("a", 2)
     assert sum(map(len, [*seen.dropped, *seen.repaired])) < 100_000
+    seen.fail(RequestError(f"messages[1]: the tool result for {'x' * 100_000!r} has no tool call before it."))
+    assert (seen.error[:11], len(seen.error)) == ("messages[1]", LONGEST_ERROR)
 
 
 @pytest.mark.parametrize(

@@ -652,3 +652,25 @@ def test_claudes_output_gets_closed_objects_only(schema):
             check(schema)
 
     check(fit(schema, "anthropic output")[0])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("shared", [{"description": "d" * 200_000}, {"enum": [f"e{index}" for index in range(10_000)]}])
+def test_a_long_definition_is_not_copied_for_each_reference(dialect, shared):
+    properties = {f"p{index}": {"$ref": "#/$defs/t"} for index in range(1000)}
+    fitted, _ = fit(obj(properties) | {"$defs": {"t": TEXT | shared}}, dialect)
+    assert len(orjson.dumps(fitted)) < 1_500_000
+
+
+def test_a_long_reference_is_not_followed_for_each_copy():
+    endless = obj({"a": {"$ref": "#/" + "a/" * 100_000}})
+    schema = obj({f"p{index}": {"$ref": "#/$defs/t"} for index in range(2000)}) | {"$defs": {"t": endless}}
+    assert_quick(lambda: fit(schema, "gemini"), 1)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("wrong", [{"type": None}, False])
+def test_a_long_name_is_not_in_the_path_of_each_node(dialect, wrong):
+    schema = obj({"x" * 100_000: obj({f"p{index}": wrong for index in range(1000)})})
+    _, paths = fit(schema, dialect)
+    assert sum(map(len, paths)) < 1_000_000
