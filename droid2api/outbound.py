@@ -7,7 +7,6 @@ no password.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -164,10 +163,10 @@ def _obstacle(error: Exception, url: str | URL, proxy: str) -> WayError | None:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _refused(url, proxy, str(error.status))
     kind, shown = type(error).__name__, without_password(proxy)
-    if isinstance(error, (aiohttp.ClientConnectorDNSError, socket.gaierror)):  # the service's name is the proxy's to find
-        return WayError(f"The proxy {shown} could not be reached (its name is not known).")
     of_socks = type(error).__module__.startswith(("python_socks", "aiohttp_socks"))
-    if isinstance(error, aiohttp.ClientProxyConnectionError) or (of_socks and kind == "ProxyConnectionError"):
+    # With a proxy the service's name is the proxy's to find: one that is not known here is its own.
+    unreached = (aiohttp.ClientProxyConnectionError, aiohttp.ClientConnectorDNSError)
+    if isinstance(error, unreached) or (of_socks and kind == "ProxyConnectionError"):
         return WayError(f"The proxy {shown} could not be reached ({getattr(error, 'strerror', None) or kind}).")
     if of_socks and kind == "ProxyTimeoutError":
         return WayError(f"The proxy {shown} did not answer in time.")

@@ -138,7 +138,7 @@ async def test_a_proxy_whose_name_is_not_known_is_named(tmp_path, kind):
         status, answer = await say(gateway)
     [found, *_] = [finding for finding in await check(read) if finding.name.startswith("endpoint")]
     for text in (answer, found.text):
-        assert "The proxy" in text and "***@nowhere.invalid:1 could not be reached" in text, text
+        assert f"The proxy {KINDS[kind]}://***@nowhere.invalid:1 could not be reached" in text
         assert "planted" not in text
     assert (status, found.ok, "proxy" in found.todo) == (502, False, True)
 
