@@ -164,7 +164,9 @@ def _obstacle(error: Exception, url: str | URL, proxy: str) -> WayError | None:
         return _refused(url, proxy, str(error.status))
     kind, shown = type(error).__name__, without_password(proxy)
     of_socks = type(error).__module__.startswith(("python_socks", "aiohttp_socks"))
-    if isinstance(error, aiohttp.ClientProxyConnectionError) or (of_socks and kind == "ProxyConnectionError"):
+    # With a proxy the service's name is the proxy's to find: one that is not known here is its own.
+    unreached = (aiohttp.ClientProxyConnectionError, aiohttp.ClientConnectorDNSError)
+    if isinstance(error, unreached) or (of_socks and kind == "ProxyConnectionError"):
         return WayError(f"The proxy {shown} could not be reached ({getattr(error, 'strerror', None) or kind}).")
     if of_socks and kind == "ProxyTimeoutError":
         return WayError(f"The proxy {shown} did not answer in time.")

@@ -130,6 +130,19 @@ async def test_a_dead_proxy_is_named(tmp_path, kind):
     assert "planted" not in answer
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_proxy_whose_name_is_not_known_is_named(tmp_path, kind):
+    """It is not the service's name that has to be mended."""
+    read = settings(tmp_path, HTTPS, proxy=f"{KINDS[kind]}://{USER}@nowhere.invalid:1")
+    async with gateway_for(read) as gateway:
+        status, answer = await say(gateway)
+    [found, *_] = [finding for finding in await check(read) if finding.name.startswith("endpoint")]
+    for text in (answer, found.text):
+        assert f"The proxy {KINDS[kind]}://***@nowhere.invalid:1 could not be reached" in text
+        assert "planted" not in text
+    assert (status, found.ok, "proxy" in found.todo) == (502, False, True)
+
+
 async def test_an_https_proxy(tmp_path, trust):
     """TLS inside of TLS."""
     async with demo(trust[1]) as port, proxy(port, tls=trust[1]) as server:
