@@ -51,9 +51,11 @@ def _is_shared() -> bool:
     if folder is None:
         return False
     if not os.path.isdir(folder):
-        raise ConfigError(f"{SHARED}: {folder!r} is no folder. Make one, and empty it before each start.")
+        raise ConfigError(
+            f"PROMETHEUS_MULTIPROC_DIR: {folder!r} is no folder. Make one, and empty it before each start."
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"{SHARED}: {folder!r} cannot be written into.")
+        raise ConfigError(f"PROMETHEUS_MULTIPROC_DIR: {folder!r} cannot be written into.")
     return True
 
 
