@@ -25,9 +25,7 @@ class Calls:
         if item.call_id:
             self._items.by_id.setdefault(item.call_id, item)
         id = self._call_ids.assign(item.call_id or word(told, "id") or word(told, "item_id"))
-        self._turn.open(
-            item.key, BlockStart("tool_call", self._call_ids.assign(id), name, custom, word(told, "namespace"))
-        )
+        self._turn.open(item.key, BlockStart("tool_call", id, name, custom, word(told, "namespace")))
         held, item.arguments = item.arguments, [arguments_of(told, item.kind)]
         for arguments in held:
             self._turn.delta(item.key, arguments)
