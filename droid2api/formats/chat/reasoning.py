@@ -76,7 +76,7 @@ class Reasoning:
 
     def read(self, delta: Json) -> tuple[str, bool]:
         """The text that a message, or a piece of one, has of it, and whether there are details."""
-        details = inners(delta, "reasoning_details")
+        details = inners(delta, "reasoning_details") if "reasoning_details" in delta else []
         for detail in details:
             self._add(detail)
         for name in ("reasoning_content", "reasoning", "reasoning_text"):
