@@ -32,6 +32,9 @@ PATHS = {
 """Where clients speak each format, by its `type` in config.json: what is promised, so it is not read from the code. All
 of these take the model, and whether to stream, in the body."""
 PAIRS = [(client, upstream) for client in PATHS for upstream in PATHS]
+RING = [*zip(PATHS, [*list(PATHS)[1:], *list(PATHS)[:1]], strict=True)]
+"""Each format once as the client's and once as the upstream's: for what does not depend on the pair, but on either."""
+BOTH_LANES = [(type, type) for type in PATHS] + RING
 TRANSLATED = [(client, upstream) for client, upstream in PAIRS if client != upstream]
 
 MODELS: list[Json] = [

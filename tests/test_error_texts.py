@@ -5,6 +5,7 @@ stderr, and what `droid2api check` finds wrong. Fields of a text are "…", as i
 """
 
 import ast
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from itertools import product
@@ -40,6 +41,7 @@ class Module:
         self._note_functions(self._tree, self._tree)
         self._functions = {node.name: node for node in ast.walk(self._tree) if isinstance(node, FUNCTIONS)}
         self._calls = [node for node in ast.walk(self._tree) if isinstance(node, ast.Call)]
+        self._assigned = [node for node in ast.walk(self._tree) if isinstance(node, ast.Assign)]
 
     def _note_functions(self, node: ast.AST, function: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
@@ -97,9 +99,8 @@ class Module:
 
     def _values(self, name: str, function: ast.AST) -> Iterator[ast.expr]:
         scopes = [function] if function is self._tree else [function, self._tree]
-        assigned = [node for node in ast.walk(self._tree) if isinstance(node, ast.Assign)]
         for scope in scopes:
-            for node in assigned:
+            for node in self._assigned:
                 if self._function[node] is scope and name in map(_name, node.targets):
                     yield node.value
         if isinstance(function, FUNCTIONS):
@@ -139,9 +140,11 @@ def texts_of_scripts() -> set[str]:
     return {re.sub(r"\$\w+", "…", text) for text in refused if not text.startswith("installing")}
 
 
-TEXTS = texts_of_scripts().union(
-    *(Module(file.read_text(encoding="utf-8")).texts() for file in (ROOT / "droid2api").rglob("*.py"))
-)
+@functools.cache
+def texts() -> set[str]:
+    """Read when a test asks: collecting the tests need not wait for it in each process."""
+    files = (ROOT / "droid2api").rglob("*.py")
+    return texts_of_scripts().union(*(Module(file.read_text(encoding="utf-8")).texts() for file in files))
 
 
 # -- what the pages say ---------------------------------------------------------------------------------------------
@@ -171,7 +174,7 @@ def holds(quote: str, text: str) -> bool:
 @pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=["en", "zh"])
 def test_each_text_is_in_the_page(page):
     quoted = [quote for row in rows(page) for quote in quotes(row)]
-    missing = sorted(text for text in TEXTS if not any(holds(quote, text) for quote in quoted))
+    missing = sorted(text for text in texts() if not any(holds(quote, text) for quote in quoted))
     assert not missing, "\n".join(missing)
 
 
@@ -189,7 +192,7 @@ def test_each_quote_is_a_text_of_the_program():
     wrong = []
     for quote in quoted:
         parts = [part.strip(" .,:()") for part in quote.split("…")]
-        if not any(all(part in text for part in parts) for text in TEXTS):
+        if not any(all(part in text for part in parts) for text in texts()):
             wrong.append(quote)
     assert not wrong, "\n".join(wrong)
 

@@ -17,9 +17,9 @@ from droid2api.server.keys import NOTIFIER, OBSERVERS, RUNNING
 from tests.gateway.faults import recorded
 from tests.harness import (
     BODIES,
+    BOTH_LANES,
     BY_TYPE,
     FORMAT_OF,
-    PAIRS,
     PATHS,
     Scripted,
     body_of,
@@ -29,7 +29,7 @@ from tests.harness import (
     until,
 )
 
-each_pair = pytest.mark.parametrize(("client", "upstream"), PAIRS)
+each_lane = pytest.mark.parametrize(("client", "upstream"), BOTH_LANES)
 JSON = {"Content-Type": "application/json"}
 ID = re.compile(r"[0-9a-f]{16}")
 
@@ -70,7 +70,7 @@ WHOLE = Usage(100, 33, cache_read=90)
 writes to a cache."""
 
 
-@each_pair
+@each_lane
 @pytest.mark.parametrize(("stream", "streams"), [(True, True), (False, False), (False, True), (True, False)])
 async def test_usage_and_end(tmp_path, client, upstream, stream, streams):
     """Whatever the client wants and the upstream gives, a stream or an answer in one piece."""
@@ -336,7 +336,7 @@ async def test_every_answer_has_an_id(tmp_path, method, path, headers, status):
     assert all(ID.fullmatch(id) for id in ids)
 
 
-@each_pair
+@each_lane
 @pytest.mark.parametrize("status", [200, 429])
 @pytest.mark.parametrize("header", ["request-id", "x-request-id"])
 async def test_the_upstreams_id_is_beside_it(tmp_path, client, upstream, status, header):

@@ -9,7 +9,7 @@ from droid2api.gateway.pump import OWN_FAULT
 from droid2api.server.keys import OBSERVERS
 from droid2api.wire import sse
 from tests.formats.recordings import OWN
-from tests.harness import BODIES, BY_TYPE, FORMAT_OF, PATHS, TRANSLATED, Scripted, scripted_gateway
+from tests.harness import BODIES, BY_TYPE, FORMAT_OF, PATHS, RING, Scripted, scripted_gateway
 
 MISTAKE = "planted: 'NoneType' object has no attribute 'get'"
 
@@ -49,7 +49,7 @@ def said(text):
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("after", [0, 5])
-@pytest.mark.parametrize(("client", "upstream"), TRANSLATED)
+@pytest.mark.parametrize(("client", "upstream"), RING)
 async def test_a_mistake_in_a_decoder_is_ours(tmp_path, monkeypatch, caplog, client, upstream, after, stream):
     name = FORMAT_OF[upstream].NAME
     events = (OWN / name / "text.sse").read_bytes().replace(b"\r\n", b"\n").split(b"\n\n")

@@ -54,7 +54,7 @@ async def is_served(gateway, work) -> bool:
 @pytest.mark.parametrize("piece", [b"{},", b"[],", b"[", b"1,", b'"a",'])
 async def test_a_body_of_countless_values_is_refused_at_once(tmp_path, piece):
     path = "/v1/messages"
-    content = b'{"model": "glm-4.6", "messages": [%b1]}' % (piece * (60_000_000 // len(piece)))
+    content = b'{"model": "glm-4.6", "messages": [%b1]}' % (piece * (20_000_000 // len(piece)))
     packed = gzip.compress(content, 1)
     async with demo_gateway(tmp_path) as gateway:
 
@@ -71,7 +71,7 @@ def test_the_most_values_take_about_a_second_at_most():
         assert_quick(partial(parse_body, content), 2)
 
 
-@pytest.mark.parametrize("client", PATHS)
+@pytest.mark.parametrize("client", ["common", "openai"])
 async def test_many_messages_are_read_beside_the_others(tmp_path, client):
     """Tens of thousands take seconds in the translate lane."""
     upstream = "common" if client != "common" else "anthropic"
