@@ -11,6 +11,7 @@ from droid2api.hub.media import file_media_type
 from droid2api.hub.tools import safe_name
 from droid2api.wire.fields import Json, objects, optional, required, wrong
 
+SAY_JSON = "Answer in JSON."
 BREAKPOINT = "prompt_cache_breakpoint"
 
 ANSWER_HEADERS: tuple[str, ...] = ("x-ratelimit-",)
@@ -106,6 +107,14 @@ def encode_schema(encoded: Encoded, output: hub.OutputFormat, target: hub.Target
     strict = strict_for(encoded, output.strict, schema, target, "response_format.strict")
     told: Json = {"name": output.name, "schema": schema, "strict": strict, "description": output.description}
     return {name: value for name, value in told.items() if value is not None}
+
+
+def says_json(messages: list[Json]) -> bool:
+    """Whether the word stands in the messages: OpenAI and others refuse to give any JSON where it does not."""
+    contents = [message.get("content") for message in messages]
+    texts = [content for content in contents if type(content) is str]
+    texts += [part.get("text", "") for content in contents if type(content) is list for part in content]
+    return any("json" in text.lower() for text in texts)
 
 
 def keep_breakpoints(encoded: Encoded, request: hub.Request, target: hub.Target, contents: list[object]) -> None:

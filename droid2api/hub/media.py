@@ -49,14 +49,26 @@ def url_media_type(url: str) -> str:
 
 
 def true_media(part: Image | Document) -> Image | Document:
-    """The part with the media type that its first bytes tell; the same part where they do not contradict it."""
-    if isinstance(part, Image):
-        known = next((kind for start, kind in _BEGINNINGS.items() if part.data.startswith(start)), "")
-        known = known or _ALIASES.get(part.media_type, "")
-    else:
-        vague = part.media_type in ("", "application/octet-stream")
-        known = "application/pdf" if vague and part.data.startswith(_PDF) else ""
-    return replace(part, media_type=known) if known and known != part.media_type else part
+    """The part with the media type that its first bytes tell; the same part where they do not contradict it.
+
+    Clients send files in the place of pictures and pictures in the place of files: each is what its type says.
+    """
+    kind = _true_type(part)
+    if isinstance(part, Image) and kind == "application/pdf":
+        return Document(kind, part.data, part.url, part.cache, part.where)
+    if isinstance(part, Document) and kind.startswith("image/") and part.data:
+        return Image(kind, part.data, "", part.cache, part.where)
+    return replace(part, media_type=kind) if kind != part.media_type else part
+
+
+def _true_type(part: Image | Document) -> str:
+    """What the first bytes say, else what is declared. A file of a declared type may begin as it likes."""
+    told = not isinstance(part, Image) and part.media_type not in ("", "application/octet-stream")
+    if told and not part.media_type.startswith("image/"):
+        return part.media_type
+    beginnings = {**_BEGINNINGS, _PDF: "application/pdf"}
+    found = next((kind for start, kind in beginnings.items() if part.data.startswith(start)), "")
+    return found or _ALIASES.get(part.media_type, part.media_type)
 
 
 def takes_media(part: Image | Document, target: Target) -> bool:

@@ -305,7 +305,7 @@ _SERVICES = (
         formats="chat",
         system_messages="anywhere",
         extras=(),
-        refused_options=("logprobs", "logit_bias", "top_logprobs"),
+        refused_options=("logprobs", "logit_bias", "top_logprobs", "top_k", "min_p"),
         service_tiers=("auto", "on_demand", "flex", "performance"),
         media=_IMAGES,
     ),
@@ -316,7 +316,14 @@ _SERVICES = (
         hosts="api.cerebras.ai",
         formats="chat",
         extras=(),
-        refused_options=("frequency_penalty", "presence_penalty", "logit_bias", "parallel_tool_calls"),
+        refused_options=(
+            "frequency_penalty",
+            "presence_penalty",
+            "logit_bias",
+            "parallel_tool_calls",
+            "top_k",
+            "min_p",
+        ),
     ),
     # https://ai.google.dev/gemini-api/docs/openai: an unknown field is refused by name
     _row(

@@ -132,6 +132,10 @@ def profile_of(host: str, model_id: str, format_name: str) -> Profile:
     return replace(PLAIN, **facts)
 
 
+_VENDORS = "anthropic|google|minimax|mistral|moonshot|moonshotai|openai|qwen|xai|zai"
+"""How Amazon's ids begin."""
+
+
 def normalized(model_id: str) -> str:
     """A model's id without vendor, date, "[1m]" and the like, in the way that the table has it.
 
@@ -139,7 +143,8 @@ def normalized(model_id: str) -> str:
     """
     id = model_id.lower().rsplit("/", 1)[-1]
     id = re.sub(r"\[1m\]$", "", id).split(":")[0].split("@")[0]
-    id = re.sub(r"^(\w+\.)?anthropic\.", "", id)
+    id = re.sub(rf"^([\w-]+\.)?({_VENDORS})\.", "", id)
+    id = re.sub(r"(?<=\d)p(?=\d)", ".", id)  # Fireworks has no dots
     id = re.sub(r"-(20\d{6}|20\d\d-\d\d-\d\d)(-v\d+)?$", "", id)
     return re.sub(r"-v\d+$", "", id).replace(".", "-") if id.startswith("claude-") else id
 

@@ -703,6 +703,22 @@ CASES = {
         [],
         {"response_format": 1},
     ),
+    "it stands in the messages of Chat": (
+        "responses",
+        responses(user("give json"), text={"format": {"type": "json_object"}}),
+        QWEN,
+        {"messages": [user("give json")], "response_format": {"type": "json_object"}},
+        [],
+        {},
+    ),
+    "it is added to the messages of Chat": (
+        "responses",
+        responses(user("hi"), text={"format": {"type": "json_object"}}),
+        QWEN,
+        {"messages": [user("hi"), user("Answer in JSON.")], "response_format": {"type": "json_object"}},
+        [],
+        {"response_format": 1},
+    ),
     # 19: arguments that are no object
     **{
         f"an input that is no object, {given!r}": (

@@ -47,6 +47,23 @@ def test_documents(data, declared, true):
 
 
 @pytest.mark.parametrize(
+    ("part", "true"),
+    [
+        (Image("image/png", "JVBERi0xLjQ"), Document("application/pdf", "JVBERi0xLjQ")),
+        (Image("application/pdf", "JVBERi0xLjQ"), Document("application/pdf", "JVBERi0xLjQ")),
+        (Image("application/pdf", url="https://x/a.pdf"), Document("application/pdf", url="https://x/a.pdf")),
+        (Document("image/png", "iVBORw0KGgo", name="a.png"), Image("image/png", "iVBORw0KGgo")),
+        (Document("image/png", "/9j/4AAQ"), Image("image/jpeg", "/9j/4AAQ")),
+        (Document("", "iVBORw0KGgo"), Image("image/png", "iVBORw0KGgo")),
+        (Document("image/png", "JVBERi0xLjQ"), Document("application/pdf", "JVBERi0xLjQ")),
+        (Document("text/plain", "iVBORw0KGgo"), Document("text/plain", "iVBORw0KGgo")),
+    ],
+)
+def test_pictures_sent_as_files_and_files_sent_as_pictures(part, true):
+    assert true_media(part) == true
+
+
+@pytest.mark.parametrize(
     ("name", "data", "kind"),
     [
         ("", "AAAA", "application/pdf"),

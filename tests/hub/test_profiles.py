@@ -101,6 +101,9 @@ def test_any_host_and_id_has_a_profile(host, id, format):
         ("us.anthropic.claude-opus-4-8-v1:0", "claude-opus-4-8"),
         ("anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5"),
         ("claude-haiku-4-5@20251001", "claude-haiku-4-5"),
+        ("us-gov.openai.gpt-oss-120b-1:0", "gpt-oss-120b-1"),
+        ("moonshotai.kimi-k2.5", "kimi-k2.5"),
+        ("accounts/fireworks/models/glm-5p1", "glm-5.1"),
         ("gpt-5-2025-08-07", "gpt-5"),
         ("GPT-5.5", "gpt-5.5"),
         ("models/gemini-2.5-pro", "gemini-2.5-pro"),
@@ -307,7 +310,8 @@ def test_what_only_groq_has_stays_there():
     assert "on_demand" in groq.service_tiers
     assert "on_demand" not in chat("gpt-5.5").service_tiers
     assert groq.extras == ()
-    assert "logprobs" in groq.refused_options
+    assert {"logprobs", "top_k", "min_p"} <= set(groq.refused_options)
+    assert "top_k" in chat("llama-4", "api.cerebras.ai").refused_options
 
 
 def test_ids_that_mistral_takes():

@@ -33,6 +33,9 @@ def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
         encoded.body["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif request.output:
         encoded.body["response_format"] = {"type": "json_object"}
+        if not shared.says_json(encoded.body["messages"]):
+            encoded.body["messages"].append({"role": "user", "content": shared.SAY_JSON})
+            encoded.repair("response_format")
     if request.stream:
         encoded.body["stream"] = True
     if request.stream and fitting.takes_option(target.profile, "stream_options"):

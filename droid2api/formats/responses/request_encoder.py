@@ -20,7 +20,6 @@ _OPTIONS = frozenset(
     "service_tier store metadata prompt_cache_key prompt_cache_retention prompt_cache_options moderation "
     "max_tool_calls".split()
 )
-_JSON = "Answer in JSON."
 
 
 def encode_request(request: hub.Request, target: hub.Target) -> Encoded:
@@ -72,19 +71,13 @@ def _encode_conversation(encoded: Encoded, request: hub.Request, target: hub.Tar
         body["instructions"] = "\n\n".join(leading)
     elif leading:  # there must be some input, and "json" must stand in it where any JSON is asked for
         items.insert(0, _developer("\n\n".join(leading)))
-    if any_json and not any(_says_json(item) for item in items):
-        items.append(_developer(_JSON))
+    if any_json and not shared.says_json(items):
+        items.append(_developer(shared.SAY_JSON))
         encoded.repair("response_format")
 
 
 def _developer(text: str) -> Json:
     return {"type": "message", "role": "developer", "content": text}
-
-
-def _says_json(item: Json) -> bool:
-    content = item.get("content")
-    texts = [content] if type(content) is str else [part.get("text", "") for part in content or ()]
-    return any("json" in text.lower() for text in texts)
 
 
 def _encode_options(encoded: Encoded, request: hub.Request, target: hub.Target, effort: str | None) -> None:
