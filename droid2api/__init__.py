@@ -35,7 +35,7 @@ The map, lowest floor first. A module imports only what stands above it in this 
     formats/responses/
     formats/anthropic/
     formats/gemini/
-    formats                     the Format protocol, and FORMATS
+    formats                     the protocol of a format, and FORMATS
     settings                    the settings, checked and frozen
     proxies                     which proxy stands before a URL
     config_keys                 the keys of config.json, as tables

@@ -103,12 +103,7 @@ class _Reader:
         value = self._value
         endpoints = {name: self._with_proxy(endpoint) for name, endpoint in self._read_endpoints().items()}
         models = self._read_models(endpoints)
-        auth = Auth(**read_table(AUTH, value["auth"], "auth.", self._warnings))
-        auth = replace(
-            auth,
-            hosts=tuple(map(str.lower, auth.hosts)),
-            proxy=find_proxy(auth.token_url, value["proxy"], self._environment),
-        )
+        auth = self._read_auth()
         for model in models.values():
             _check_host(model.endpoint, auth.hosts)
             if model.fallback and (model.fallback == model.id or model.fallback not in models):
@@ -128,15 +123,7 @@ class _Reader:
         keys = self._read_keys()
         if not keys and any(fnmatchcase("any.example", pattern) for pattern in value["allowed_hosts"]):
             self._warnings.append("allowed_hosts: lets in pages of any name (DNS rebinding), and no key is set.")
-        as_they_are = (
-            "system_prompt",
-            "dev_mode",
-            "capture",
-            "log_format",
-            "log_level",
-            "allowed_hosts",
-            "allowed_origins",
-        )
+        as_they_are = "system_prompt dev_mode capture log_format log_level allowed_hosts allowed_origins".split()
         return Settings(
             source=self._path,
             data_folder=self._data_folder(),
@@ -154,6 +141,11 @@ class _Reader:
             formats=tuple(self._formats.values()),
             **{name: value[name] for name in as_they_are},
         )
+
+    def _read_auth(self) -> Auth:
+        auth = Auth(**read_table(AUTH, self._value["auth"], "auth.", self._warnings))
+        proxy = find_proxy(auth.token_url, self._value["proxy"], self._environment)
+        return replace(auth, hosts=tuple(map(str.lower, auth.hosts)), proxy=proxy)
 
     def _warn_of_no_names(self, where: str, hosts: Iterable[str]) -> None:
         for index, host in enumerate(hosts):

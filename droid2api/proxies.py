@@ -25,8 +25,10 @@ def checked_proxy(value: str, where: str) -> str:
         return value
     value = re.sub("^socks://", "socks5://", value)  # as desktops write it
     try:
-        parts = urlsplit(value if "://" in value else f"http://{value}")
-        good = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0 and value.isprintable()
+        bare = "://" not in value  # a word alone is no proxy: it is a word that was meant otherwise
+        parts = urlsplit(f"http://{value}" if bare else value)
+        good = parts.scheme in _SCHEMES and bool(parts.hostname) and value.isprintable()
+        good = good and (bool(parts.port) if bare else parts.port != 0)
     except ValueError:
         good = False
     if not good or " " in value or parts.path not in ("", "/") or parts.query:

@@ -29,17 +29,8 @@ class TurnEncoder(Protocol):
         """The bytes of the next events of one turn."""
 
 
-class Format(Protocol):
-    """One API format, as client format and as upstream type: all that a room gives. Errors of a client's body are
-    RequestErrors.
-    """
-
-    NAME: str
-    """What logs, metrics and errors call it."""
-    TYPE: str
-    """What config.json calls it (`models[].type`, and the endpoint's name)."""
-    SHIPPED_URL: str
-    """Factory's endpoint for it, "" where there is none."""
+class ClientFormat(Protocol):
+    """What a room gives for the clients that speak it. Errors of a client's body are RequestErrors."""
 
     # -- a client's call
 
@@ -86,6 +77,13 @@ class Format(Protocol):
     def encode_stream_error(self, error: GatewayError, last: bytes, /) -> bytes:
         """The error in a stream whose last event was `last`."""
 
+
+class UpstreamFormat(Protocol):
+    """What a room gives for the upstreams that speak it."""
+
+    SHIPPED_URL: str
+    """Factory's endpoint for it, "" where there is none."""
+
     # -- an upstream's request
 
     KEY_HEADER: str
@@ -125,6 +123,15 @@ class Format(Protocol):
 
     def ending(self, event: ServerSentEvent, /) -> Ending:
         """What one event of a relayed stream, or a whole answer, says of its end."""
+
+
+class Format(ClientFormat, UpstreamFormat, Protocol):
+    """One API format: all that a room gives."""
+
+    NAME: str
+    """What logs, metrics and errors call it."""
+    TYPE: str
+    """What config.json calls it (`models[].type`, and the endpoint's name)."""
 
 
 # -- the formats ----------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def start_logging(settings: Settings) -> None:
     if not root.handlers:
         root.addHandler(_handler)
         # no line tells of these, and to find them out takes longer than to write it
-        logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+        logging.logThreads = logging.logMultiprocessing = False  # gunicorn's lines tell of the process
         logging._srcfile = None
     _handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     root.setLevel(logging.DEBUG if settings.dev_mode else settings.log_level.upper())

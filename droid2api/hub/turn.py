@@ -80,11 +80,6 @@ class Turn:
             if key == self.current:
                 self.events.append(Delta(text))
 
-    def refuse(self, words: str) -> None:
-        """Say why the answer is withheld, behind what was said."""
-        self.open("refusal", BlockStart("refusal"))
-        self.delta("refusal", words)
-
     def end(self, key: Hashable, end: BlockEnd | None = None) -> None:
         """End a block. A tool call whose arguments never came has none: an empty object. Raises KeyError."""
         block = self._open[key]
@@ -136,6 +131,12 @@ class Turn:
         self.start("", "")
         self.events.append(Failed(error))
         self.done = True
+
+
+def refuse(turn: Turn, words: str) -> None:
+    """Say why the answer is withheld, behind what was said."""
+    turn.open("refusal", BlockStart("refusal"))
+    turn.delta("refusal", words)
 
 
 @dataclass(slots=True)

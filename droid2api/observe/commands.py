@@ -42,51 +42,64 @@ CONNECT_TIMEOUT = 2.0
 """Seconds that the gateway may take to accept a connection."""
 
 
+class _Commands:
+    """The subcommands of a parser. What stands before a command may stand after it, too."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        without = "without one, the gateway is started"
+        self._added = parser.add_subparsers(dest="command", title="commands", description=without, metavar="COMMAND")
+        self._place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+        for option, help in (("--config", "settings"), ("--host", "the gateway's address")):
+            self._place.add_argument(option, help=f"{help} (as without a command)")
+        self._place.add_argument("--port", type=int, help="the gateway's port (as without a command)")
+
+    def add(self, name: str, help: str, *, json: bool = False) -> argparse.ArgumentParser:
+        command = self._added.add_parser(name, help=help, description=help, parents=[self._place])
+        if json:
+            command.add_argument("--json", action="store_true", help="print JSON")
+        return command
+
+
 def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Without a command the gateway is started. What stands before the command may stand after it, too."""
-    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    for option, help in (("--config", "settings"), ("--host", "the gateway's address")):
-        place.add_argument(option, help=f"{help} (as without a command)")
-    place.add_argument("--port", type=int, help="the gateway's port (as without a command)")
-    output = argparse.ArgumentParser(add_help=False)
-    output.add_argument("--json", action="store_true", help="print JSON")
-    without = "without one, the gateway is started"
-    commands = parser.add_subparsers(dest="command", title="commands", description=without, metavar="COMMAND")
+    """Without a command the gateway is started."""
+    commands = _Commands(parser)
+    _add_run(commands)
+    check = commands.add("check", "look whether config, credential, services, port and files are in order", json=True)
+    check.add_argument("--refresh", action="store_true", help="renew the token, too (else none is touched)")
+    _add_env(commands)
+    what = "show what the gateway would send to the service for a request, without sending it"
+    explain = commands.add("explain", what, json=True)
+    explain.add_argument("file", metavar="request.json", help="body of a request as a client sends it; - is stdin")
+    explain.add_argument("--model", help="ask for this model instead")
+    explain.add_argument("--format", choices=tuple(BY_NAME), help="of the body (default: guessed from it)")
+    models = commands.add("models", "list the configured models", json=True)
+    offers = "list what the service behind this endpoint offers, as lines for config.json"
+    models.add_argument("--upstream", metavar="NAME", help=offers)
+    _add_usage(commands)
+    completion = commands.add("completion", "print a script with which a shell completes this command line")
+    completion.add_argument("shell", choices=COMPLETED)
+    completion.set_defaults(parser=parser)
 
-    def add(name: str, help: str, *more: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help, description=help, parents=[place, *more])
 
-    run = add("run", "start a tool on this gateway, and the gateway where none answers")
+def _add_run(commands: _Commands) -> None:
+    run = commands.add("run", "start a tool on this gateway, and the gateway where none answers")
     run.add_argument("tool", choices=RUNNABLE)
     run.epilog = 'Arguments for the tool stand after --, such as: droid2api run claude -- -p "Hello"'
     run.add_argument("--model", help="model to ask for (default: the first one that fits)")
-    run.add_argument(
-        "--demo",
-        nargs="?",
-        type=float,
-        const=0.02,
-        default=argparse.SUPPRESS,
-        metavar="PACE",
-        help="as without a command",
-    )
-    check = add("check", "look whether config, credential, services, port and files are in order", output)
-    check.add_argument("--refresh", action="store_true", help="renew the token, too (else none is touched)")
-    env = add("env", "print what to paste into a client so that it uses this gateway", output)
+    demo = run.add_argument("--demo", nargs="?", type=float, const=0.02, metavar="PACE", help="as without a command")
+    demo.default = argparse.SUPPRESS  # what stands before the command holds
+
+
+def _add_env(commands: _Commands) -> None:
+    env = commands.add("env", "print what to paste into a client so that it uses this gateway", json=True)
     env.add_argument("tool", choices=(*CLIENTS, "service"), help="service: start the gateway with the computer")
     env.add_argument("--model", help="model to ask for (default: the first one that fits)")
     env.add_argument("--shell", choices=SHELLS, help="of the lines (default: bash; on Windows powershell)")
     env.add_argument("--manager", choices=MANAGERS, help="of the service (default: this system's)")
-    explain = add(
-        "explain", "show what the gateway would send to the service for a request, without sending it", output
-    )
-    explain.add_argument("file", metavar="request.json", help="body of a request as a client sends it; - is stdin")
-    explain.add_argument("--model", help="ask for this model instead")
-    explain.add_argument("--format", choices=tuple(BY_NAME), help="of the body (default: guessed from it)")
-    models = add("models", "list the configured models", output)
-    models.add_argument(
-        "--upstream", metavar="NAME", help="list what the service behind this endpoint offers, as lines for config.json"
-    )
-    usage = add("usage", "list the tokens that were used")
+
+
+def _add_usage(commands: _Commands) -> None:
+    usage = commands.add("usage", "list the tokens that were used")
     form = usage.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument(
@@ -94,9 +107,6 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     usage.add_argument("--days", type=_positive, default=30, help="how far to look back (30)")
     usage.add_argument("--by", choices=("model", "client", "day"), help="what a line is for (model)")
-    completion = add("completion", "print a script with which a shell completes this command line")
-    completion.add_argument("shell", choices=COMPLETED)
-    completion.set_defaults(parser=parser)
 
 
 def _positive(text: str) -> int:
@@ -274,7 +284,8 @@ def _offers(arguments: argparse.Namespace, settings: Settings) -> int:
     for offer in offers:
         print(f"{orjson.dumps(offer['line']).decode()},")
     configured = sum(offer["configured"] for offer in offers)
-    _note(f"# {len(offers)} models, {configured} of them configured already. Copy what you want into `models`.")
+    many = "1 model" if len(offers) == 1 else f"{len(offers)} models"
+    _note(f"# {many}, {configured} configured already. Copy what you want into `models`.")
     return 0
 
 

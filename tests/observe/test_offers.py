@@ -125,7 +125,7 @@ def test_what_is_printed_can_be_pasted(tmp_path, serve, command, monkeypatch, ca
     made = settings(tmp_path, "common", url, "/v1/chat/completions")
     monkeypatch.setenv("OWN", "test-key-own")
     code, out, errors = command.run("models", "--upstream", "common", "--config", str(made.source))
-    assert (code, errors) == (0, "# 2 models, 1 of them configured already. Copy what you want into `models`.\n")
+    assert (code, errors) == (0, "# 2 models, 1 configured already. Copy what you want into `models`.\n")
     assert json.loads(f"[{out.rstrip().rstrip(',')}]") == [
         {"id": "a", "type": "common"},
         {"id": "org/b", "type": "common"},

@@ -23,6 +23,7 @@ from droid2api.formats.endings import Ending, answer_error, finish_reason, half_
 from droid2api.formats.upstream_error import read_error, tells_error
 from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Citation, Event, Usage
 from droid2api.hub.request import Target
+from droid2api.hub.turn import refuse
 from droid2api.wire.fields import Json, count, inner, inners, json_text, member, members, number, string, text, word
 from droid2api.wire.sse import ServerSentEvent
 
@@ -213,7 +214,7 @@ class StreamDecoder(TurnDecoder):
             self.turn.fail(failure)
             return
         if explanation := word(inner(stop, "stop_details"), "explanation"):
-            self.turn.refuse(explanation)
+            refuse(self.turn, explanation)
         if not raw and not self._whole and not self.turn.blocks:
             self.turn.fail(StreamError("The upstream ended its answer before it said anything."))
             return

@@ -30,6 +30,7 @@ from droid2api.formats.gemini.words import NAME, SERVED
 from droid2api.formats.upstream_error import find_words, tells_error
 from droid2api.hub.events import BlockEnd, BlockKind, BlockStart, Event, FinishReason, State, Usage
 from droid2api.hub.request import Target
+from droid2api.hub.turn import refuse
 from droid2api.wire.fields import (
     Json,
     count,
@@ -116,7 +117,7 @@ class StreamDecoder(TurnDecoder):
             self.counts |= inner(value, "usageMetadata")  # a count that a later event leaves out stands
         if "promptFeedback" in value and (told := word(inner(value, "promptFeedback"), "blockReason")):
             words = word(value["promptFeedback"], "blockReasonMessage")
-            self.turn.refuse(words or f"The prompt was blocked ({told}).")
+            refuse(self.turn, words or f"The prompt was blocked ({told}).")
             self._finish("content_filter", told)
             return
         for candidate in members(value, "candidates"):
@@ -148,7 +149,7 @@ class StreamDecoder(TurnDecoder):
             self._citations.note(candidate)
         if told and (reason := finish_reason(told)):
             if reason == "content_filter" and not self.turn.blocks:
-                self.turn.refuse(word(candidate, "finishMessage") or f"The answer was withheld ({told}).")
+                refuse(self.turn, word(candidate, "finishMessage") or f"The answer was withheld ({told}).")
             self._finish(reason, told)
 
     def _finish(self, reason: FinishReason, told: str) -> None:
