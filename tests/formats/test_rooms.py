@@ -34,8 +34,8 @@ TARGET = Target("m/a b")
     ],
 )
 def test_the_format_of_a_call(path, headers, name):
-    assert spoken(FORMATS, path, headers).NAME == name
-    others = [format.NAME for format in FORMATS if format.NAME != name and format.speaks(path, {})]
+    assert spoken(FORMATS, path, headers) is BY_NAME[name]
+    others = [format.NAME for format in FORMATS if format is not BY_NAME[name] and format.speaks(path, {})]
     assert others == (["chat"] if "chat" in path and name != "chat" else [])
 
 
