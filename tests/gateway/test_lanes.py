@@ -271,11 +271,7 @@ def test_a_failure_is_told_before_what_the_rest_says(name):
 
 
 def test_usage_with_three_events_behind_it():
-    usage, end, rest = (
-        b'{"choices":[],"usage":{"prompt_tokens":1}}',
-        b'{"choices":[{"finish_reason":"stop"}]}',
-        b'{"a":1}',
-    )
+    usage = b'{"choices":[],"usage":{"prompt_tokens":1}}'
     lane = RelayStream(BY_NAME["chat"])
     for data in (b"{}", usage, b"{}", b'{"choices":[]}', b"[DONE]"):
         lane.feed(b"data: %b\n\n" % data)
