@@ -278,6 +278,13 @@ def test_usage_with_three_events_behind_it():
     assert lane.usage() == Usage(1)
 
 
+def test_a_count_that_is_null_later_stays():
+    lane = RelayStream(BY_NAME["chat"])
+    for usage in (b'{"prompt_tokens":3}', b'{"prompt_tokens":null,"completion_tokens":2}'):
+        lane.feed(b'data: {"choices":[],"usage":%b}\n\n' % usage)
+    assert lane.usage() == Usage(3, 2)
+
+
 # -- how it begins --------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +351,13 @@ def test_the_status_of_an_error_answer(status, code):
     lane = ErrorLane(BY_NAME["chat"], status)
     assert pump(lane, [b'{"error":{"message":"Overloaded"}}']) == b""
     assert (lane.error.status, lane.error.message) == (code, "Overloaded")
+
+
+def test_an_error_answer_is_read_as_its_upstream_writes_it():
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}]
+    lane = choose_lane(BY_NAME["chat"], prepared_for("chat", "gemini"), 429, False, lambda: 0.0, lambda: "")
+    pump(lane, [orjson.dumps({"error": {"message": "Slow down", "details": details}})])
+    assert lane.error.headers["retry-after"] == "7"
 
 
 @pytest.mark.parametrize("streamed", [True, False])
