@@ -507,6 +507,19 @@ def test_a_text_in_place_of_a_relayed_stream_is_told(name, content, message):
     assert lane.error.message == message
 
 
+@each_pair
+@pytest.mark.parametrize("before", [b"", b"odd\n\n"])
+@pytest.mark.parametrize("begun", [True, False])
+def test_only_a_text_alone_is_told_in_place_of_an_answer(client, upstream, before, begun):
+    content = TEXT[upstream][: TEXT[upstream].index("👋".encode())] if begun else b": hello\n\n"
+    lane = translating(client, upstream)
+    pump(lane, [before + content])
+    told = (
+        "The upstream sent no answer but: odd\n\n: hello" if before and not begun else "The upstream closed the stream"
+    )
+    assert lane.error.message.startswith(told)
+
+
 BOM = b"\xef\xbb\xbf"
 
 
