@@ -473,7 +473,7 @@ def test_an_answer_is_told_by_its_first_bytes(first, labelled, stream):
 
 
 @each_pair
-@pytest.mark.parametrize("content", [b"[1]", b"", b"{"])
+@pytest.mark.parametrize("content", [b"[1]", b"", b"{", b"[", b" {"])
 def test_a_whole_answer_that_is_none(client, upstream, content):
     lane = translating(client, upstream, stream=False, streamed=False)
     assert pump(lane, [content]) == b""
@@ -511,13 +511,16 @@ def test_a_text_in_place_of_a_relayed_stream_is_told(name, content, message):
 @pytest.mark.parametrize("before", [b"", b"odd\n\n"])
 @pytest.mark.parametrize("begun", [True, False])
 def test_only_a_text_alone_is_told_in_place_of_an_answer(client, upstream, before, begun):
-    content = TEXT[upstream][: TEXT[upstream].index("👋".encode())] if begun else b": hello\n\n"
     lane = translating(client, upstream)
-    pump(lane, [before + content])
-    told = (
-        "The upstream sent no answer but: odd\n\n: hello" if before and not begun else "The upstream closed the stream"
-    )
-    assert lane.error.message.startswith(told)
+    pump(lane, [before, *(pieces(TEXT[upstream], None)[:3] if begun else [b": hello\n\n"])])
+    alone = before and not begun
+    told = "The upstream sent no answer but: odd" if alone else "The upstream closed the stream before its end."
+    assert lane.error.message == told
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_who_does_not_say_whether_to_stream_gets_what_the_upstream_sends(streamed):
+    assert translating("chat", "anthropic", stream=None, streamed=streamed).streams is streamed
 
 
 BOM = b"\xef\xbb\xbf"
