@@ -22,7 +22,7 @@ TURN = [
     *[BlockStart("reasoning"), Delta("hm"), BlockEnd(CLAUDES)],
     *[BlockStart("reasoning", state=OURS), Delta("so"), BlockEnd()],
     *[BlockStart("text"), Delta("ab"), Delta("c"), BlockEnd(citations=[Citation("u", "t"), Citation("v", "w", 1, 2)])],
-    *[BlockStart("text", state=OURS), Delta("def"), BlockEnd(citations=[Citation("u", "t", 0, 3)])],
+    *[BlockStart("text", state=OURS), Delta("def"), BlockEnd(citations=[Citation("u", "t", 0)])],
     *[BlockStart("tool_call", "a", "f", state=OURS), Delta("{}"), BlockEnd()],
     *[CALL, Delta('{"x":'), Delta("1}"), BlockEnd(OURS)],
     Finish("tool_calls", usage=USAGE),
