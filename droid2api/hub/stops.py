@@ -34,7 +34,7 @@ class StopFilter:
         for sequence in sorted(sequences):
             if not self._sequences or not sequence.startswith(self._sequences[-1]):
                 self._sequences.append(sequence)
-        self._longest = max(map(len, self._sequences), default=0)
+        self._longest = max(map(len, self._sequences))
         self._first = re.compile(f"[{re.escape(''.join({sequence[0] for sequence in self._sequences}))}]")
         self._in_text = False
         self._called = False

@@ -5,10 +5,15 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from droid2api.formats.anthropic.cache import mark_last
+
 from .bodies import (
     PDF,
     PNG,
     anthropic,
+    anthropic_call,
+    anthropic_result,
+    anthropic_tool,
     assistant,
     chat,
     chat_call,
@@ -26,6 +31,7 @@ from .bodies import (
     responses_tool,
     system,
     target,
+    text,
     user,
 )
 
@@ -105,6 +111,39 @@ def test_a_service_that_takes_one_gets_the_last():
     encoded = convert("chat", chat(system("be"), user("hi")), "anthropic", one)
     assert marks(encoded.body) == at(encoded.body, LAST)
     assert encoded.dropped == []
+
+
+@pytest.mark.parametrize("most", range(7))
+def test_of_too_many_marks_the_last_ones_stay(most):
+    """In the order in which the service reads: tools, system, messages, and what is in a result before the result."""
+    result = anthropic_result("a", [text("1", cache_control=MARK)], cache_control=MARK)
+    body = anthropic(
+        user([text("go", cache_control=MARK)]),
+        assistant([anthropic_call("a")]),
+        user([result]),
+        system=[text("be", cache_control=MARK)],
+        tools=[anthropic_tool(cache_control=MARK)],
+    )
+    upstream = replace(CLAUDE, profile=replace(CLAUDE.profile, cache_breakpoints=most))
+    encoded = convert("anthropic", body, "anthropic", upstream)
+    given = ("messages", 2, "content", 0)
+    places = [("tools", 0), ("system", 0), ("messages", 0, "content", 0), (*given, "content", 0), given]
+    assert sorted(marks(encoded.body), key=str) == sorted(places[max(0, 5 - most) :], key=str)
+    assert ("cache_breakpoints" in encoded.dropped) is (most < 5)
+
+
+@pytest.mark.parametrize(("ttl", "repaired"), [(None, 0), ("5m", 0), ("1h", 0), ("30m", 1)])
+def test_a_life_that_the_service_does_not_have(ttl, repaired):
+    marked = text("hi", prompt_cache_breakpoint={"mode": "explicit", "ttl": ttl})
+    encoded = convert("chat", chat(user([marked])), "anthropic", CLAUDE)
+    assert encoded.repaired.get("cache_breakpoints.ttl", 0) == repaired
+
+
+def test_thinking_takes_no_mark():
+    blocks = [text("a"), {"type": "thinking"}, {"type": "redacted_thinking"}]
+    assert mark_last(blocks)
+    assert marks(blocks) == [(0,)]
+    assert not mark_last(blocks[1:])
 
 
 # -- five turns -----------------------------------------------------------------------------------------------------

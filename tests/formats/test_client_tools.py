@@ -276,15 +276,41 @@ def test_references_to_tools_of_the_service_are_named():
     assert encoded.dropped == ["messages.mcp_toolset_reference"]
 
 
+EDIT = {
+    "command": "string",
+    "path": "string",
+    "file_text": "string",
+    "old_str": "string",
+    "new_str": "string",
+    "insert_line": "integer",
+    "insert_text": "string",
+    "view_range": "array",
+}
+
+
 @pytest.mark.parametrize(
-    ("type", "name", "fields"),
+    ("type", "name", "does", "fields", "needed", "commands"),
     [
-        ("bash_20250124", "bash", {"command", "restart"}),
-        ("text_editor_20250728", "str_replace_based_edit_tool", {"command", "path", "old_str", "new_str"}),
-        ("memory_20250818", "memory", {"command", "path", "old_path"}),
+        ("bash_20250124", "bash", "Runs", {"command": "string", "restart": "boolean"}, [], None),
+        (
+            "text_editor_20250728",
+            "str_replace_based_edit_tool",
+            "Views",
+            EDIT,
+            ["command", "path"],
+            ["view", "create", "str_replace", "insert"],
+        ),
+        (
+            "memory_20250818",
+            "memory",
+            "Reads",
+            EDIT | {"old_path": "string", "new_path": "string"},
+            ["command"],
+            ["view", "create", "str_replace", "insert", "delete", "rename"],
+        ),
     ],
 )
-def test_anthropics_own_tools_that_the_client_runs(type, name, fields):
+def test_anthropics_own_tools_that_the_client_runs(type, name, does, fields, needed, commands):
     body = anthropic(
         user("go"),
         assistant([anthropic_call("a", name)]),
@@ -292,8 +318,19 @@ def test_anthropics_own_tools_that_the_client_runs(type, name, fields):
         tools=[{"type": type, "name": name}],
     )
     (tool,) = convert("anthropic", body, "responses", GPT).body["tools"]
-    assert tool["name"] == name
-    assert fields <= set(tool["parameters"]["properties"])
+    assert (tool["name"], tool["description"].split()[0]) == (name, does)
+    parameters = tool["parameters"]
+    assert (parameters["type"], parameters["required"]) == ("object", needed)
+    assert {field: schema["type"] for field, schema in parameters["properties"].items()} == fields
+    assert parameters["properties"]["command"].get("enum") == commands
+    if "view_range" in fields:
+        assert parameters["properties"]["view_range"]["items"] == {"type": "integer"}
+
+
+def test_one_of_anthropics_own_tools_without_a_name():
+    with pytest.raises(RequestError) as raised:
+        convert("anthropic", anthropic(tools=[{"type": "bash_20250124"}]), "responses", GPT)
+    assert raised.value.param == "tools[0].name"
 
 
 SERVED = [

@@ -379,6 +379,52 @@ CASES = {
         [],
         {"tools.strict": 1},
     ),
+    "and it is said where the format need not say it": (
+        "chat",
+        chat(tools=[chat_tool(strict=True)]),
+        QWEN,
+        {"tools": [chat_tool(description="", strict=False)]},
+        [],
+        {"tools.strict": 1},
+    ),
+    "not strict where the client says so": (
+        "chat",
+        chat(tools=[chat_tool(parameters=CLOSED, strict=False)]),
+        QWEN,
+        {"tools": [chat_tool(description="", parameters=CLOSED, strict=False)]},
+        [],
+        {},
+    ),
+    "no strict tools, but strict output": (
+        "chat",
+        chat(
+            tools=[chat_tool(parameters=CLOSED, strict=True)],
+            response_format={"type": "json_schema", "json_schema": {"name": "o", "schema": CLOSED, "strict": True}},
+        ),
+        KIMI,
+        {
+            "tools": [chat_tool(description="", parameters=CLOSED)],
+            "response_format": {"type": "json_schema", "json_schema": {"name": "o", "schema": CLOSED, "strict": True}},
+        },
+        ["tools.strict"],
+        {},
+    ),
+    "the draft of a schema is not said": (
+        "chat",
+        chat(tools=[chat_tool(parameters={"$schema": "http://json-schema.org/draft-07/schema#"} | SCHEMA)]),
+        QWEN,
+        {"tools": [chat_tool(description="")]},
+        [],
+        {"tools.parameters.$schema": 1},
+    ),
+    "a function without parameters": (
+        "chat",
+        chat(tools=[{"type": "function", "function": {"name": "f"}}]),
+        QWEN,
+        {"tools": [chat_tool(description="", parameters={"type": "object", "properties": {}})]},
+        [],
+        {},
+    ),
     "strict structured output that is not": (
         "anthropic",
         anthropic(output_config={"format": {"type": "json_schema", "schema": SCHEMA}}),
@@ -1267,10 +1313,11 @@ def test_the_relay_lane_keeps_what_the_service_wants():
     assert thoughts == [{"type": "thinking", "thinking": each, "signature": ""} for each in ("own", "hm")]
 
 
-def test_paths_in_a_schema_are_named_and_the_rest_is_counted():
-    properties = {f"p{number}": {"type": "integer", "minimum": number} for number in range(50)}
+@pytest.mark.parametrize(("count", "rest"), [(50, 30), (21, 1), (20, None)])
+def test_paths_in_a_schema_are_named_and_the_rest_is_counted(count, rest):
+    properties = {f"p{number}": {"type": "integer", "minimum": number} for number in range(count)}
     schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
     format = {"type": "json_schema", "name": "output", "schema": schema}
     repaired = convert("responses", responses(text={"format": format}), "anthropic", OPUS_5).repaired
-    assert repaired.pop("response_format.schema") == 30
+    assert repaired.pop("response_format.schema", None) == rest
     assert set(repaired) == {f"response_format.schema.properties.p{number}.minimum" for number in range(20)}

@@ -12,6 +12,8 @@ from droid2api.formats import BY_NAME, decoder
 from droid2api.gateway.lanes import (
     BODY_LIMIT,
     AnswerReader,
+    Beginning,
+    ErrorLane,
     RelayBody,
     RelayStream,
     TranslateLane,
@@ -19,8 +21,8 @@ from droid2api.gateway.lanes import (
     choose_lane,
 )
 from droid2api.gateway.prepare import Prepared
-from droid2api.hub.events import Failed, Finish, Usage
-from droid2api.hub.request import Target
+from droid2api.hub.events import BlockStart, Failed, Finish, Usage
+from droid2api.hub.request import Message, Target, ToolCall
 from droid2api.settings import Endpoint, Model
 from droid2api.wire import sse
 from tests.formats.recordings import OWN, each_answer, each_stream
@@ -235,6 +237,158 @@ def test_what_only_looks_like_an_error(data):
 
 
 @each_format
+@pytest.mark.parametrize(
+    ("rest", "passes"),
+    [
+        (b" ", True),
+        (b"data: {}", True),
+        (b"data: [DONE]", True),
+        (b"data: {", False),
+        (b": bye", False),
+        (b'{"error":{"message":"late"}}', True),
+    ],
+)
+def test_what_stands_behind_the_last_blank_line_passes_if_it_is_whole(name, rest, passes):
+    lane = RelayStream(BY_NAME[name])
+    assert pump(lane, [TEXT[name], rest]) == TEXT[name] + (rest if passes else b"")
+    assert lane.error is None
+
+
+def test_an_error_event_is_numbered_behind_the_last_one():
+    lane = RelayStream(BY_NAME["responses"])
+    for event in pieces(TEXT["responses"], None)[:3]:
+        lane.feed(event)
+    (told,) = sse.decode(lane.encode_error(StreamError("It broke.")))
+    last = orjson.loads(sse.decode(pieces(TEXT["responses"], None)[2])[0].data)
+    assert orjson.loads(told.data)["sequence_number"] == last["sequence_number"] + 1
+
+
+@each_format
+def test_a_failure_is_told_before_what_the_rest_says(name):
+    lane = RelayStream(BY_NAME[name])
+    assert pump(lane, [b'{"error":{"message":"Overloaded"}}'], StreamError("It broke.")) == b""
+    assert lane.error.message == "It broke."
+
+
+def test_usage_with_three_events_behind_it():
+    usage = b'{"choices":[],"usage":{"prompt_tokens":1}}'
+    lane = RelayStream(BY_NAME["chat"])
+    for data in (b"{}", usage, b"{}", b'{"choices":[]}', b"[DONE]"):
+        lane.feed(b"data: %b\n\n" % data)
+    assert lane.usage() == Usage(1)
+
+
+def test_a_count_that_is_null_later_stays():
+    lane = RelayStream(BY_NAME["chat"])
+    for usage in (b'{"prompt_tokens":3}', b'{"prompt_tokens":null,"completion_tokens":2}'):
+        lane.feed(b'data: {"choices":[],"usage":%b}\n\n' % usage)
+    assert lane.usage() == Usage(3, 2)
+
+
+# -- how it begins --------------------------------------------------------------------------------------------------
+
+
+@each_format
+def test_a_stream_has_begun_with_more_than_its_head(name):
+    beginning = Beginning(BY_NAME[name], Target("m"))
+    assert not beginning.feed(b": hello\n\n")
+    assert not beginning.feed(pieces(TEXT[name], None)[0])
+    assert beginning.feed(TEXT[name])
+
+
+@pytest.mark.parametrize(("name", "error"), TOLD)
+def test_an_error_in_place_of_a_beginning(name, error):
+    with pytest.raises(UpstreamError, match="Overloaded"):
+        Beginning(BY_NAME[name], Target("m")).feed(error)
+
+
+# -- whole answers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "streamed", "relayed", "translated"),
+    [
+        (200, True, RelayStream, TranslateLane),
+        (200, False, RelayBody, TranslateLane),
+        (201, True, RelayBody, ErrorLane),
+        (302, False, RelayBody, ErrorLane),
+        (429, True, RelayBody, ErrorLane),
+    ],
+)
+def test_the_lane_for_an_answer(status, streamed, relayed, translated):
+    relay = Prepared(model_of("chat"), "", CIMultiDict(), {})
+    for prepared, lane in ((relay, relayed), (prepared_for("chat", "anthropic"), translated)):
+        assert type(choose_lane(BY_NAME["chat"], prepared, status, streamed, lambda: 0.0, lambda: "")) is lane
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (201, 502, "The upstream's answer has the status 201."),
+        (399, 502, "The upstream's answer has the status 399."),
+        (400, 400, "Overloaded"),
+        (429, 429, "Overloaded"),
+    ],
+)
+def test_the_error_of_a_relayed_answer(status, code, message):
+    content = b'{"error":{"message":"Overloaded"}}'
+    relay = Prepared(model_of("chat"), "", CIMultiDict(), {})
+    lane = choose_lane(BY_NAME["chat"], relay, status, False, lambda: 0.0, lambda: "")
+    assert pump(lane, [content]) == content
+    assert (lane.relayed_error().status, lane.relayed_error().message) == (code, message)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_half_a_whole_answer_does_not_pass(status):
+    failure = StreamError("It broke.")
+    for lane in (RelayBody(BY_NAME["chat"], status), ErrorLane(BY_NAME["chat"], status)):
+        assert pump(lane, [b'{"error":{"message":"Over'], failure) == b""
+        assert lane.error is failure
+
+
+@pytest.mark.parametrize(("status", "code"), [(302, 502), (399, 502), (400, 400), (500, 500)])
+def test_the_status_of_an_error_answer(status, code):
+    lane = ErrorLane(BY_NAME["chat"], status)
+    assert pump(lane, [b'{"error":{"message":"Overloaded"}}']) == b""
+    assert (lane.error.status, lane.error.message) == (code, "Overloaded")
+
+
+def test_an_error_answer_is_read_as_its_upstream_writes_it():
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}]
+    lane = choose_lane(BY_NAME["chat"], prepared_for("chat", "gemini"), 429, False, lambda: 0.0, lambda: "")
+    pump(lane, [orjson.dumps({"error": {"message": "Slow down", "details": details}})])
+    assert lane.error.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_id_that_the_conversation_has_is_not_given_again(streamed):
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    prepared = prepared_for("anthropic", "chat")
+    prepared.request.messages.append(Message("assistant", [ToolCall("a", "f", "{}")]))
+    reader = AnswerReader(prepared, streamed, waits=False)
+    choice = {"index": 0, "finish_reason": "tool_calls", ("delta" if streamed else "message"): {"tool_calls": [call]}}
+    content = orjson.dumps({"choices": [choice]})
+    events = reader.feed(b"data: %b\n\n" % content if streamed else content) + reader.close(None)
+    (start,) = [event for event in events if type(event) is BlockStart]
+    assert start.id not in ("", "a")
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [(256 * 1024, "Overloaded"), (256 * 1024 + 1, '{"error":{"message":"Overl')]
+)
+def test_the_words_of_a_long_error_are_not_searched_for(size, shown):
+    lane = ErrorLane(BY_NAME["chat"], 500)
+    pump(lane, [b'{"error":{"message":"Overloaded"}}'.ljust(size)])
+    assert lane.error.message[:26].strip() == shown
+
+
+def test_the_beginning_of_a_long_error_is_shown():
+    lane = ErrorLane(BY_NAME["chat"], 500)
+    pump(lane, ["é".encode() * 5000])
+    assert set(lane.error.message) <= {"é", "…", "."}
+
+
+@each_format
 def test_json_nested_too_deeply_is_half_an_event(name):
     lane = RelayStream(BY_NAME[name])
     assert pump(lane, [b"data: " + b"[" * 100_000]) == b""
@@ -300,6 +454,9 @@ def test_any_answer_for_any_client(client, upstream, streamed, stream, kind):
         (b"\n\nevent: x\ndata: 1", False, True),
         (b": comment", False, True),
         (b"ev", False, True),
+        (b"eventually", False, False),
+        (b"id: 1\n", False, True),
+        (b"retry: 5\n", False, True),
         (b'{"a":1}', True, False),
         (b' \n[{"error":1}]', True, False),
         (b'{"a":1}', False, False),
@@ -316,7 +473,7 @@ def test_an_answer_is_told_by_its_first_bytes(first, labelled, stream):
 
 
 @each_pair
-@pytest.mark.parametrize("content", [b"[1]", b"", b"{"])
+@pytest.mark.parametrize("content", [b"[1]", b"", b"{", b"[", b" {"])
 def test_a_whole_answer_that_is_none(client, upstream, content):
     lane = translating(client, upstream, stream=False, streamed=False)
     assert pump(lane, [content]) == b""
@@ -337,15 +494,33 @@ def test_a_text_in_place_of_an_answer_is_told(client, upstream, content, stream,
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>Bad gateway</html>", "The upstream sent no answer but: <html>Bad gateway</html>"),
+        (b"<html>Bad gateway</html>\n", "The upstream sent no answer but: <html>Bad gateway</html>"),
+        (b"data: 1\n\n<html>", "The upstream closed the stream before its end."),
+        (b" \n", "The upstream closed the stream before its end."),
         (b'event: x\ndata: {"a', "The upstream closed the stream before its end."),
         (b"", "The upstream closed the stream before its end."),
     ],
 )
 def test_a_text_in_place_of_a_relayed_stream_is_told(name, content, message):
     lane = RelayStream(BY_NAME[name])
-    assert pump(lane, [content]) == b""
+    assert pump(lane, [content]) == (b"data: 1\n\n" if content.startswith(b"data") else b"")
     assert lane.error.message == message
+
+
+@each_pair
+@pytest.mark.parametrize("before", [b"", b"odd\n\n"])
+@pytest.mark.parametrize("begun", [True, False])
+def test_only_a_text_alone_is_told_in_place_of_an_answer(client, upstream, before, begun):
+    lane = translating(client, upstream)
+    pump(lane, [before, *(pieces(TEXT[upstream], None)[:3] if begun else [b": hello\n\n"])])
+    alone = before and not begun
+    told = "The upstream sent no answer but: odd" if alone else "The upstream closed the stream before its end."
+    assert lane.error.message == told
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_who_does_not_say_whether_to_stream_gets_what_the_upstream_sends(streamed):
+    assert translating("chat", "anthropic", stream=None, streamed=streamed).streams is streamed
 
 
 BOM = b"\xef\xbb\xbf"

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droid2api.hub.events import BlockEnd, BlockStart, Delta, Finish
-from droid2api.hub.stops import LONGEST_STOP, StopFilter
+from droid2api.errors import RequestError
+from droid2api.hub.events import BlockEnd, BlockStart, Delta, Finish, Usage
+from droid2api.hub.stops import LONGEST_STOP, StopFilter, check_stops
 
 letters = st.text("ab", max_size=20)
 
@@ -55,6 +56,38 @@ def test_in_pieces(pieces, text, stop):
 )
 def test_the_sequence_that_is_whole_first_counts(pieces, text, stop):
     assert filtered(["abcdef", "cd", "cde"], pieces) == (text, stop)
+
+
+def test_of_two_that_are_whole_at_once_the_earlier_one_counts():
+    assert filtered(["cab", "ab"], ["xcab"]) == ("x", "cab")
+
+
+@pytest.mark.parametrize("sequence", ["]", "^", "\\", "-", "[a"])
+def test_letters_that_mean_something_in_a_regular_expression(sequence):
+    assert filtered([sequence], ["x", sequence, "y"]) == ("x", sequence)
+
+
+def test_the_end_of_a_stopped_answer_has_the_usage_and_the_reason():
+    events = StopFilter(["a"]).feed([BlockStart("text"), Delta("a"), Finish("length", "max_tokens", Usage(3, 2))])
+    assert events == [BlockStart("text"), BlockEnd(), Finish("stop", "stop_sequence", Usage(3, 2), "a")]
+
+
+def test_as_many_and_as_long_sequences_as_may_be():
+    stops = ["x" * 1000] * 3
+    assert check_stops(stops, "stop", 3) is stops
+
+
+@pytest.mark.parametrize(
+    ("stops", "param", "message"),
+    [
+        (["a"] * 4, "stop", "stop: must be 3 stop sequences at the most, not 4."),
+        (["a", "x" * 1001], "stop[1]", "stop[1]: must have 1000 characters at the most."),
+    ],
+)
+def test_more_or_longer_sequences_than_may_be(stops, param, message):
+    with pytest.raises(RequestError) as raised:
+        check_stops(stops, "stop", 3)
+    assert (raised.value.param, raised.value.message) == (param, message)
 
 
 def test_as_many_and_as_long_ones_as_may_be_cost_what_they_weigh():
