@@ -25,13 +25,11 @@ def checked_proxy(value: str, where: str) -> str:
         return value
     value = re.sub("^socks://", "socks5://", value)  # as desktops write it
     try:
-        bare = "://" not in value  # a word alone is no proxy: it is a word that was meant otherwise
-        parts = urlsplit(f"http://{value}" if bare else value)
-        good = parts.scheme in _SCHEMES and bool(parts.hostname) and value.isprintable()
-        good = good and (bool(parts.port) if bare else parts.port != 0)
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        good = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0 and value.isprintable()
     except ValueError:
         good = False
-    if not good or " " in value or parts.path not in ("", "/") or parts.query:
+    if not good or value.isalpha() or " " in value or parts.path not in ("", "/") or parts.query:
         raise RequestError(
             f'{where}: must be "direct" or the URL of a proxy, such as http://127.0.0.1:7890 or socks5://127.0.0.1:7891.'
         )

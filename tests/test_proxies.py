@@ -64,7 +64,18 @@ def test_the_systems_settings_come_last(monkeypatch, bypassed):
     assert find_proxy(SERVICE, "direct", {}) == ""
 
 
-WRONG = ["ftp://one", "http://", "http://one:x", "http://one:0", "http://o ne", "http://one/path", "socks4://one", ""]
+WRONG = [
+    "ftp://one",
+    "http://",
+    "http://one:x",
+    "http://one:0",
+    "http://o ne",
+    "http://one/path",
+    "socks4://one",
+    "DIRECT",
+    "none",
+    "",
+]
 
 
 @pytest.mark.parametrize("value", WRONG)
@@ -106,7 +117,7 @@ def test_each_endpoint_and_the_token_service_have_theirs(tmp_path):
 @pytest.mark.parametrize(
     ("config", "environment", "where"),
     [
-        ({"proxy": "one"}, {"HTTPS_PROXY": "ftp://one"}, None),
+        ({"proxy": "one:3128"}, {"HTTPS_PROXY": "ftp://one"}, None),
         ({"proxy": "ftp://one"}, {}, "proxy"),
         ({"proxy": 1}, {}, "proxy"),
         ({}, {"HTTPS_PROXY": "ftp://me:s3cret@one"}, "HTTPS_PROXY"),
@@ -115,7 +126,7 @@ def test_each_endpoint_and_the_token_service_have_theirs(tmp_path):
 )
 def test_a_wrong_one_stops_the_start(tmp_path, config, environment, where):
     if where is None:
-        assert settings(tmp_path, environment, **config).auth.proxy == "http://one"
+        assert settings(tmp_path, environment, **config).auth.proxy == "http://one:3128"
         return
     with pytest.raises(ConfigError, match=rf"config\.json: {where}: must be") as refused:
         settings(tmp_path, environment, **config)
