@@ -268,6 +268,13 @@ class AnthropicDriver:
         return answer
 
 
+def run_example(code: str) -> None:
+    """Run a program of the docs, and close its client, which the program leaves to its own end."""
+    names: dict[str, Any] = {}
+    exec(code, names)
+    names["client"].close()
+
+
 NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """google-genai would read the system's certificates for each client, in 150 milliseconds; loopback needs none."""
 

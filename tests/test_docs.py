@@ -35,6 +35,7 @@ from droid2api.observe.setups import NO_KEY, setups
 from droid2api.server.edge import served_routes
 from droid2api.settings import Endpoint, Model, Settings, Timeouts
 from tests.harness import demo_gateway
+from tests.sdk_clients import run_example
 
 ROOT = Path(__file__).parent.parent
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -366,7 +367,7 @@ def test_tests_that_are_named_are_there():
 async def test_every_python_example_runs(tmp_path, code):
     async with demo_gateway(tmp_path, models=SHIPPED["models"]) as gateway:
         with contextlib.redirect_stdout(io.StringIO()) as output:
-            await asyncio.to_thread(exec, code.replace(BASE, gateway.url), {})
+            await asyncio.to_thread(run_example, code.replace(BASE, gateway.url))
     assert output.getvalue().split() == ["Hello"]
 
 

@@ -29,6 +29,7 @@ from droid2api.server.keys import RUNTIME
 from tests import agents
 from tests.agents import CLAUDE, CLIENTS, CODEX, OPENCODE, installed, installed_droid
 from tests.harness import demo_gateway, settings_for
+from tests.sdk_clients import run_example
 
 KEY = 'client-key "$HOME" it\'s'
 """One that goes wrong where it is not quoted as the shell, TOML, JSON or Python want it."""
@@ -196,7 +197,7 @@ async def test_openai_sdk(tmp_path):
     async with starting as gateway:
         code = text_of(setup_for(gateway, "openai", "gpt-5.5"))
         with contextlib.redirect_stdout(io.StringIO()) as output:
-            await asyncio.to_thread(exec, code, {})
+            await asyncio.to_thread(run_example, code)
     assert output.getvalue() == "Hello\n"
     assert models_asked(demo) == {"gpt-5.5"}
 
