@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter, deque
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import orjson
 
@@ -12,6 +12,7 @@ from droid2api.errors import RequestError
 from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Event
 from droid2api.hub.request import Tool, ToolCall
+from droid2api.wire.fields import Json
 
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -28,6 +29,29 @@ def safe_name(name: str, limit: int = 64) -> str:
     return f"{safe[: limit - 9]}_{digest}"
 
 
+IdStyle: TypeAlias = Literal["kept", "safe", "nine"]
+
+
+def styled_id(id: str, style: IdStyle, longest: int) -> str:
+    """A call's id in the style of a profile: the same one for the call and for its result, and in every turn."""
+    if style != "nine":
+        return safe_name(id, longest) if style == "safe" or not id else id
+    if len(id) == 9 and id.isascii() and id.isalnum():
+        return id
+    return hashlib.sha256(id.encode()).hexdigest()[:9]
+
+
+def with_fitting_id(value: Json, field: str, style: IdStyle, longest: int) -> Json:
+    """An object of a client's own format with the id in `field` as the service takes it; the same one where it does.
+
+    A conversation may have been with another model: its ids come back with every turn.
+    """
+    id = value.get(field)
+    if type(id) is not str or not id or (fitting := styled_id(id, style, longest)) == id:
+        return value
+    return value | {field: fitting}
+
+
 class CallIds:
     """The ids of a history's tool calls as the upstream gets them, in the style that its profile names.
 
@@ -36,7 +60,7 @@ class CallIds:
     ones have `longest` characters at most.
     """
 
-    def __init__(self, style: Literal["kept", "safe", "nine"], longest: int = 64) -> None:
+    def __init__(self, style: IdStyle, longest: int = 64) -> None:
         self._style = style
         self._longest = longest
         self._unanswered: dict[str, deque[str]] = {}
@@ -66,11 +90,7 @@ class CallIds:
         return given
 
     def _styled(self, id: str) -> str:
-        if self._style != "nine":
-            return safe_name(id, self._longest) if self._style == "safe" or not id else id
-        if len(id) == 9 and id.isascii() and id.isalnum():
-            return id
-        return hashlib.sha256(id.encode()).hexdigest()[:9]
+        return styled_id(id, self._style, self._longest)
 
 
 def upstream_name(encoded: Encoded, name: str, namespace: str = "") -> str:

@@ -1,5 +1,6 @@
 """Requests for an Anthropic upstream: translated from each client, and with the model's settings in the relay lane."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from droid2api.errors import RequestError
 from droid2api.formats import anthropic as anthropic_format
 from droid2api.hub.events import State
-from droid2api.hub.profiles import Profile
+from droid2api.hub.profiles import Profile, profile_of
 from droid2api.hub.request import Target
 from droid2api.hub.tools import safe_name
 
@@ -592,3 +593,19 @@ def test_settings_leaves_out_reasoning_that_the_upstream_did_not_make():
     )
     anthropic_format.apply_model_settings(body, {}, Target("m"), "")
     assert body["messages"] == [spoken(own, text("ok")), user("?")]
+
+
+def test_settings_ids_of_another_service():
+    kimi, own = "functions.f:0", "toolu_1"
+    claude, kimis = profile_of("", "claude-opus-5-5", "anthropic"), profile_of("", "kimi-k2.6", "anthropic")
+    turns = [spoken(anthropic_call(kimi), anthropic_call(own)), user([anthropic_result(kimi), anthropic_result(own)])]
+    body = anthropic(*turns)
+    anthropic_format.apply_model_settings(body, {}, Target("m", profile=claude), "")
+    called, answered = (message["content"] for message in body["messages"])
+    assert re.fullmatch(r"[\w-]+", called[0]["id"])
+    assert called[0]["id"] == answered[0]["tool_use_id"] != own
+    assert (called[1], answered[1]) == (anthropic_call(own), anthropic_result(own))
+    assert turns[0]["content"][0]["id"] == kimi, "written into"
+    body = anthropic(*turns)
+    anthropic_format.apply_model_settings(body, {}, Target("m", profile=kimis), "")
+    assert [block["id"] for block in body["messages"][0]["content"] if "id" in block] == [kimi, own]

@@ -1,10 +1,14 @@
 """Requests for a Chat upstream: translated from each client, and with the model's settings in the relay lane."""
 
+import copy
+import re
+
 import pytest
 
 from droid2api.errors import RequestError
 from droid2api.formats import chat as chat_format
 from droid2api.hub.events import State
+from droid2api.hub.profiles import profile_of
 from droid2api.hub.request import Target
 from droid2api.hub.tools import safe_name
 
@@ -456,3 +460,26 @@ def test_settings(name):
     reasoning, prompt, fast, body, expected = SETTINGS[name]
     chat_format.apply_model_settings(body, {}, Target("up", reasoning, fast=fast), prompt)
     assert body == expected | {"model": "up"}
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "taken"),
+    [
+        ("mistral-large", "call_1", r"[a-zA-Z0-9]{9}"),
+        ("mistral-large", "abcdefgh1", "abcdefgh1"),
+        ("gpt-5.5", "functions.f:0", r"functions_f_0_[0-9a-f]{8}"),
+        ("gpt-5.5", "call_1", "call_1"),
+        ("kimi-k2.6", "functions.f:0", r"functions\.f:0"),
+        ("gpt-5.5", "", ""),
+    ],
+)
+def test_settings_ids_of_another_service(model, sent, taken):
+    body = chat(assistant(tool_calls=[chat_call(sent)]), chat_result(sent))
+    unchanged = copy.deepcopy(body)
+    target = Target(model, profile=profile_of("", model, "chat"))
+    messages = body["messages"]
+    chat_format.apply_model_settings(body, {}, target, "")
+    call, result = body["messages"]
+    assert re.fullmatch(taken, call["tool_calls"][0]["id"])
+    assert result["tool_call_id"] == call["tool_calls"][0]["id"]
+    assert messages == unchanged["messages"], "written into"

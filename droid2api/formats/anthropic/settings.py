@@ -8,6 +8,7 @@ from droid2api.hub.fitting import level_of, room_for
 from droid2api.hub.profiles import Profile
 from droid2api.hub.reasoning import INTERLEAVED_THINKING, budget_of, effort_of
 from droid2api.hub.request import Target
+from droid2api.hub.tools import with_fitting_id
 from droid2api.wire.fields import Json, inner
 
 ATTRIBUTION = "x-anthropic-billing-header"
@@ -193,8 +194,18 @@ def _fit_message(message: object, profile: Profile) -> object:
         calls = "tool_use" in _kinds(content)
         kept = [_unsigned(block, profile, calls) if _is_foreign(block, profile) else block for block in content]
         blocks = [block for block in kept if block is not None]
+    if not profile.unsigned_thinking:  # Claude refuses other ids, too
+        fitting = [_fit_id(block, profile) for block in blocks]
+        if any(block is not sent for block, sent in zip(fitting, blocks, strict=True)):
+            blocks = fitting
     blocks = with_thinking(blocks, profile)
     return message if blocks is content else {**message, "content": blocks}
+
+
+def _fit_id(block: Json, profile: Profile) -> Json:
+    kind = block.get("type") if type(block) is dict else None
+    field = {"tool_use": "id", "tool_result": "tool_use_id"}.get(str(kind))
+    return with_fitting_id(block, field, profile.ids, profile.longest_id) if field else block
 
 
 def with_thinking(blocks: list[Json], profile: Profile) -> list[Json]:

@@ -6,6 +6,7 @@ from droid2api.hub.events import PACKED_STATE
 from droid2api.hub.fitting import level_of
 from droid2api.hub.profiles import Profile
 from droid2api.hub.request import Target
+from droid2api.hub.tools import with_fitting_id
 from droid2api.wire.fields import Json, inner
 
 MARK = "droid2api"
@@ -50,9 +51,11 @@ def reasoning_fields(profile: Profile, effort: str | None) -> Json:
 
 
 def _fit_message(message: object, profile: Profile) -> object:
-    """What this gateway marked as another provider's says nothing to this one."""
+    """What this gateway marked as another provider's says nothing to this one; another's ids may not be taken."""
     if type(message) is not dict:
         return message
+    ids = profile.ids, profile.longest_id
+    message = with_fitting_id(message, "tool_call_id", *ids)
     details, calls = message.get("reasoning_details"), message.get("tool_calls")
     if type(details) is list and any(_is_foreign(detail) for detail in details):
         kept = profile.replay == "always" and calls
@@ -60,8 +63,9 @@ def _fit_message(message: object, profile: Profile) -> object:
         message = {name: value for name, value in message.items() if name not in names}
     if type(calls) is not list or not calls:
         return message
-    if any(_is_marked(call) for call in calls):
-        message = message | {"tool_calls": [_without_mark(call) for call in calls]}
+    fitting = [with_fitting_id(_without_mark(call), "id", *ids) if type(call) is dict else call for call in calls]
+    if any(call is not sent for call, sent in zip(fitting, calls, strict=True)):
+        message = message | {"tool_calls": fitting}
     if profile.replay == "always" and not (message.get("reasoning_content") or message.get("reasoning")):
         message = message | {"reasoning_content": " "}  # an empty one is refused as none at all
     if profile.signed_calls:
