@@ -100,9 +100,9 @@ class UpstreamFormat(Protocol):
         """The body for an upstream. Raises RequestError for content that it cannot express."""
 
     def apply_model_settings(
-        self, body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str, /
+        self, encoded: Encoded, headers: MutableMapping[str, str], target: Target, system_prompt: str, /
     ) -> None:
-        """Put model, system prompt and reasoning level into a body of this format, in place."""
+        """Put model, system prompt and reasoning level into a body of this format, in place, and name what is lost."""
 
     # -- an upstream's answer
 

@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 from droid2api.errors import RequestError
 from droid2api.formats import Format
 from droid2api.formats.routes import Action, ClientCall
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.history import normalize
 from droid2api.hub.request import Request, Tool
 from droid2api.settings import Model, Settings
@@ -65,27 +66,23 @@ def prepare(
     """
     target = model.target if action == "answer" else replace(model.target, reasoning="auto", fast=False)
     headers = request_headers(settings, model, client_headers)
+    request: Request | None = None
     if format is model.format:
-        prepared = Prepared(model, "", headers, call.body)
+        encoded = Encoded(call.body)
         stream = format.wants_stream(call) or False
     else:
-        prepared = _translate(model, format, call, headers)
-        stream = bool(prepared.request and prepared.request.stream)
-    model.format.apply_model_settings(prepared.body, headers, target, settings.system_prompt)
+        request = normalize(decode(format, call))
+        encoded = model.format.encode_request(request, model.target)
+        stream = bool(request.stream)
+    model.format.apply_model_settings(encoded, headers, target, settings.system_prompt)
+    body = encoded.body
     if model.body and action == "answer":  # who counts tokens takes fewer fields
-        prepared.body = merged(prepared.body, model.body)
-    prepared.url = model.format.upstream_url(model.endpoint.base_url, target, action, stream, prepared.body)
-    return prepared
-
-
-def _translate(model: Model, format: Format, call: ClientCall, headers: CIMultiDict[str]) -> Prepared:
-    request = normalize(decode(format, call))
-    encoded = model.format.encode_request(request, model.target)
+        body = merged(body, model.body)
     return Prepared(
         model,
-        "",
+        model.format.upstream_url(model.endpoint.base_url, target, action, stream, body),
         headers,
-        encoded.body,
+        body,
         request,
         encoded.tool_names,
         encoded.local_stop,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from droid2api.errors import RequestError
 from droid2api.formats import BY_NAME
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.history import normalize
 
 from .bodies import target
@@ -36,7 +37,7 @@ def check(client, body, upstream):
         return
     kept = copy.deepcopy(first)
     for each, encoded in first.items():
-        BY_NAME[upstream].apply_model_settings(encoded.body, {}, each, "Be kind.")
+        BY_NAME[upstream].apply_model_settings(Encoded(encoded.body), {}, each, "Be kind.")
         assert BY_NAME[upstream].encode_request(request, each) == kept[each]
     assert request == normalized
     assert decoded == before
@@ -77,5 +78,5 @@ def test_settings_write_to_the_body_only_if_generated(data):
 def check_settings(format, body):
     original = copy.deepcopy(body)
     for each in targets(format):
-        BY_NAME[format].apply_model_settings(dict(body), {}, each, "Be kind.")
+        BY_NAME[format].apply_model_settings(Encoded(dict(body)), {}, each, "Be kind.")
     assert body == original

@@ -5,6 +5,7 @@ import pytest
 
 from droid2api.errors import RequestError
 from droid2api.formats import BY_NAME
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import BlockEnd, BlockStart, Citation, Delta, Failed, Finish, Usage
 from droid2api.hub.history import normalize
 from droid2api.hub.profiles import profile_of
@@ -242,7 +243,7 @@ def test_names_that_are_the_clients_own_stay():
         "contents": [{"parts": [{"text": "a", "part_metadata": mine}]}],
         "tools": [{"mcp_servers": [{"headers": mine}]}],
     }
-    GEMINI.apply_model_settings(body, {}, Target("gemini-3-pro"), "")
+    GEMINI.apply_model_settings(Encoded(body), {}, Target("gemini-3-pro"), "")
     assert body["contents"] == [{"parts": [{"text": "a", "partMetadata": mine}]}]
     assert body["tools"] == [{"mcpServers": [{"headers": mine}]}]
 

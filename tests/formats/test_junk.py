@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from droid2api.errors import RequestError, StreamError, UpstreamError
 from droid2api.formats import BY_NAME
 from droid2api.formats.upstream_error import read_error
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.history import normalize
 from droid2api.wire import sse
 
@@ -221,5 +222,5 @@ def test_requests_with_junk_in_them(format, body, model):
 def test_settings_of_requests_with_junk_in_them(body, reasoning, model):
     """What a client gets wrong is for the upstream to say: the relay lane passes it on."""
     model = target(body[0], model, reasoning=reasoning, fast=True, max_tokens=64000)
-    BY_NAME[body[0]].apply_model_settings(body[1], {}, model, "Be kind.")
+    BY_NAME[body[0]].apply_model_settings(Encoded(body[1]), {}, model, "Be kind.")
     orjson.dumps(body[1])

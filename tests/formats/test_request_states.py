@@ -1,8 +1,11 @@
 """Opaque provider state on any block: carried through each client's format, and sent back to who made it only."""
 
+import base64
+
 import pytest
 
 from droid2api.formats import BY_NAME
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import State
 from droid2api.hub.history import attach_states, normalize
 from droid2api.hub.request import Message, Reasoning, Target, Text, ToolCall
@@ -185,12 +188,46 @@ def test_the_relay_lane_takes_out_what_this_gateway_marked():
     mixed = chat_call("b") | {"extra_content": {"droid2api": OF_CALL.unbound().pack()} | EXTRA}
     own = chat_call("c") | {"extra_content": EXTRA}
     body = chat(user("go"), assistant(tool_calls=[marked, mixed, own], reasoning_details=[detail(OF_CALL)]))
-    BY_NAME["chat"].apply_model_settings(body, {}, GEMINI, "")
+    encoded = Encoded(body)
+    BY_NAME["chat"].apply_model_settings(encoded, {}, GEMINI, "")
+    assert encoded.dropped == ["messages.reasoning", "messages.tool_call.extra_content.droid2api"]
     kept = [chat_call("a"), chat_call("b") | {"extra_content": EXTRA}, own]
     assert body["messages"][1] == assistant(tool_calls=kept)
     body = anthropic(user("go"), assistant([text("hm"), redacted(OF_TEXT), thinking(OF_CALL)]))
-    BY_NAME["anthropic"].apply_model_settings(body, {}, Target("claude-opus-5"), "")
+    encoded = Encoded(body)
+    BY_NAME["anthropic"].apply_model_settings(encoded, {}, Target("claude-opus-5"), "")
+    assert encoded.dropped == ["messages.reasoning"]
     assert body["messages"][1] == assistant([text("hm")])
     body = responses(user("go"), item(OF_CALL), responses_call("a"))
-    BY_NAME["responses"].apply_model_settings(body, {}, GPT, "")
+    encoded = Encoded(body)
+    BY_NAME["responses"].apply_model_settings(encoded, {}, GPT, "")
+    assert encoded.dropped == ["messages.reasoning"]
     assert part_of(body, {"input": []}) == {"input": [user("go"), responses_call("a")]}
+    body = {
+        "contents": [
+            {
+                "role": "model",
+                "parts": [{"text": "a", "thoughtSignature": base64.b64encode(OF_TEXT.pack().encode()).decode()}],
+            }
+        ]
+    }
+    encoded = Encoded(body)
+    BY_NAME["gemini"].apply_model_settings(encoded, {}, Target("gemini-3-pro"), "")
+    assert encoded.dropped == ["messages.text.signature"]
+    assert body["contents"] == [{"role": "model", "parts": [{"text": "a"}]}]
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "top_k"])
+def test_the_relay_lane_names_what_a_reasoning_level_leaves_no_room_for(name):
+    encoded = Encoded(anthropic(user("go")) | {name: 1, "tool_choice": {"type": "any"}})
+    BY_NAME["anthropic"].apply_model_settings(encoded, {}, Target("claude-opus-5", "high"), "")
+    assert name not in encoded.body
+    assert (encoded.dropped, dict(encoded.repaired)) == ([name], {"tool_choice": 1, "max_tokens": 1})
+
+
+@pytest.mark.parametrize("format", BY_NAME)
+def test_the_relay_lane_names_nothing_where_it_loses_nothing(format):
+    bodies = {"chat": chat, "responses": responses, "anthropic": anthropic, "gemini": lambda *_: {"contents": []}}
+    encoded = Encoded(bodies[format](user("go"), assistant("ok"), user("on")))
+    BY_NAME[format].apply_model_settings(encoded, {}, Target("m"), "Be kind.")
+    assert (encoded.dropped, dict(encoded.repaired)) == ([], {})

@@ -4,6 +4,7 @@ import pytest
 
 from droid2api.errors import RequestError
 from droid2api.formats import BY_NAME
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import State
 from droid2api.hub.profiles import profile_of
 from droid2api.hub.tools import safe_name
@@ -1232,12 +1233,12 @@ def test_media_that_the_model_does_not_take(client, body, upstream, model, where
 def test_levels(format, id, host, level, expected):
     model = target(format, id, host, reasoning=level)
     relayed = {"chat": chat(), "responses": responses(), "anthropic": anthropic()}[format]
-    BY_NAME[format].apply_model_settings(relayed, {}, model, "")
+    BY_NAME[format].apply_model_settings(Encoded(relayed), {}, model, "")
     assert part_of(relayed, expected) == expected
     client = "chat" if format != "chat" else "responses"
     asking = chat(reasoning_effort="low") if client == "chat" else responses(reasoning={"effort": "low"})
     translated = convert(client, asking, format, model).body
-    BY_NAME[format].apply_model_settings(translated, {}, model, "")
+    BY_NAME[format].apply_model_settings(Encoded(translated), {}, model, "")
     if level == "off":
         assert part_of(translated, expected) == expected
 
@@ -1274,13 +1275,13 @@ REDIRECTED = [
 def test_a_redirect_asks_its_model_for_thinking_as_that_is_asked(id, sent, expected):
     asked = anthropic(user("go"), max_tokens=32000) | sent
     body = asked | {"model": "claude-haiku-4-5" if "haiku" not in id else "claude-opus-5"}
-    BY_NAME["anthropic"].apply_model_settings(body, {}, target("anthropic", id), "")
+    BY_NAME["anthropic"].apply_model_settings(Encoded(body), {}, target("anthropic", id), "")
     assert part_of(body, expected) == expected
     again = dict(body)
-    BY_NAME["anthropic"].apply_model_settings(again, {}, target("anthropic", id), "")
+    BY_NAME["anthropic"].apply_model_settings(Encoded(again), {}, target("anthropic", id), "")
     assert again == body
     own = asked | {"model": id}
-    BY_NAME["anthropic"].apply_model_settings(own, {}, target("anthropic", id), "")
+    BY_NAME["anthropic"].apply_model_settings(Encoded(own), {}, target("anthropic", id), "")
     assert own == asked | {"model": id}
 
 
@@ -1294,7 +1295,7 @@ def test_the_relay_lane_keeps_what_the_service_wants():
         chat_result("b"),
         assistant("ok"),
     )
-    BY_NAME["chat"].apply_model_settings(body, {}, DEEPSEEK, "")
+    BY_NAME["chat"].apply_model_settings(Encoded(body), {}, DEEPSEEK, "")
     kept = [{name: m[name] for name in m if name.startswith("reasoning")} for m in body["messages"]]
     assert kept == [{}, {"reasoning_content": "hm"}, {}, {"reasoning_content": " "}, {}, {}]
     body = anthropic(
@@ -1308,7 +1309,7 @@ def test_the_relay_lane_keeps_what_the_service_wants():
         ),
         user([anthropic_result("a")]),
     )
-    BY_NAME["anthropic"].apply_model_settings(body, {}, DEEPSEEK_A, "")
+    BY_NAME["anthropic"].apply_model_settings(Encoded(body), {}, DEEPSEEK_A, "")
     thoughts = [block for block in body["messages"][1]["content"] if block["type"] == "thinking"]
     assert thoughts == [{"type": "thinking", "thinking": each, "signature": ""} for each in ("own", "hm")]
 

@@ -5,6 +5,7 @@ import pytest
 
 from droid2api.errors import RequestError
 from droid2api.formats import BY_NAME
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import State
 
 from .bodies import (
@@ -52,7 +53,7 @@ def test_so_they_have_in_the_relay_lane():
     thought = {"type": "thinking", "thinking": "", "signature": State("chat", "glm", {}).pack()}
     turns = [assistant([anthropic_call("a")]), assistant([thought, anthropic_call("b")]), assistant([text("so")])]
     body = anthropic(user("go"), *turns)
-    BY_NAME["anthropic"].apply_model_settings(body, {}, DEEPSEEK_A, "")
+    BY_NAME["anthropic"].apply_model_settings(Encoded(body), {}, DEEPSEEK_A, "")
     sent = [message["content"] for message in body["messages"][1:]]
     assert sent == [[STAND_IN, anthropic_call("a")], [STAND_IN, anthropic_call("b")], [text("so")]]
 

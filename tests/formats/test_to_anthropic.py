@@ -7,6 +7,7 @@ import pytest
 
 from droid2api.errors import RequestError
 from droid2api.formats import anthropic as anthropic_format
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import State
 from droid2api.hub.profiles import Profile, profile_of
 from droid2api.hub.request import Target
@@ -543,7 +544,7 @@ def test_settings_reasoning(name):
     thinking, level, body, betas, expected, expected_betas = LEVELS[name]
     headers = {"anthropic-beta": betas} if betas else {}
     anthropic_format.apply_model_settings(
-        body, headers, Target("up", level, max_tokens=64000, profile=Profile(thinking=thinking)), ""
+        Encoded(body), headers, Target("up", level, max_tokens=64000, profile=Profile(thinking=thinking)), ""
     )
     assert body == expected | {"model": "up"}
     assert headers.get("anthropic-beta", "") == expected_betas
@@ -563,18 +564,18 @@ def test_settings_system(name):
     given, expected = SYSTEMS[name]
     body = anthropic() | ({} if given is None else {"system": given})
     unchanged = body.copy()
-    anthropic_format.apply_model_settings(body, {}, Target("m"), "")
+    anthropic_format.apply_model_settings(Encoded(body), {}, Target("m"), "")
     assert body == unchanged
-    anthropic_format.apply_model_settings(body, {}, Target("m"), "P")
+    anthropic_format.apply_model_settings(Encoded(body), {}, Target("m"), "P")
     assert body == unchanged | {"system": expected}
 
 
 def test_settings_fast():
     body, headers = anthropic(), {"anthropic-beta": "a"}
-    anthropic_format.apply_model_settings(body, headers, Target("m", fast=True), "")
+    anthropic_format.apply_model_settings(Encoded(body), headers, Target("m", fast=True), "")
     assert (body["speed"], headers["anthropic-beta"]) == ("fast", "a,fast-mode-2026-02-01")
     body = anthropic(speed="standard")
-    anthropic_format.apply_model_settings(body, {}, Target("m", fast=True), "")
+    anthropic_format.apply_model_settings(Encoded(body), {}, Target("m", fast=True), "")
     assert body["speed"] == "standard"
 
 
@@ -591,7 +592,7 @@ def test_settings_leaves_out_reasoning_that_the_upstream_did_not_make():
         ),
         user("?"),
     )
-    anthropic_format.apply_model_settings(body, {}, Target("m"), "")
+    anthropic_format.apply_model_settings(Encoded(body), {}, Target("m"), "")
     assert body["messages"] == [spoken(own, text("ok")), user("?")]
 
 
@@ -600,12 +601,12 @@ def test_settings_ids_of_another_service():
     claude, kimis = profile_of("", "claude-opus-5-5", "anthropic"), profile_of("", "kimi-k2.6", "anthropic")
     turns = [spoken(anthropic_call(kimi), anthropic_call(own)), user([anthropic_result(kimi), anthropic_result(own)])]
     body = anthropic(*turns)
-    anthropic_format.apply_model_settings(body, {}, Target("m", profile=claude), "")
+    anthropic_format.apply_model_settings(Encoded(body), {}, Target("m", profile=claude), "")
     called, answered = (message["content"] for message in body["messages"])
     assert re.fullmatch(r"[\w-]+", called[0]["id"])
     assert called[0]["id"] == answered[0]["tool_use_id"] != own
     assert (called[1], answered[1]) == (anthropic_call(own), anthropic_result(own))
     assert turns[0]["content"][0]["id"] == kimi, "written into"
     body = anthropic(*turns)
-    anthropic_format.apply_model_settings(body, {}, Target("m", profile=kimis), "")
+    anthropic_format.apply_model_settings(Encoded(body), {}, Target("m", profile=kimis), "")
     assert [block["id"] for block in body["messages"][0]["content"] if "id" in block] == [kimi, own]

@@ -7,6 +7,7 @@ import pytest
 
 from droid2api.errors import RequestError
 from droid2api.formats import chat as chat_format
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import State
 from droid2api.hub.profiles import profile_of
 from droid2api.hub.request import Target
@@ -458,7 +459,7 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings(name):
     reasoning, prompt, fast, body, expected = SETTINGS[name]
-    chat_format.apply_model_settings(body, {}, Target("up", reasoning, fast=fast), prompt)
+    chat_format.apply_model_settings(Encoded(body), {}, Target("up", reasoning, fast=fast), prompt)
     assert body == expected | {"model": "up"}
 
 
@@ -478,7 +479,7 @@ def test_settings_ids_of_another_service(model, sent, taken):
     unchanged = copy.deepcopy(body)
     target = Target(model, profile=profile_of("", model, "chat"))
     messages = body["messages"]
-    chat_format.apply_model_settings(body, {}, target, "")
+    chat_format.apply_model_settings(Encoded(body), {}, target, "")
     call, result = body["messages"]
     assert re.fullmatch(taken, call["tool_calls"][0]["id"])
     assert result["tool_call_id"] == call["tool_calls"][0]["id"]

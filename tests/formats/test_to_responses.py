@@ -4,6 +4,7 @@ import pytest
 
 from droid2api.errors import RequestError
 from droid2api.formats import responses as responses_format
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import State
 from droid2api.hub.request import Target
 
@@ -450,5 +451,5 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings(name):
     reasoning, prompt, fast, body, expected = SETTINGS[name]
-    responses_format.apply_model_settings(body, {}, Target("up", reasoning, fast=fast), prompt)
+    responses_format.apply_model_settings(Encoded(body), {}, Target("up", reasoning, fast=fast), prompt)
     assert body == expected | {"model": "up"}

@@ -147,9 +147,11 @@ def encode_request(request: Request, target: Target) -> Encoded:
     return encoded
 
 
-def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+def apply_model_settings(
+    encoded: Encoded, headers: MutableMapping[str, str], target: Target, system_prompt: str
+) -> None:
     if system_prompt:
-        body["say"] = [["rule", system_prompt], *body["say"]]
+        encoded.body["say"] = [["rule", system_prompt], *encoded.body["say"]]
 
 
 # -- an upstream's answer

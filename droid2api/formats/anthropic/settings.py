@@ -18,36 +18,41 @@ DEFAULT_MAX_TOKENS = 32000
 """Anthropic requires max_tokens; all models since Claude 4 take this many."""
 
 
-def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+def apply_model_settings(
+    encoded: Encoded, headers: MutableMapping[str, str], target: Target, system_prompt: str
+) -> None:
     """Put the model, the system prompt and the reasoning level into a body for the upstream.
 
     Takes out reasoning that the upstream did not make: this gateway marked it, or it has no signature where the service
-    wants one. Writes to `body` itself, and to nothing inside.
+    wants one. Writes to the body itself, and to nothing inside.
     """
+    body = encoded.body
     is_renamed = body.get("model") != target.id
     body["model"] = target.id
     if system_prompt:
         body["system"] = _prepend_system(body.get("system"), system_prompt)
     if type(messages := body.get("messages")) is list:
-        body["messages"] = [_fit_message(message, target.profile) for message in messages]
-        if body["messages"] != messages and not may_think(body["messages"]):
-            body.pop("thinking", None)
+        body["messages"] = [_fit_message(encoded, message, target.profile) for message in messages]
+        if "thinking" in body and body["messages"] != messages and not may_think(body["messages"]):
+            del body["thinking"]
+            encoded.repair("thinking")
     if target.reasoning == "off":
         _remove_reasoning(body)
         _set_beta(headers, INTERLEAVED_THINKING, False)
         body |= thinking_for(body, level_of(target), target.profile)
     elif target.reasoning != "auto":
-        _set_level(body, headers, target)
+        _set_level(encoded, headers, target)
     elif is_renamed:
-        _fit_thinking(body, target)
+        _fit_thinking(encoded, target)
     if target.fast and "speed" not in body and "fast-mode" not in headers.get("anthropic-beta", ""):
         body["speed"] = "fast"
         _set_beta(headers, "fast-mode-2026-02-01", True)
 
 
-def _fit_thinking(body: Json, target: Target) -> None:
+def _fit_thinking(encoded: Encoded, target: Target) -> None:
     """Thinking as this model is asked for it, where the client speaks of another one that a redirect stands for."""
-    thinking, profile = inner(body, "thinking"), target.profile
+    body, profile = encoded.body, target.profile
+    thinking = inner(body, "thinking")
     kind, told, budget = thinking.get("type"), inner(body, "output_config").get("effort"), thinking.get("budget_tokens")
     if kind == "disabled" and profile.off not in ("disabled", "between_tools"):
         del body["thinking"]
@@ -57,16 +62,17 @@ def _fit_thinking(body: Json, target: Target) -> None:
         shown = _display(body)
         _remove_effort(body)
         body |= thinking_for(body, profile.effort(told if type(told) is str else meant), profile, shown)
-        fit_to_thinking(Encoded(body), target)
+        fit_to_thinking(encoded, target)
 
 
-def _set_level(body: Json, headers: MutableMapping[str, str], target: Target) -> None:
+def _set_level(encoded: Encoded, headers: MutableMapping[str, str], target: Target) -> None:
+    body = encoded.body
     shown = _display(body)
     _remove_effort(body)
     body |= thinking_for(body, target.profile.effort(target.reasoning), target.profile, shown)
     if target.profile.thinking == "budget":
         _set_beta(headers, INTERLEAVED_THINKING, True)
-    fit_to_thinking(Encoded(body), target)
+    fit_to_thinking(encoded, target)
 
 
 def thinking_for(body: Json, effort: str | None, profile: Profile, shown: Json | None = None) -> Json:
@@ -182,7 +188,7 @@ def is_attribution(block: object) -> bool:
     return type(block) is dict and str(block.get("text")).startswith(ATTRIBUTION)
 
 
-def _fit_message(message: object, profile: Profile) -> object:
+def _fit_message(encoded: Encoded, message: object, profile: Profile) -> object:
     """Another provider's reasoning goes; what the service wants with every turn that called tools is added."""
     if type(message) is not dict:
         return message
@@ -194,6 +200,8 @@ def _fit_message(message: object, profile: Profile) -> object:
         calls = "tool_use" in _kinds(content)
         kept = [_unsigned(block, profile, calls) if _is_foreign(block, profile) else block for block in content]
         blocks = [block for block in kept if block is not None]
+        if len(blocks) < len(kept):
+            encoded.drop("messages.reasoning")
     if not profile.unsigned_thinking:  # Claude refuses other ids, too
         fitting = [_fit_id(block, profile) for block in blocks]
         if any(block is not sent for block, sent in zip(fitting, blocks, strict=True)):

@@ -2,6 +2,7 @@
 
 from collections.abc import MutableMapping
 
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import PACKED_STATE
 from droid2api.hub.fitting import level_of
 from droid2api.hub.profiles import Profile
@@ -17,16 +18,19 @@ STAND_IN: Json = {"google": {"thought_signature": "skip_thought_signature_valida
 """What Gemini takes for the signature of a call that another model made (https://ai.google.dev/gemini-api/docs)."""
 
 
-def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+def apply_model_settings(
+    encoded: Encoded, headers: MutableMapping[str, str], target: Target, system_prompt: str
+) -> None:
     """Put the model, the system prompt and the reasoning level into a body for the upstream.
 
     Takes out the state of other providers that this gateway marked, and adds what the service wants with each turn that
-    called tools. Writes to `body` itself, and to nothing inside.
+    called tools. Writes to the body itself, and to nothing inside.
     """
+    body = encoded.body
     body["model"] = target.id
     messages = body.get("messages")
     if type(messages) is list:
-        body["messages"] = messages = [_fit_message(message, target.profile) for message in messages]
+        body["messages"] = messages = [_fit_message(encoded, message, target.profile) for message in messages]
     if system_prompt and type(messages) is list:
         body["messages"] = _prepend_system(messages, system_prompt)
     if target.reasoning != "auto":
@@ -50,7 +54,7 @@ def reasoning_fields(profile: Profile, effort: str | None) -> Json:
     return {"reasoning_effort": effort}
 
 
-def _fit_message(message: object, profile: Profile) -> object:
+def _fit_message(encoded: Encoded, message: object, profile: Profile) -> object:
     """What this gateway marked as another provider's says nothing to this one; another's ids may not be taken."""
     if type(message) is not dict:
         return message
@@ -61,8 +65,11 @@ def _fit_message(message: object, profile: Profile) -> object:
         kept = profile.replay == "always" and calls
         names = ("reasoning_details",) if kept else ("reasoning_details", "reasoning_content")
         message = {name: value for name, value in message.items() if name not in names}
+        encoded.drop("messages.reasoning")
     if type(calls) is not list or not calls:
         return message
+    if any(_is_marked(call) for call in calls):
+        encoded.drop(f"messages.tool_call.extra_content.{MARK}")
     fitting = [with_fitting_id(_without_mark(call), "id", *ids) if type(call) is dict else call for call in calls]
     if any(call is not sent for call, sent in zip(fitting, calls, strict=True)):
         message = message | {"tool_calls": fitting}

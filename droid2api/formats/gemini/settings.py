@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 
 from droid2api.formats.gemini.words import STAND_IN, camelized, is_foreign
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.fitting import level_of
 from droid2api.hub.profiles import Profile
 from droid2api.hub.reasoning import budget_of
@@ -12,18 +13,21 @@ from droid2api.hub.request import Target
 from droid2api.wire.fields import Json, inner
 
 
-def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+def apply_model_settings(
+    encoded: Encoded, headers: MutableMapping[str, str], target: Target, system_prompt: str
+) -> None:
     """Put the system prompt and the reasoning level into a body for the upstream; its URL has the model.
 
     Takes out the state of other providers that this gateway packed into signatures. Names are in camelCase then. Writes
-    to `body` itself, and to nothing inside.
+    to the body itself, and to nothing inside.
     """
+    body = encoded.body
     given: Json = camelized(body)
     whole = given.pop("generateContentRequest", None)  # of countTokens
     body.clear()
     body |= given | (whole if type(whole) is dict else {})
     if type(contents := body.get("contents")) is list:
-        body["contents"] = _with_own_signatures(contents, target.profile)
+        body["contents"] = _with_own_signatures(encoded, contents, target.profile)
     if system_prompt:
         parts = inner(body, "systemInstruction").get("parts") or []
         body["systemInstruction"] = {"parts": [{"text": system_prompt}, *(parts if type(parts) is list else [parts])]}
@@ -48,7 +52,7 @@ def thinking_config(profile: Profile, effort: str | None) -> Json:
     return {"thinkingLevel": effort.upper()} if profile.thinking == "level" else {"thinkingBudget": budget_of(effort)}
 
 
-def _with_own_signatures(contents: list[object], profile: Profile) -> list[object]:
+def _with_own_signatures(encoded: Encoded, contents: list[object], profile: Profile) -> list[object]:
     """Without state of other providers; the first call of each turn of the model's is signed, if by a stand-in only."""
     fitted: list[object] = []
     called = False
@@ -62,6 +66,7 @@ def _with_own_signatures(contents: list[object], profile: Profile) -> list[objec
         for part in parts:
             if type(part) is dict and is_foreign(part.get("thoughtSignature")):
                 part = {name: value for name, value in part.items() if name != "thoughtSignature"}
+                encoded.drop(f"messages.{'tool_call' if 'functionCall' in part else 'text'}.signature")
             if type(part) is dict and "functionCall" in part:
                 if profile.signed_calls and not called:
                     part = {"thoughtSignature": STAND_IN} | part

@@ -2,6 +2,7 @@
 
 from collections.abc import MutableMapping
 
+from droid2api.hub.encoded import Encoded
 from droid2api.hub.events import PACKED_STATE
 from droid2api.hub.fitting import level_of
 from droid2api.hub.profiles import Profile
@@ -9,11 +10,14 @@ from droid2api.hub.request import Target
 from droid2api.wire.fields import Json
 
 
-def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: Target, system_prompt: str) -> None:
+def apply_model_settings(
+    encoded: Encoded, headers: MutableMapping[str, str], target: Target, system_prompt: str
+) -> None:
     """Put the model, the system prompt and the reasoning level into a body for the upstream.
 
-    Takes out the state of other providers that this gateway marked. Writes to `body` itself, and to nothing inside.
+    Takes out the state of other providers that this gateway marked. Writes to the body itself, and to nothing inside.
     """
+    body = encoded.body
     body["model"] = target.id
     instructions = body.get("instructions")
     if system_prompt and (instructions is None or type(instructions) is str):
@@ -21,6 +25,8 @@ def apply_model_settings(body: Json, headers: MutableMapping[str, str], target: 
     items = body.get("input")
     if type(items) is list:
         body["input"] = [item for item in items if not _is_foreign(item)]
+        if len(body["input"]) < len(items):
+            encoded.drop("messages.reasoning")
     if target.reasoning != "auto":
         body.pop("reasoning", None)
         level = level_of(target)
