@@ -109,3 +109,20 @@ def test_the_lower_floors_have_no_sockets(name):
         for alias in node.names
     }
     assert not foreign & {"asyncio", "aiohttp", "socket", "ssl", "threading"}
+
+
+# -- sizes ----------------------------------------------------------------------------------------------------------
+
+MOST_LINES, MOST_METHODS, MOST_LINES_OF_A_FUNCTION = 450, 12, 50
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_grows_beyond_what_can_be_read_at_once(name):
+    tree = MODULES[name]
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    functions = [node for node in ast.walk(tree) if isinstance(node, FUNCTION)]
+    assert max((node.end_lineno for node in tree.body), default=0) <= MOST_LINES
+    large = [each.name for each in classes if sum(isinstance(node, FUNCTION) for node in each.body) > MOST_METHODS]
+    long = [each.name for each in functions if each.end_lineno - each.lineno + 1 > MOST_LINES_OF_A_FUNCTION]
+    assert (large, long) == ([], [])

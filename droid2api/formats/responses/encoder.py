@@ -79,6 +79,7 @@ class StreamEncoder:
 
     def encode(self, events: list[Event]) -> bytes:
         out = self._out
+        waiting = out.waiting = []
         for event in events:
             if type(event) is Delta:
                 self._text.append(event.text)
@@ -87,7 +88,7 @@ class StreamEncoder:
                 item = self._item
                 assert item is not None  # a delta is of a block, and a block of an item
                 head = item.head or item.open_summary()
-                out.waiting.append(b'%b%b,"sequence_number":%d}\n\n' % (head, orjson.dumps(event.text), out.next))
+                waiting.append(b'%b%b,"sequence_number":%d}\n\n' % (head, orjson.dumps(event.text), out.next))
                 out.next += 1
                 continue
             match event:
@@ -105,7 +106,7 @@ class StreamEncoder:
                     self._fail(event.error)
                 case _:
                     assert_never(event)
-        return out.take()
+        return b"".join(waiting)
 
     def _open(self, block: BlockStart) -> None:
         own = own_phase(block.state) if block.kind == "text" else {}

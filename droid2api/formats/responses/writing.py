@@ -22,11 +22,6 @@ class NumberedEvents:
         self.next += 1
         self.waiting.append(sse.encode(kind.encode(), orjson.dumps(event)))
 
-    def take(self) -> bytes:
-        taken = b"".join(self.waiting)
-        self.waiting.clear()
-        return taken
-
 
 class ItemWriter:
     """An item of the answer while it is written. `fields` are the item, `head` begins each event of the part that is
