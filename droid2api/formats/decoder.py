@@ -15,7 +15,7 @@ from typing import ClassVar
 import orjson
 
 from droid2api.errors import StreamError, UpstreamError, WireError
-from droid2api.formats.endings import DONE, TOO_MANY_VALUES
+from droid2api.formats.endings import DONE, TOO_MANY_VALUES, list_error
 from droid2api.formats.upstream_error import find_words, read_error, tells_error
 from droid2api.hub.events import Citation, Event, Finish, FinishReason, Usage
 from droid2api.hub.request import Target
@@ -98,6 +98,9 @@ class TurnDecoder:
                     self._read_unusual(event.data)
                     continue
                 if type(value) is not dict:
+                    if error := list_error(value):
+                        turn.fail(error)
+                        break
                     raise WireError(f"an event that is no JSON object: {_shown(event.data)}")
                 if self._halves.waiting is not None:
                     self._halves.release_to(self.read_value)

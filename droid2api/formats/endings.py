@@ -70,17 +70,26 @@ def read_ending(event: ServerSentEvent, read: Callable[[Json], Ending]) -> Endin
         if event.data.strip() == DONE:
             return Ending(done=True)
         value = surrogates.mend(surrogates.parse(event.data))
-    return read(value) if type(value) is dict else NO_ENDING
+    if type(value) is dict:
+        return read(value)
+    error = list_error(value)
+    return Ending(error=error) if error else NO_ENDING
+
+
+def list_error(value: object) -> UpstreamError | None:
+    """The error that a list in the place of an object tells, as Google's Chat endpoint has them; None where it tells
+    none."""
+    return read_error(value) if type(value) is list and any(map(find_words, value)) else None
 
 
 _ABOUT = frozenset("id object type model role created created_at usage".split())
 """Fields that say nothing of why an answer is none."""
 
 
-def answer_error(body: Json, content: str) -> UpstreamError | None:
+def answer_error(body: object, content: str) -> UpstreamError | None:
     """Why a whole answer is none: it is an error, in whatever words, or has no field `content`."""
     if type(body) is not dict:
-        return StreamError("The upstream's answer is not a JSON object.")
+        return list_error(body) or StreamError("The upstream's answer is not a JSON object.")
     if tells_error(body) or (content not in body and find_words(body)):
         return read_error(body)
     if content in body:

@@ -8,8 +8,10 @@ import orjson
 import pytest
 
 from droid2api.errors import UpstreamError
+from droid2api.formats import BY_NAME
 from droid2api.hub.events import BlockEnd, BlockStart, Delta, Failed, Finish, Start, Usage
 from droid2api.hub.turn import fold
+from droid2api.wire.sse import ServerSentEvent
 
 from . import sdk
 from .recordings import each_format
@@ -1034,3 +1036,20 @@ def test_a_stream_without_an_end_is_not():
     }
     for format, begun in values.items():
         assert read(format, *begun)[-1].error.message == "The upstream closed the stream before its end."
+
+
+@each_format
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_list_of_errors_has_their_words(format, whole):
+    errors = [{"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}}]
+    failed = (read_answer(format, errors) if whole else read(format, errors))[-1]
+    assert (failed.error.status, failed.error.message) == (429, "slow down")
+    ended = BY_NAME[format].ending(ServerSentEvent(b"", orjson.dumps(errors)))
+    assert (ended.error.status, ended.error.message) == (429, "slow down")
+
+
+@each_format
+@pytest.mark.parametrize("junk", [[], [1], "text", None])
+def test_other_things_in_the_place_of_an_answer_are_failures(format, junk):
+    assert type(read_answer(format, junk)[-1]) is Failed
+    assert type(read(format, junk)[-1]) is Failed
